@@ -58,6 +58,8 @@ pub enum Command {
     },
     /// Reply to a customer.
     Reply(ReplyCommand),
+    /// A reply written on the phone: already sent, and the parent's (B17).
+    Echo(Echo),
     /// Say that an agent looks at or writes in a conversation. Checked here, never journaled.
     Presence {
         /// The service within which the agent works.
@@ -205,6 +207,17 @@ pub struct ReplyCommand {
     pub seen: Option<Offset>,
     /// What a warning gave.
     pub confirm: Option<Arc<str>>,
+}
+
+/// A reply written on the phone, checked at the edge (B17).
+#[derive(Debug, Clone)]
+pub struct Echo {
+    /// WhatsApp's id of it; a repeat is told by it, whoever is parent by then.
+    pub message_id: MessageId,
+    /// Whom it went to; one name at least.
+    pub to: Customer,
+    /// The message object.
+    pub content: Content,
 }
 
 /// What a status is about.
