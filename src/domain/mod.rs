@@ -3,8 +3,11 @@
 //! **Architecture invariant:** nothing in here knows I/O, a clock, randomness, actix, tokio or serde. Time is an
 //! argument, randomness a key that was given at the start; what is decided is persisted before anybody hears of it.
 
+pub mod channel;
+pub mod claims;
 pub mod command;
 pub mod content;
 pub mod event;
 pub mod ids;
+pub mod portal;
 pub mod view;
