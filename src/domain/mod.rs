@@ -12,6 +12,7 @@ pub mod content;
 pub mod event;
 pub mod fingerprint;
 pub mod ids;
+pub mod outbox;
 pub mod portal;
 pub mod recent_ids;
 pub mod senders;
