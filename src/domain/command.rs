@@ -426,6 +426,9 @@ pub enum Rejection {
     /// The limit of holders per service and conversation is reached.
     #[error("the conversation has as many holders as it can have")]
     TooManyHolders,
+    /// The limit of replies without outcome is reached.
+    #[error("the channel has as many replies under way as it can have")]
+    TooManyReplies,
 }
 
 /// What a channel is, for whoever may ask.

@@ -1,0 +1,323 @@
+//! The conversations of a channel: one compact entry each, found by id and by fingerprints of the customer's names.
+//!
+//! Entries stand in the order in which the conversations began, so the lower index is the older one (B12). One that
+//! proved to be an older one's customer stays as a signpost: its id and its names go on leading to the older.
+//!
+//! **Invariants:** a signpost points to a lower index; names and customer ids are not kept, only keyed 128-bit
+//! fingerprints of them; nothing is ever moved in one go, however many conversations there are.
+
+use super::ListQuery;
+use super::claiming::{AgentIndex, Claim, ServiceIndex};
+use crate::domain::buckets::BucketMap;
+use crate::domain::event::Customer;
+use crate::domain::fingerprint::{Fingerprint, Key};
+use crate::domain::ids::{ConversationId, CustomerName, Offset, Timestamp};
+
+/// Where a conversation stands among the channel's; the older has the lower one.
+pub(super) type Index = u32;
+
+/// Entries in one chunk: a chunk is allocated once, filled and never moved (about 400 KiB).
+const CHUNK: usize = 4096;
+
+/// No signpost.
+const HERE: Index = Index::MAX;
+
+/// Who wrote a reply, told apart from others (B5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Author {
+    /// His service.
+    pub(super) service: ServiceIndex,
+    /// The agent; none for a bot.
+    pub(super) agent: Option<AgentIndex>,
+}
+
+/// What a conversation is now. The size is held by a test.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Conversation {
+    pub(super) id: ConversationId,
+    /// The last record of any kind.
+    pub(super) head: Offset,
+    /// The record with the customer's names.
+    pub(super) customer_at: Offset,
+    /// The own time of the customer's newest message; the window runs from it.
+    pub(super) newest_sent_at: Timestamp,
+    /// The customer's last recorded message; zero if he never wrote.
+    pub(super) last_message: Offset,
+    /// The last reply, zero if none, and who wrote it.
+    pub(super) last_reply: Offset,
+    pub(super) last_author: Author,
+    /// The last reply by anybody but the last author.
+    pub(super) others_reply: Offset,
+    /// A mix of the fingerprints of the names last seen together: while it stays, there is nothing to look up.
+    names_mix: u64,
+    /// The older conversation that this one has become part of, or [`HERE`].
+    merged_into: Index,
+    /// How much the record at `customer_at` says: see [`names_told`].
+    names_told: u8,
+    /// What few conversations have.
+    rare: Option<Box<Rare>>,
+}
+
+/// What few conversations have.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Rare {
+    claims: Vec<Claim>,
+    merged: Vec<(ConversationId, Offset)>,
+}
+
+impl Conversation {
+    fn new(id: ConversationId) -> Self {
+        Self {
+            id,
+            head: Offset::ZERO,
+            customer_at: Offset::ZERO,
+            newest_sent_at: Timestamp::default(),
+            last_message: Offset::ZERO,
+            last_reply: Offset::ZERO,
+            last_author: Author::default(),
+            others_reply: Offset::ZERO,
+            names_mix: 0,
+            merged_into: HERE,
+            names_told: 0,
+            rare: None,
+        }
+    }
+
+    /// The claims recorded and not yet recorded as ended; not all of them need hold.
+    pub(super) fn claims(&self) -> &[Claim] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.claims)
+    }
+
+    /// To change the claims; [`Self::tidy`] afterwards.
+    pub(super) fn claims_mut(&mut self) -> &mut Vec<Claim> {
+        &mut self.rare.get_or_insert_default().claims
+    }
+
+    /// Gives back the memory of what is not there any more.
+    pub(super) fn tidy(&mut self) {
+        if self.rare.as_ref().is_some_and(|rare| rare.claims.is_empty() && rare.merged.is_empty()) {
+            self.rare = None;
+        }
+    }
+
+    /// The younger ones that became part of it, each with its last offset.
+    pub(super) fn merged(&self) -> &[(ConversationId, Offset)] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.merged)
+    }
+
+    /// Whether it has become part of an older one.
+    pub(super) fn is_signpost(&self) -> bool {
+        self.merged_into != HERE
+    }
+
+    /// No reply of any service since the customer's newest message.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.last_message > self.last_reply
+    }
+
+    /// Takes a reply.
+    pub(super) fn replied(&mut self, author: Author, offset: Offset) {
+        if self.last_author != author {
+            self.others_reply = self.last_reply;
+            self.last_author = author;
+        }
+        self.last_reply = offset;
+    }
+
+    /// Takes a customer's message.
+    pub(super) fn written(&mut self, sent_at: Timestamp, offset: Offset) {
+        self.newest_sent_at = self.newest_sent_at.max(sent_at);
+        self.last_message = offset;
+    }
+
+    /// Notes where the customer's names stand, unless the record says less of him than the one noted.
+    pub(super) fn named(&mut self, customer: &Customer, renamed: bool, offset: Offset) {
+        let told = names_told(customer);
+        if told != 0 && (renamed || told >= self.names_told) {
+            self.names_told = told;
+            self.customer_at = offset;
+        }
+    }
+
+    /// Takes over what a younger conversation was, but for its claims.
+    fn absorb(&mut self, younger: &Self) {
+        self.others_reply = if self.last_author == younger.last_author {
+            self.others_reply.max(younger.others_reply)
+        } else if self.last_reply > younger.last_reply {
+            self.others_reply.max(younger.last_reply)
+        } else {
+            younger.others_reply.max(self.last_reply)
+        };
+        if younger.last_reply > self.last_reply {
+            self.last_reply = younger.last_reply;
+            self.last_author = younger.last_author;
+        }
+        self.newest_sent_at = self.newest_sent_at.max(younger.newest_sent_at);
+        self.last_message = self.last_message.max(younger.last_message);
+        if younger.names_told >= self.names_told && younger.customer_at > self.customer_at {
+            self.customer_at = younger.customer_at;
+            self.names_told = younger.names_told;
+        }
+        let merged = &mut self.rare.get_or_insert_default().merged;
+        merged.push((younger.id, younger.head));
+        merged.extend_from_slice(younger.merged());
+    }
+}
+
+/// How much a record says of the customer: his `user_id` counts for more, since it is what is shown.
+fn names_told(customer: &Customer) -> u8 {
+    2 * u8::from(customer.user_id.is_some()) + u8::from(customer.wa_id.is_some())
+}
+
+/// The fingerprints of the names of one customer, as one message gives them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Names {
+    known: [Fingerprint; Self::MAX],
+    len: usize,
+}
+
+impl Names {
+    /// Most names that one message ties together: its own two, and what they were before.
+    const MAX: usize = 8;
+
+    /// Of the customer, and of what he was called before. What is past the limit is not tied.
+    pub(super) fn of(key: &Key, customer: &Customer, formerly: &[CustomerName]) -> Self {
+        let mut names = Self { known: [Fingerprint::from_u128(0); Self::MAX], len: 0 };
+        for (slot, name) in names.known.iter_mut().zip(customer.names().chain(formerly)) {
+            *slot = key.customer_name(name);
+            names.len += 1;
+        }
+        names
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Fingerprint> + '_ {
+        self.known.iter().take(self.len).copied()
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half of a keyed hash does")]
+    fn mix(&self) -> u64 {
+        self.iter().fold(0, |mix: u64, name| mix.rotate_left(23) ^ name.as_u128() as u64)
+    }
+}
+
+/// A channel's conversations.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Conversations {
+    chunks: Vec<Vec<Conversation>>,
+    by_id: BucketMap<ConversationId, Index>,
+    by_name: BucketMap<Fingerprint, Index>,
+}
+
+impl Conversations {
+    /// How many there are, signposts included.
+    pub(super) fn len(&self) -> usize {
+        let full = self.chunks.len().saturating_sub(1) * CHUNK;
+        full + self.chunks.last().map_or(0, Vec::len)
+    }
+
+    /// The entry at an index.
+    pub(super) fn get(&self, index: Index) -> Option<&Conversation> {
+        self.chunks.get(index as usize / CHUNK)?.get(index as usize % CHUNK)
+    }
+
+    /// The entry at an index, to change.
+    pub(super) fn get_mut(&mut self, index: Index) -> Option<&mut Conversation> {
+        self.chunks.get_mut(index as usize / CHUNK)?.get_mut(index as usize % CHUNK)
+    }
+
+    /// Follows signposts. Ends, since each points to a lower index.
+    fn resolve(&self, mut index: Index) -> Index {
+        while let Some(next) = self.get(index).map(|entry| entry.merged_into).filter(|next| *next < index) {
+            index = next;
+        }
+        index
+    }
+
+    /// Where the conversation of this id is now.
+    pub(super) fn find(&self, id: ConversationId) -> Option<Index> {
+        self.by_id.get(&id).map(|index| self.resolve(*index))
+    }
+
+    /// Where the conversation with the customer of this name is.
+    pub(super) fn find_name(&self, name: Fingerprint) -> Option<Index> {
+        self.by_name.get(&name).map(|index| self.resolve(*index))
+    }
+
+    /// Where the conversations with the customer of these names are: the oldest, and in `younger` those that prove
+    /// to be his as well.
+    pub(super) fn find_names(&self, names: &Names, younger: &mut Vec<Index>) -> Option<Index> {
+        let mut oldest: Option<Index> = None;
+        for name in names.iter() {
+            let Some(index) = self.find_name(name) else { continue };
+            match oldest {
+                None if self.get(index).is_some_and(|entry| entry.names_mix == names.mix()) => {
+                    return Some(index);
+                }
+                None => oldest = Some(index),
+                Some(known) if known == index => {}
+                Some(known) => {
+                    let gone = known.max(index);
+                    oldest = Some(known.min(index));
+                    if !younger.contains(&gone) {
+                        younger.push(gone);
+                    }
+                }
+            }
+        }
+        oldest
+    }
+
+    /// The entry of this id, begun if there is none.
+    pub(super) fn enter(&mut self, id: ConversationId) -> Option<Index> {
+        if let Some(index) = self.find(id) {
+            return Some(index);
+        }
+        let index = Index::try_from(self.len()).ok().filter(|index| *index != HERE)?;
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        self.chunks.last_mut()?.push(Conversation::new(id));
+        self.by_id.insert(id, index);
+        Some(index)
+    }
+
+    /// Lets these names lead to the conversation.
+    pub(super) fn tie(&mut self, names: &Names, index: Index) {
+        if names.len == 0 {
+            return;
+        }
+        let mix = names.mix();
+        let Some(entry) = self.get_mut(index) else { return };
+        if entry.names_mix == mix {
+            return;
+        }
+        entry.names_mix = mix;
+        for name in names.iter() {
+            if self.by_name.get(&name).is_none() {
+                self.by_name.insert(name, index);
+            }
+        }
+    }
+
+    /// Makes the younger conversation part of the older and gives the younger's claims; nothing where they are one
+    /// already.
+    pub(super) fn merge(&mut self, older: Index, younger: Index) -> Option<Vec<Claim>> {
+        let (older, younger) = (older.min(younger), older.max(younger));
+        if older == younger || self.get(older)?.is_signpost() {
+            return None;
+        }
+        let entry = self.get_mut(younger)?;
+        let signpost = Conversation { merged_into: older, ..Conversation::new(entry.id) };
+        let mut gone = std::mem::replace(entry, signpost);
+        let claims = gone.rare.as_mut().map(|rare| std::mem::take(&mut rare.claims)).unwrap_or_default();
+        self.get_mut(older)?.absorb(&gone);
+        Some(claims)
+    }
+
+    /// Those from behind `query.after` on, in order of their beginning.
+    pub(super) fn behind(&self, query: &ListQuery) -> impl Iterator<Item = (Index, &Conversation)> {
+        // A signpost's own index, not the older's: a list that was begun before a merge goes on where it was.
+        let from = query.after.and_then(|id| self.by_id.get(&id)).map_or(0, |index| index + 1);
+        (from..).map_while(|index| Some((index, self.get(index)?)))
+    }
+}

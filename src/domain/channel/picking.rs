@@ -1,0 +1,480 @@
+//! Pick-ups: open, pick up, release, transfer, and how claims end by themselves (R17–R20, B9–B11).
+//!
+//! A claim that has ended (its time is over, its service left, its agent left the roster) counts as ended at once;
+//! its record is made by the next decision about the same service's claims there, or by `Tick`.
+
+use std::sync::Arc;
+
+use super::claiming::{Claim, ServiceIndex};
+use super::conversations::{Conversation, Index};
+use super::standing::Slot;
+use super::{Channel, Standing, Turn};
+use crate::domain::claims::{Asking, Confirming, HOLDERS_MAX, Held, confirmation, covered};
+use crate::domain::command::{Answer, ClaimCommand, Opened, Rejection, Warned, Warning};
+use crate::domain::event::{Actor, Agent, ClaimAction, ClaimActivity, ClaimChange, Event, Record};
+use crate::domain::ids::{AgentId, ConversationId, Offset, ServiceId, Timestamp};
+use crate::domain::portal::{PickUpRule, Portal};
+
+/// A claim's activity is recorded at most once per this part of its time to live (B10).
+const ACTIVITY_PARTS: u64 = 10;
+
+/// An agent of a subscriber, at a conversation.
+struct AtConversation<'a> {
+    entry: &'a Conversation,
+    slot: &'a Slot,
+    service: ServiceIndex,
+    agent: &'a Agent,
+}
+
+impl Channel {
+    /// Whether and how a claim has ended, though no record says so yet.
+    pub(super) fn ended(&self, portal: &Portal, claim: &Claim, now: Timestamp) -> Option<ClaimAction> {
+        let Some(slot) = self.services.get(claim.service) else { return Some(ClaimAction::Released) };
+        if slot.standing != Standing::Subscribed || claim.offset <= slot.left_at {
+            return Some(ClaimAction::Released);
+        }
+        if self.agents.get(claim.agent).and_then(|agent| portal.agent(&slot.id, agent)).is_none() {
+            return Some(ClaimAction::Released);
+        }
+        let ttl_ms = portal.service(&slot.id).and_then(|rules| rules.claim_ttl_ms)?;
+        (claim.active_at.plus_ms(ttl_ms) <= now).then_some(ClaimAction::Expired)
+    }
+
+    /// The claims of a conversation that hold now, in the order in which they were made.
+    pub(super) fn held<'a>(
+        &'a self,
+        portal: &'a Portal,
+        entry: &'a Conversation,
+        now: Timestamp,
+    ) -> impl Iterator<Item = Held<'a>> {
+        entry.claims().iter().filter(move |claim| self.ended(portal, claim, now).is_none()).filter_map(
+            move |claim| {
+                let service = &self.services.get(claim.service)?.id;
+                let holder = portal.agent(service, self.agents.get(claim.agent)?)?;
+                Some(Held { service, holder, since: claim.since, offset: claim.offset })
+            },
+        )
+    }
+
+    fn at_conversation<'a>(
+        &'a self,
+        portal: &'a Portal,
+        service: &ServiceId,
+        conversation: ConversationId,
+        agent: &AgentId,
+    ) -> Result<AtConversation<'a>, Rejection> {
+        self.check_subscribed(service)?;
+        let index = self.services.find(service).ok_or(Rejection::NotSubscribed)?;
+        let slot = self.services.get(index).ok_or(Rejection::NotSubscribed)?;
+        let entry = self.find(conversation).ok_or(Rejection::NotFound)?;
+        let agent = portal.agent(service, agent).ok_or(Rejection::UnknownAgent)?;
+        Ok(AtConversation { entry, slot, service: index, agent })
+    }
+
+    /// Presence is told to others while it lasts; here it is only checked.
+    pub(super) fn decide_presence(
+        &self,
+        turn: &Turn<'_>,
+        service: &ServiceId,
+        conversation: ConversationId,
+        agent: &AgentId,
+    ) -> Result<Answer, Rejection> {
+        self.at_conversation(turn.portal, service, conversation, agent).map(|_| Answer::Done)
+    }
+
+    pub(super) fn decide_open(
+        &self,
+        turn: &mut Turn<'_>,
+        service: &ServiceId,
+        conversation: ConversationId,
+        agent: &AgentId,
+    ) -> Result<Answer, Rejection> {
+        let at = self.at_conversation(turn.portal, service, conversation, agent)?;
+        let held: Vec<Held<'_>> = self.held(turn.portal, at.entry, turn.now).collect();
+        let asking = Asking { portal: turn.portal, service, agent: Some(agent) };
+        let others = self.others_to_warn_of(turn.portal, &held, service, agent);
+        let warnings = asking.warnings(&others, None, Offset::ZERO);
+        let opened = Opened {
+            conversation: at.entry.id,
+            head: at.entry.head,
+            claims: asking.claims_seen(&held),
+            warned: self.warned(at.entry, Confirming::Agent(agent), warnings),
+            window: self.window_of(Some(at.entry), turn.now),
+        };
+        self.record_activity(turn, at.entry, at.service, agent);
+        Ok(Answer::Opened(opened))
+    }
+
+    pub(super) fn decide_pick_up(
+        &self,
+        turn: &mut Turn<'_>,
+        service: &ServiceId,
+        conversation: ConversationId,
+        agent: &AgentId,
+        confirm: Option<&str>,
+    ) -> Result<Answer, Rejection> {
+        let at = self.at_conversation(turn.portal, service, conversation, agent)?;
+        let held: Vec<Held<'_>> = self.held(turn.portal, at.entry, turn.now).collect();
+        let own = || held.iter().filter(|claim| claim.service == service);
+        if own().any(|claim| claim.holder.agent == *agent) {
+            self.record_activity(turn, at.entry, at.service, agent);
+            return Ok(Answer::PickedUp);
+        }
+        let rule = pick_up_rule(turn.portal, service);
+        if rule == PickUpRule::Exclusive
+            && let Some(claim) = own().next()
+        {
+            return Err(claimed(claim));
+        }
+        if rule == PickUpRule::Open && own().count() >= HOLDERS_MAX {
+            return Err(Rejection::TooManyHolders);
+        }
+        let covered = self.covered(at.entry, Confirming::Agent(agent), confirm)?;
+        let asking = Asking { portal: turn.portal, service, agent: Some(agent) };
+        let others = self.others_to_warn_of(turn.portal, &held, service, agent);
+        let warnings = asking.warnings(&others, None, covered);
+        if let Some(warned) = self.warned(at.entry, Confirming::Agent(agent), warnings) {
+            return Ok(Answer::Warned(warned));
+        }
+        self.record_ended(turn, at.entry, at.service);
+        if rule == PickUpRule::Takeover {
+            for claim in own() {
+                let change = change(ClaimAction::Released, &at, claim.holder);
+                let taken = ClaimChange { by_agent: Some(agent.clone()), ..change };
+                turn.record(Some(at.entry.id), Event::Claim(taken));
+            }
+        }
+        turn.record(Some(at.entry.id), Event::Claim(change(ClaimAction::PickedUp, &at, at.agent)));
+        Ok(Answer::PickedUp)
+    }
+
+    pub(super) fn decide_release(
+        &self,
+        turn: &mut Turn<'_>,
+        command: &ClaimCommand,
+    ) -> Result<Answer, Rejection> {
+        let (entry, holder) = self.claim_meant(turn, command)?;
+        let change = ClaimChange {
+            action: ClaimAction::Released,
+            service: command.service.clone(),
+            agent: holder.agent.clone(),
+            name: Some(Arc::clone(&holder.name)),
+            from: None,
+            by: command.by.clone(),
+            by_agent: command.agent.clone().filter(|agent| *agent != holder.agent),
+        };
+        turn.record(Some(entry.id), Event::Claim(change));
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn decide_transfer(
+        &self,
+        turn: &mut Turn<'_>,
+        command: &ClaimCommand,
+        to: &AgentId,
+    ) -> Result<Answer, Rejection> {
+        let (entry, holder) = self.claim_meant(turn, command)?;
+        let service = &command.service;
+        let heir = turn.portal.agent(service, to).ok_or(Rejection::UnknownAgent)?;
+        if holder.agent == *to {
+            return Ok(Answer::PickedUp);
+        }
+        let by_agent = command.agent.clone().filter(|agent| *agent != holder.agent);
+        let change = ClaimChange {
+            action: ClaimAction::Transferred,
+            service: service.clone(),
+            agent: heir.agent.clone(),
+            name: Some(Arc::clone(&heir.name)),
+            from: Some(holder.agent.clone()),
+            by: command.by.clone(),
+            by_agent,
+        };
+        let mut held = self.held(turn.portal, entry, turn.now);
+        if held.any(|claim| claim.service == service && claim.holder.agent == *to) {
+            // He holds it already, beside the other: only the other's ends.
+            let ended = ClaimChange { action: ClaimAction::Released, from: None, ..change };
+            let ended =
+                ClaimChange { agent: holder.agent.clone(), name: Some(Arc::clone(&holder.name)), ..ended };
+            turn.record(Some(entry.id), Event::Claim(ended));
+        } else {
+            if let Some(index) = self.services.find(service) {
+                self.record_ended(turn, entry, index);
+            }
+            turn.record(Some(entry.id), Event::Claim(change));
+        }
+        Ok(Answer::PickedUp)
+    }
+
+    /// The claim that a release or a transfer is about, if whoever asks may end it.
+    fn claim_meant<'a>(
+        &'a self,
+        turn: &Turn<'a>,
+        command: &ClaimCommand,
+    ) -> Result<(&'a Conversation, &'a Agent), Rejection> {
+        let ClaimCommand { service, by, conversation, agent, holder } = command;
+        self.check_subscribed(service)?;
+        let entry = self.find(*conversation).ok_or(Rejection::NotFound)?;
+        let meant = match by {
+            Actor::Service(asking) if asking != service => return Err(Rejection::Forbidden),
+            Actor::Service(_) => {
+                let agent =
+                    agent.as_ref().ok_or(Rejection::BadMessage("a service asks for one of its agents"))?;
+                let asking = turn.portal.agent(service, agent).ok_or(Rejection::UnknownAgent)?;
+                let meant = holder.as_ref().unwrap_or(agent);
+                if meant != agent && !asking.lead {
+                    return Err(Rejection::Forbidden);
+                }
+                meant
+            }
+            Actor::Operator | Actor::Broker => {
+                holder.as_ref().ok_or(Rejection::BadMessage("the operator names the holder"))?
+            }
+        };
+        let mut held = self.held(turn.portal, entry, turn.now);
+        let claim = held.find(|claim| claim.service == service && claim.holder.agent == *meant);
+        claim.map(|claim| (entry, claim.holder)).ok_or(Rejection::NotClaimed)
+    }
+
+    /// The claims that an agent is warned of: others' in other services, and in his own one under takeover. Who holds
+    /// something in another service is the same person as here.
+    pub(super) fn others_to_warn_of<'a>(
+        &self,
+        portal: &Portal,
+        held: &[Held<'a>],
+        service: &ServiceId,
+        agent: &AgentId,
+    ) -> Vec<Held<'a>> {
+        let takeover = pick_up_rule(portal, service) == PickUpRule::Takeover;
+        let warned_of =
+            |claim: &&Held<'_>| claim.holder.agent != *agent && (claim.service != service || takeover);
+        held.iter().filter(warned_of).copied().collect()
+    }
+
+    /// Up to where a confirmation covers; nowhere without one.
+    pub(super) fn covered(
+        &self,
+        entry: &Conversation,
+        whose: Confirming<'_>,
+        confirm: Option<&str>,
+    ) -> Result<Offset, Rejection> {
+        let Some(confirm) = confirm else { return Ok(Offset::ZERO) };
+        let ids = [entry.id].into_iter().chain(entry.merged().iter().map(|(younger, _)| *younger));
+        covered(&self.keys.confirm, self.id, ids, whose, confirm)
+    }
+
+    /// The warnings with what confirms them.
+    pub(super) fn warned(
+        &self,
+        entry: &Conversation,
+        whose: Confirming<'_>,
+        warnings: Vec<Warning>,
+    ) -> Option<Warned> {
+        if warnings.is_empty() {
+            return None;
+        }
+        let confirm = confirmation(&self.keys.confirm, self.id, entry.id, whose, entry.head);
+        Some(Warned { warnings, confirm })
+    }
+
+    /// Records that the holder was active, if he is one whose claim can expire and a tenth of its time is over.
+    fn record_activity(
+        &self,
+        turn: &mut Turn<'_>,
+        entry: &Conversation,
+        service: ServiceIndex,
+        agent: &AgentId,
+    ) {
+        let Some(slot) = self.services.get(service) else { return };
+        let Some(ttl_ms) = turn.portal.service(&slot.id).and_then(|rules| rules.claim_ttl_ms) else { return };
+        let own = |claim: &&Claim| claim.service == service && self.agents.get(claim.agent) == Some(agent);
+        let Some(claim) = entry.claims().iter().find(own) else { return };
+        let is_due =
+            turn.now.since_ms(claim.active_at) >= ttl_ms / ACTIVITY_PARTS && turn.now > claim.active_at;
+        if is_due && self.ended(turn.portal, claim, turn.now).is_none() {
+            let active = ClaimActivity { service: slot.id.clone(), agent: agent.clone() };
+            turn.record(Some(entry.id), Event::ClaimActivity(active));
+        }
+    }
+
+    /// Records the end of those claims of a service in a conversation that have ended.
+    pub(super) fn record_ended(&self, turn: &mut Turn<'_>, entry: &Conversation, service: ServiceIndex) {
+        for claim in entry.claims().iter().filter(|claim| claim.service == service) {
+            if let Some(action) = self.ended(turn.portal, claim, turn.now) {
+                self.record_end(turn, entry.id, claim, action);
+            }
+        }
+    }
+
+    /// Records that a claim ended with nobody acting.
+    pub(super) fn record_end(
+        &self,
+        turn: &mut Turn<'_>,
+        conversation: ConversationId,
+        claim: &Claim,
+        action: ClaimAction,
+    ) {
+        let Some(service) = self.services.get(claim.service).map(|slot| slot.id.clone()) else { return };
+        let Some(agent) = self.agents.get(claim.agent).cloned() else { return };
+        let name = turn.portal.agent(&service, &agent).map(|agent| Arc::clone(&agent.name));
+        let by = Actor::Broker;
+        let change = ClaimChange { action, service, agent, name, from: None, by, by_agent: None };
+        turn.record(Some(conversation), Event::Claim(change));
+    }
+
+    /// Records ends of claims that are due: of services that left, of agents out of the roster, of time.
+    pub(super) fn record_due_ends(&self, turn: &mut Turn<'_>) {
+        for slot in self.services.iter() {
+            for (offset, index) in slot.claims.ended() {
+                if turn.room() == 0 {
+                    return;
+                }
+                self.record_end_at(turn, index, offset, ClaimAction::Released);
+            }
+            self.record_leavers(turn, slot);
+            let Some(ttl_ms) = turn.portal.service(&slot.id).and_then(|rules| rules.claim_ttl_ms) else {
+                continue;
+            };
+            for (active_at, offset, index) in slot.claims.idle() {
+                if turn.room() == 0 || turn.now < active_at.plus_ms(ttl_ms) {
+                    break;
+                }
+                self.record_end_at(turn, index, offset, ClaimAction::Expired);
+            }
+        }
+    }
+
+    /// Records that the claims of those end who are not in the service's roster any more.
+    pub(super) fn record_leavers(&self, turn: &mut Turn<'_>, slot: &Slot) {
+        for (agent, held) in slot.claims.holders() {
+            if self.agents.get(agent).is_some_and(|agent| turn.portal.agent(&slot.id, agent).is_some()) {
+                continue;
+            }
+            for index in held {
+                if turn.room() == 0 {
+                    return;
+                }
+                let of_agent = |claim: &&Claim| self.is_of(claim, slot) && claim.agent == agent;
+                let claim =
+                    self.conversations.get(*index).and_then(|entry| entry.claims().iter().find(of_agent));
+                if let Some(claim) = claim {
+                    self.record_end_at(turn, *index, claim.offset, ClaimAction::Released);
+                }
+            }
+        }
+    }
+
+    fn is_of(&self, claim: &Claim, slot: &Slot) -> bool {
+        self.services.get(claim.service).is_some_and(|of| of.id == slot.id)
+    }
+
+    /// Records the end of the claim that was made at `offset`. What would end by its time though its agent is out of
+    /// the roster was recorded as released.
+    fn record_end_at(&self, turn: &mut Turn<'_>, index: Index, offset: Offset, action: ClaimAction) {
+        let Some(entry) = self.conversations.get(index) else { return };
+        let Some(claim) = entry.claims().iter().find(|claim| claim.offset == offset) else { return };
+        let as_meant =
+            action == ClaimAction::Released || self.ended(turn.portal, claim, turn.now) == Some(action);
+        if as_meant {
+            self.record_end(turn, entry.id, claim, action);
+        }
+    }
+
+    /// When the first claim ends by its time.
+    pub(super) fn claim_deadline(&self, portal: &Portal) -> Option<Timestamp> {
+        let deadline = |slot: &Slot| {
+            let ttl_ms = portal.service(&slot.id)?.claim_ttl_ms?;
+            slot.claims.idle().next().map(|(active_at, ..)| active_at.plus_ms(ttl_ms))
+        };
+        self.services.iter().filter_map(deadline).min()
+    }
+
+    pub(super) fn apply_claim(&mut self, record: &Record, index: Index, change: &ClaimChange) {
+        let Some(service) = self.services.enter(&change.service) else { return };
+        let Some(agent) = self.agents.enter(&change.agent) else { return };
+        self.end_claim(index, service, &change.agent);
+        if let Some(before) = &change.from {
+            self.end_claim(index, service, before);
+        }
+        if matches!(change.action, ClaimAction::PickedUp | ClaimAction::Transferred) {
+            let (offset, at) = (record.offset, record.at);
+            self.put_claim(index, Claim { service, agent, offset, since: at, active_at: at }, false);
+        }
+    }
+
+    /// Puts a claim into its conversation and into its service's index.
+    pub(super) fn put_claim(&mut self, index: Index, claim: Claim, ended: bool) {
+        let Some(entry) = self.conversations.get_mut(index) else { return };
+        let Some(slot) = self.services.get_mut(claim.service) else { return };
+        entry.claims_mut().push(claim);
+        if ended {
+            slot.claims.add_ended(&claim, index);
+        } else {
+            slot.claims.add(&claim, index);
+        }
+    }
+
+    fn end_claim(&mut self, index: Index, service: ServiceIndex, agent: &AgentId) {
+        let Some(agent) = self.agents.find(agent) else { return };
+        let Some(entry) = self.conversations.get_mut(index) else { return };
+        let Some(place) =
+            entry.claims().iter().position(|claim| claim.service == service && claim.agent == agent)
+        else {
+            return;
+        };
+        let claim = entry.claims_mut().remove(place);
+        entry.tidy();
+        if let Some(slot) = self.services.get_mut(service) {
+            slot.claims.remove(&claim, index);
+        }
+    }
+
+    /// Takes note that a holder was active.
+    pub(super) fn apply_activity(
+        &mut self,
+        index: Index,
+        service: &ServiceId,
+        agent: &AgentId,
+        at: Timestamp,
+    ) {
+        let Some(service) = self.services.find(service) else { return };
+        let Some(agent) = self.agents.find(agent) else { return };
+        let Some(entry) = self.conversations.get_mut(index) else { return };
+        let Some(slot) = self.services.get_mut(service) else { return };
+        let Some(place) =
+            entry.claims().iter().position(|claim| claim.service == service && claim.agent == agent)
+        else {
+            return;
+        };
+        let Some(claim) = entry.claims_mut().get_mut(place) else { return };
+        let ended = slot.claims.remove(claim, index);
+        claim.active_at = claim.active_at.max(at);
+        if ended {
+            slot.claims.add_ended(claim, index);
+        } else {
+            slot.claims.add(claim, index);
+        }
+    }
+}
+
+/// The service's rule for pick-ups; the default for one that the configuration does not know any more.
+pub(super) fn pick_up_rule(portal: &Portal, service: &ServiceId) -> PickUpRule {
+    portal.service(service).map_or(PickUpRule::default(), |rules| rules.pick_up)
+}
+
+/// The refusal that names who holds it.
+pub(super) fn claimed(claim: &Held<'_>) -> Rejection {
+    Rejection::Claimed { holder: claim.holder.agent.clone(), name: Some(Arc::clone(&claim.holder.name)) }
+}
+
+/// A change of a claim by the service whose it is.
+fn change(action: ClaimAction, at: &AtConversation<'_>, holder: &Agent) -> ClaimChange {
+    ClaimChange {
+        action,
+        service: at.slot.id.clone(),
+        agent: holder.agent.clone(),
+        name: Some(Arc::clone(&holder.name)),
+        from: None,
+        by: Actor::Service(at.slot.id.clone()),
+        by_agent: None,
+    }
+}
