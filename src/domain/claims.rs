@@ -44,6 +44,18 @@ pub(super) struct Held<'a> {
     pub(super) since: Timestamp,
     /// The record that made it: what a confirmation covers it by.
     pub(super) offset: Offset,
+    /// The conversation in which it was made.
+    pub(super) origin: ConversationId,
+}
+
+/// Up to where a confirmation covers, and the id that it was given for: of the conversation, or of a younger one that
+/// has become part of it since.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Covered {
+    /// The id.
+    pub(super) conversation: ConversationId,
+    /// Claims and replies of it up to here.
+    pub(super) through: Offset,
 }
 
 /// A reply by somebody else that the asking agent had not seen.
@@ -53,6 +65,25 @@ pub(super) struct Unseen<'a> {
     pub(super) author: Option<(&'a ServiceId, Option<&'a AgentId>)>,
     /// Its record: what a confirmation covers it by.
     pub(super) offset: Offset,
+}
+
+/// What an agent is warned of until he confirms it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Open<'a> {
+    /// That somebody holds the conversation.
+    Claim(&'a Held<'a>),
+    /// That somebody has replied.
+    Reply(&'a Unseen<'a>),
+}
+
+impl Open<'_> {
+    /// Its record.
+    pub(super) fn offset(&self) -> Offset {
+        match self {
+            Self::Claim(claim) => claim.offset,
+            Self::Reply(reply) => reply.offset,
+        }
+    }
 }
 
 /// Who asks.
@@ -84,15 +115,15 @@ impl Asking<'_> {
         own.chain(elsewhere).take(room).chain(somebody.then_some(bare)).collect()
     }
 
-    /// The warnings of these claims and of this reply, own first, where `covered` leaves one of them open; else none.
+    /// The warnings of these claims and of this reply, own first, unless all of them are covered.
     pub(super) fn warnings(
         &self,
         held: &[Held<'_>],
         unseen: Option<Unseen<'_>>,
-        covered: Offset,
+        is_covered: impl Fn(&Open<'_>) -> bool,
     ) -> Vec<Warning> {
-        let open = held.iter().map(|claim| claim.offset).chain(unseen.map(|reply| reply.offset));
-        if !open.into_iter().any(|offset| offset > covered) {
+        let mut open = held.iter().map(Open::Claim).chain(unseen.as_ref().map(Open::Reply));
+        if open.all(|open| is_covered(&open)) {
             return Vec::new();
         }
         let is_own = |claim: &&Held<'_>| claim.service == self.service;
@@ -202,7 +233,7 @@ pub(super) fn confirmation(
     format!("{:x}.{:032x}", through.0, mac.finish128().as_u128()).into()
 }
 
-/// The offset up to which `confirm` covers, if it was given for one of these ids of the conversation.
+/// What `confirm` covers, if it was given for one of these ids of the conversation.
 ///
 /// # Errors
 /// `StaleConfirm` where it is unreadable, or was given for another conversation or agent.
@@ -212,11 +243,12 @@ pub(super) fn covered(
     ids: impl IntoIterator<Item = ConversationId>,
     whose: Confirming<'_>,
     confirm: &str,
-) -> Result<Offset, Rejection> {
+) -> Result<Covered, Rejection> {
     let (through, _) = confirm.split_once('.').ok_or(Rejection::StaleConfirm)?;
     let through = u64::from_str_radix(through, 16).map(Offset).map_err(|_| Rejection::StaleConfirm)?;
-    let is_ours = |id| is_equal(&confirmation(key, channel, id, whose, through), confirm);
-    if ids.into_iter().any(is_ours) { Ok(through) } else { Err(Rejection::StaleConfirm) }
+    let is_ours = |id: &ConversationId| is_equal(&confirmation(key, channel, *id, whose, through), confirm);
+    let conversation = ids.into_iter().find(is_ours).ok_or(Rejection::StaleConfirm)?;
+    Ok(Covered { conversation, through })
 }
 
 /// Compares without telling by its time where two texts differ.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 use super::conversations::Index;
-use crate::domain::ids::{AgentId, Offset, Timestamp};
+use crate::domain::ids::{AgentId, ConversationId, Offset, Timestamp};
 
 /// A service, as the channel counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -53,6 +53,8 @@ pub(super) struct Claim {
     pub(super) agent: AgentIndex,
     /// The record that made it.
     pub(super) offset: Offset,
+    /// The conversation in which it was made, which may have become part of another since.
+    pub(super) origin: ConversationId,
     pub(super) since: Timestamp,
     /// When its holder was last seen to be active.
     pub(super) active_at: Timestamp,

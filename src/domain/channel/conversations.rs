@@ -62,7 +62,17 @@ pub(super) struct Conversation {
 #[derive(Debug, Clone, PartialEq, Default)]
 struct Rare {
     claims: Vec<Claim>,
-    merged: Vec<(ConversationId, Offset)>,
+    merged: Vec<Younger>,
+}
+
+/// A conversation that became part of an older one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Younger {
+    pub(super) id: ConversationId,
+    /// Its last record.
+    pub(super) head: Offset,
+    /// The record with which it became part of the one that goes on.
+    pub(super) merged_at: Offset,
 }
 
 impl Conversation {
@@ -100,8 +110,8 @@ impl Conversation {
         }
     }
 
-    /// The younger ones that became part of it, each with its last offset.
-    pub(super) fn merged(&self) -> &[(ConversationId, Offset)] {
+    /// The younger ones that became part of it.
+    pub(super) fn merged(&self) -> &[Younger] {
         self.rare.as_ref().map_or(&[], |rare| &rare.merged)
     }
 
@@ -140,7 +150,7 @@ impl Conversation {
     }
 
     /// Takes over what a younger conversation was, but for its claims.
-    fn absorb(&mut self, younger: &Self) {
+    fn absorb(&mut self, younger: &Self, merged_at: Offset) {
         self.others_reply = if self.last_author == younger.last_author {
             self.others_reply.max(younger.others_reply)
         } else if self.last_reply > younger.last_reply {
@@ -159,8 +169,8 @@ impl Conversation {
             self.names_told = younger.names_told;
         }
         let merged = &mut self.rare.get_or_insert_default().merged;
-        merged.push((younger.id, younger.head));
-        merged.extend_from_slice(younger.merged());
+        merged.push(Younger { id: younger.id, head: younger.head, merged_at });
+        merged.extend(younger.merged().iter().map(|before| Younger { merged_at, ..*before }));
     }
 }
 
@@ -301,7 +311,7 @@ impl Conversations {
 
     /// Makes the younger conversation part of the older and gives the younger's claims; nothing where they are one
     /// already.
-    pub(super) fn merge(&mut self, older: Index, younger: Index) -> Option<Vec<Claim>> {
+    pub(super) fn merge(&mut self, older: Index, younger: Index, at: Offset) -> Option<Vec<Claim>> {
         let (older, younger) = (older.min(younger), older.max(younger));
         if older == younger || self.get(older)?.is_signpost() {
             return None;
@@ -310,7 +320,7 @@ impl Conversations {
         let signpost = Conversation { merged_into: older, ..Conversation::new(entry.id) };
         let mut gone = std::mem::replace(entry, signpost);
         let claims = gone.rare.as_mut().map(|rare| std::mem::take(&mut rare.claims)).unwrap_or_default();
-        self.get_mut(older)?.absorb(&gone);
+        self.get_mut(older)?.absorb(&gone, at);
         Some(claims)
     }
 

@@ -162,7 +162,7 @@ impl Channel {
             .get(older)
             .map(|entry| entry.claims().iter().map(|claim| claim.service).collect())
             .unwrap_or_default();
-        let Some(claims) = self.conversations.merge(older, younger) else { return };
+        let Some(claims) = self.conversations.merge(older, younger, record.offset) else { return };
         for claim in claims {
             let Some(slot) = self.services.get_mut(claim.service) else { continue };
             let ended = slot.claims.remove(&claim, younger);

@@ -27,7 +27,7 @@ impl Channel {
             head: entry.head,
             customer_at: entry.customer_at,
             window: self.window_of(Some(entry), now),
-            merged: entry.merged().to_vec(),
+            merged: entry.merged().iter().map(|younger| (younger.id, younger.head)).collect(),
         })
     }
 

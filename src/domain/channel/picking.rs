@@ -9,7 +9,7 @@ use super::claiming::{Claim, ServiceIndex};
 use super::conversations::{Conversation, Index};
 use super::standing::Slot;
 use super::{Channel, Standing, Turn};
-use crate::domain::claims::{Asking, Confirming, HOLDERS_MAX, Held, confirmation, covered};
+use crate::domain::claims::{Asking, Confirming, Covered, HOLDERS_MAX, Held, Open, confirmation, covered};
 use crate::domain::command::{Answer, ClaimCommand, Opened, Rejection, Warned, Warning};
 use crate::domain::event::{Actor, Agent, ClaimAction, ClaimActivity, ClaimChange, Event, Record};
 use crate::domain::ids::{AgentId, ConversationId, Offset, ServiceId, Timestamp};
@@ -51,7 +51,7 @@ impl Channel {
             move |claim| {
                 let service = &self.services.get(claim.service)?.id;
                 let holder = portal.agent(service, self.agents.get(claim.agent)?)?;
-                Some(Held { service, holder, since: claim.since, offset: claim.offset })
+                Some(Held { service, holder, since: claim.since, offset: claim.offset, origin: claim.origin })
             },
         )
     }
@@ -93,7 +93,7 @@ impl Channel {
         let held: Vec<Held<'_>> = self.held(turn.portal, at.entry, turn.now).collect();
         let asking = Asking { portal: turn.portal, service, agent: Some(agent) };
         let others = self.others_to_warn_of(turn.portal, &held, service, agent);
-        let warnings = asking.warnings(&others, None, Offset::ZERO);
+        let warnings = asking.warnings(&others, None, |_| false);
         let opened = Opened {
             conversation: at.entry.id,
             head: at.entry.head,
@@ -132,7 +132,7 @@ impl Channel {
         let covered = self.covered(at.entry, Confirming::Agent(agent), confirm)?;
         let asking = Asking { portal: turn.portal, service, agent: Some(agent) };
         let others = self.others_to_warn_of(turn.portal, &held, service, agent);
-        let warnings = asking.warnings(&others, None, covered);
+        let warnings = asking.warnings(&others, None, |open| is_covered(at.entry, covered, open));
         if let Some(warned) = self.warned(at.entry, Confirming::Agent(agent), warnings) {
             return Ok(Answer::Warned(warned));
         }
@@ -250,15 +250,17 @@ impl Channel {
         held.iter().filter(warned_of).copied().collect()
     }
 
-    /// Up to where a confirmation covers; nowhere without one.
+    /// What a confirmation covers; nothing without one.
     pub(super) fn covered(
         &self,
         entry: &Conversation,
         whose: Confirming<'_>,
         confirm: Option<&str>,
-    ) -> Result<Offset, Rejection> {
-        let Some(confirm) = confirm else { return Ok(Offset::ZERO) };
-        let ids = [entry.id].into_iter().chain(entry.merged().iter().map(|(younger, _)| *younger));
+    ) -> Result<Covered, Rejection> {
+        let Some(confirm) = confirm else {
+            return Ok(Covered { conversation: entry.id, through: Offset::ZERO });
+        };
+        let ids = [entry.id].into_iter().chain(entry.merged().iter().map(|younger| younger.id));
         covered(&self.keys.confirm, self.id, ids, whose, confirm)
     }
 
@@ -396,8 +398,9 @@ impl Channel {
             self.end_claim(index, service, before);
         }
         if matches!(change.action, ClaimAction::PickedUp | ClaimAction::Transferred) {
+            let Some(origin) = self.conversations.get(index).map(|entry| entry.id) else { return };
             let (offset, at) = (record.offset, record.at);
-            self.put_claim(index, Claim { service, agent, offset, since: at, active_at: at }, false);
+            self.put_claim(index, Claim { service, agent, offset, origin, since: at, active_at: at }, false);
         }
     }
 
@@ -459,6 +462,17 @@ impl Channel {
 /// The service's rule for pick-ups; the default for one that the configuration does not know any more.
 pub(super) fn pick_up_rule(portal: &Portal, service: &ServiceId) -> PickUpRule {
     portal.service(service).map_or(PickUpRule::default(), |rules| rules.pick_up)
+}
+
+/// Whether a confirmation covers a claim or a reply. What was made in another conversation is covered only by what was
+/// given after that one had become part of this: before, nobody was warned of it.
+pub(super) fn is_covered(entry: &Conversation, covered: Covered, open: &Open<'_>) -> bool {
+    let Open::Claim(claim) = open else { return open.offset() <= covered.through };
+    if claim.origin == covered.conversation {
+        return claim.offset <= covered.through;
+    }
+    let joined = |id| entry.merged().iter().find(|younger| younger.id == id).map(|younger| younger.merged_at);
+    covered.conversation == entry.id && joined(claim.origin).is_some_and(|at| at <= covered.through)
 }
 
 /// The refusal that names who holds it.

@@ -1,7 +1,7 @@
 //! Replies and echoes: the order in which a reply is looked at, and what stops it (R13, R20, B4, B5, B8, B16, B17).
 
 use super::conversations::{Author, Conversation, Index, Names};
-use super::picking::{claimed, pick_up_rule};
+use super::picking::{claimed, is_covered, pick_up_rule};
 use super::{Channel, Turn};
 use crate::domain::claims::{Asking, Confirming, Held, Unseen};
 use crate::domain::command::{Addressee, Answer, ChannelState, Echo, Rejection, ReplyCommand, Window};
@@ -95,7 +95,8 @@ impl Channel {
         let warns_of_claims = agent.is_some() && rule == PickUpRule::Takeover && !holds_it;
         let others: &[Held<'_>] = if warns_of_claims { &held } else { &[] };
         let asking = Asking { portal: turn.portal, service, agent };
-        let warnings = asking.warnings(others, self.unseen(command, entry), covered);
+        let unseen = self.unseen(command, entry);
+        let warnings = asking.warnings(others, unseen, |open| is_covered(entry, covered, open));
         Ok(self.warned(entry, whose, warnings).map(Answer::Warned))
     }
 
