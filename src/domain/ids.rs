@@ -111,6 +111,15 @@ fn hidden(_: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str("<hidden>")
 }
 
+/// What stands in a debug text in place of something that must not be printed.
+pub(crate) struct Hidden;
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<hidden>")
+    }
+}
+
 text_id!(
     /// One customer organisation; nothing ever crosses from one portal to another.
     PortalId, |t| check_plain("portal id", t), shown

@@ -348,11 +348,12 @@ fn b13_a_returning_service_resumes_from_its_return() {
     let left_over = stage.last().offset.0;
     stage.tell(Command::Acknowledge { service: service("desk"), through: Offset(left_over - 1) }).unwrap();
     stage.deactivate("desk");
+    let left = stage.last().offset.0;
     stage.writes("491", "missed");
     stage.activate("desk");
     stage.writes("491", "after");
     let after = stage.last().offset.0;
-    assert_eq!(stage.offsets_delivered("desk"), [left_over, left_over + 1, after - 1, after]);
+    assert_eq!(stage.offsets_delivered("desk"), [left_over, left, after - 1, after]);
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl Model {
         !expired && self.list.contains(&claim.service) && self.rosters.contains(&(claim.service, claim.agent))
     }
 
-    /// The claims that hold, all others swept away.
+    /// The claims that hold; all others are swept away.
     fn claims(&mut self, at: usize) -> &mut Vec<Claim> {
         let mut claims = std::mem::take(&mut self.conversations[at].claims);
         claims.retain(|claim| self.holds(claim));
@@ -83,7 +83,9 @@ impl Model {
     }
 
     fn sweep(&mut self) {
-        (0..self.conversations.len()).for_each(|at| drop(self.claims(at).len()));
+        for at in 0..self.conversations.len() {
+            self.claims(at);
+        }
     }
 
     /// Who holds the conversation of a customer within a service.
@@ -108,11 +110,12 @@ impl Model {
             Do::Transfer { service, agent, to, customer } => self.hand_on(service, agent, customer, Some(to)),
             Do::Reply { service, agent, customer, id } => self.reply(service, agent, customer, id),
             Do::Roster { service, agent, there } => {
-                let there = there && self.rosters.insert((service, agent));
-                if !there {
+                if there {
+                    self.rosters.insert((service, agent));
+                } else {
                     self.rosters.remove(&(service, agent));
-                    self.sweep();
                 }
+                self.sweep();
                 Ok("done")
             }
             Do::Pass(ms) => {
@@ -177,7 +180,7 @@ impl Model {
             self.home.values_mut().filter(|home| **home == younger).for_each(|home| *home = at);
             self.replies.values_mut().filter(|home| **home == younger).for_each(|home| *home = at);
         }
-        names.iter().for_each(|name| drop(self.home.insert(*name, at)));
+        self.home.extend(names.iter().map(|name| (*name, at)));
         self.conversations[at].newest = Some(self.now);
         self.conversations[at].written_since_active = true;
         "taken"

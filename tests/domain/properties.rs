@@ -221,7 +221,8 @@ proptest! {
         commands in proptest::collection::vec(doing(), 1..120)
     ) {
         let mut driven = Driven::new();
-        let mut model = Model { now: driven.stage.now, ..Model::default() };
+        let mut model = Model::default();
+        model.now = driven.stage.now;
         model.rosters = (0..3).flat_map(|of| (0..3).map(move |who| (of, who))).collect();
         // Most sequences are about a channel that is there.
         for of in 0..2 {

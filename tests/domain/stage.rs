@@ -421,10 +421,16 @@ impl Stage {
     }
 
     pub(crate) fn listed(&self, of: &str, conversation: ConversationId) -> ConversationSeen {
-        let query =
+        let mut query =
             ListQuery { service: service(of), after: None, limit: 200, claimed: None, unanswered: None };
-        let (listed, _) = self.channel.list_conversations(&self.portal, &query, Timestamp(self.now));
-        listed.into_iter().find(|listed| listed.conversation == conversation).unwrap()
+        loop {
+            let (listed, next) = self.channel.list_conversations(&self.portal, &query, Timestamp(self.now));
+            if let Some(found) = listed.into_iter().find(|listed| listed.conversation == conversation) {
+                return found;
+            }
+            assert!(next.is_some(), "{conversation} is not in the list");
+            query.after = next;
+        }
     }
 
     /// What the service is delivered, as its span and the view say: the records that are for it.

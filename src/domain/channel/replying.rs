@@ -132,6 +132,10 @@ impl Channel {
         entry: Option<&Conversation>,
         digest: u128,
     ) -> Answer {
+        if let Some((entry, service)) = entry.zip(self.services.find(&command.service)) {
+            // A reply counts as activity of its agent's claim, so one that has ended must not be there any more.
+            self.record_ended(turn, entry, service);
+        }
         let offset = turn.next_offset();
         let conversation = entry.map_or_else(|| ConversationId::derive(self.id, offset), |entry| entry.id);
         let to = match &command.to {
