@@ -1,5 +1,5 @@
-//! Any sequence of commands: the domain answers as the naive model does; a replay equals what lived (the stage
-//! compares after every command); one holder at most where the rule is exclusive; the parent is whom the model says;
+//! Any sequence of commands: the domain answers as the naive model does; a replay equals what lived, and what is
+//! replayed goes on in its place; one holder at most where the rule is exclusive; the parent is whom the model says;
 //! no masked view holds a byte of the content; offsets have no holes.
 
 use std::collections::BTreeMap;
@@ -18,6 +18,8 @@ use crate::stage::{Stage, agent, name, rules, service, text};
 const SERVICES: [&str; 3] = ["s0", "s1", "s2"];
 const AGENTS: [&str; 3] = ["a0", "a1", "a2"];
 const CUSTOMERS: [&str; 4] = ["490", "491", "492", "493"];
+/// After so many commands the broker restarts.
+const RESTART_EVERY: usize = 20;
 const CANARY: &str = "cAnArY";
 
 /// The domain, driven by the model's plain commands.
@@ -36,6 +38,7 @@ impl Driven {
         all[2].pick_up = PickUpRule::Open;
         let mut stage = Stage::empty(all);
         SERVICES.iter().for_each(|of| stage.roster(of, &AGENTS));
+        stage.replays = false;
         Self { stage, ids: BTreeMap::new(), tokens: BTreeMap::new() }
     }
 
@@ -214,7 +217,7 @@ fn check_records(stage: &Stage) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_sequence_of_commands_comes_out_as_the_naive_model_says(
@@ -233,7 +236,13 @@ proptest! {
             let expected = model.tell(command);
             prop_assert_eq!(driven.tell(command), expected, "at {} of {:?}", at, &commands[..=at]);
             check(&mut model, &driven)?;
+            if at % RESTART_EVERY == RESTART_EVERY - 1 {
+                let replayed = driven.stage.replayed();
+                prop_assert_eq!(&replayed, &driven.stage.channel, "a replay differs from what lived");
+                driven.stage.channel = replayed;
+            }
         }
+        prop_assert_eq!(&driven.stage.replayed(), &driven.stage.channel);
         check_records(&driven.stage)?;
     }
 }

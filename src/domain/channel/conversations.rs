@@ -6,6 +6,8 @@
 //! **Invariants:** a signpost points to a lower index; names and customer ids are not kept, only keyed 128-bit
 //! fingerprints of them; nothing is ever moved in one go, however many conversations there are.
 
+use std::cell::Cell;
+
 use super::ListQuery;
 use super::claiming::{AgentIndex, Claim, ServiceIndex};
 use crate::domain::buckets::BucketMap;
@@ -48,7 +50,7 @@ pub(super) struct Conversation {
     pub(super) last_author: Author,
     /// The last reply by anybody but the last author.
     pub(super) others_reply: Offset,
-    /// A mix of the fingerprints of the names last seen together: while it stays, there is nothing to look up.
+    /// A mix of the names last seen together: while it stays, there is nothing to look up.
     names_mix: u64,
     /// The older conversation that this one has become part of, or [`HERE`].
     merged_into: Index,
@@ -179,34 +181,57 @@ fn names_told(customer: &Customer) -> u8 {
     2 * u8::from(customer.user_id.is_some()) + u8::from(customer.wa_id.is_some())
 }
 
-/// The fingerprints of the names of one customer, as one message gives them.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Names {
-    known: [Fingerprint; Self::MAX],
-    len: usize,
+/// The names of one customer, as one message gives them. Fingerprints are made when they are asked for: mostly the
+/// first alone.
+pub(super) struct Names<'a> {
+    key: &'a Key,
+    names: [Option<&'a CustomerName>; NAMES_MAX],
+    /// A mix of all of them: equal for the same names in the same order, else nearly never.
+    mix: u64,
 }
 
-impl Names {
-    /// Most names that one message ties together: its own two, and what they were before.
-    const MAX: usize = 8;
+/// Most names that one message ties together: its own two, and what they were before.
+const NAMES_MAX: usize = 8;
 
+impl<'a> Names<'a> {
     /// Of the customer, and of what he was called before. What is past the limit is not tied.
-    pub(super) fn of(key: &Key, customer: &Customer, formerly: &[CustomerName]) -> Self {
-        let mut names = Self { known: [Fingerprint::from_u128(0); Self::MAX], len: 0 };
-        for (slot, name) in names.known.iter_mut().zip(customer.names().chain(formerly)) {
-            *slot = key.customer_name(name);
-            names.len += 1;
+    pub(super) fn of(key: &'a Key, customer: &'a Customer, formerly: &'a [CustomerName]) -> Self {
+        let mut names = Self { key, names: [None; NAMES_MAX], mix: 0 };
+        for (place, name) in names.names.iter_mut().zip(customer.names().chain(formerly)) {
+            *place = Some(name);
+            names.mix = mixed(names.mix, name.as_str().as_bytes());
         }
         names
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Fingerprint> + '_ {
-        self.known.iter().take(self.len).copied()
+    fn fingerprints(&self) -> impl Iterator<Item = Fingerprint> + '_ {
+        self.names.iter().flatten().map(|name| self.key.customer_name(name))
     }
+}
 
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half of a keyed hash does")]
-    fn mix(&self) -> u64 {
-        self.iter().fold(0, |mix: u64, name| mix.rotate_left(23) ^ name.as_u128() as u64)
+/// A few nanoseconds for a name. It need not withstand anybody: who makes two mixes meet hides from us that two names
+/// are his.
+fn mixed(mix: u64, name: &[u8]) -> u64 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let turn = |mix: u64, word: u64| (mix.rotate_left(23) ^ word).wrapping_mul(ODD);
+    let mut words = name.chunks_exact(8);
+    let mut mix = turn(mix, name.len() as u64 + 1);
+    for word in &mut words {
+        mix = turn(mix, word.try_into().map_or(0, u64::from_le_bytes));
+    }
+    let rest = words.remainder().iter().fold(0, |rest: u64, byte| rest << 8 | u64::from(*byte));
+    let mix = turn(mix, rest);
+    mix ^ mix >> 29
+}
+
+/// The conversation found last, so that who decides and then applies looks it up once. Says nothing of its own: it
+/// counts in no comparison.
+#[derive(Debug, Clone, Default)]
+struct FoundLast(Cell<Option<(ConversationId, Index)>>);
+
+impl PartialEq for FoundLast {
+    fn eq(&self, _: &Self) -> bool {
+        true
     }
 }
 
@@ -216,6 +241,7 @@ pub(super) struct Conversations {
     chunks: Vec<Vec<Conversation>>,
     by_id: BucketMap<ConversationId, Index>,
     by_name: BucketMap<Fingerprint, Index>,
+    found_last: FoundLast,
 }
 
 impl Conversations {
@@ -245,7 +271,11 @@ impl Conversations {
 
     /// Where the conversation of this id is now.
     pub(super) fn find(&self, id: ConversationId) -> Option<Index> {
-        self.by_id.get(&id).map(|index| self.resolve(*index))
+        let index = match self.found_last.0.get() {
+            Some((found, index)) if found == id => index,
+            _ => *self.by_id.get(&id)?,
+        };
+        Some(self.resolve(index))
     }
 
     /// Where the conversation with the customer of this name is.
@@ -255,15 +285,17 @@ impl Conversations {
 
     /// Where the conversations with the customer of these names are: the oldest, and in `younger` those that prove
     /// to be his as well.
-    pub(super) fn find_names(&self, names: &Names, younger: &mut Vec<Index>) -> Option<Index> {
+    pub(super) fn find_names(&self, names: &Names<'_>, younger: &mut Vec<Index>) -> Option<Index> {
         let mut oldest: Option<Index> = None;
-        for name in names.iter() {
+        for name in names.fingerprints() {
             let Some(index) = self.find_name(name) else { continue };
             match oldest {
-                None if self.get(index).is_some_and(|entry| entry.names_mix == names.mix()) => {
-                    return Some(index);
+                None => {
+                    oldest = Some(index);
+                    if self.get(index).is_some_and(|entry| entry.names_mix == names.mix) {
+                        break;
+                    }
                 }
-                None => oldest = Some(index),
                 Some(known) if known == index => {}
                 Some(known) => {
                     let gone = known.max(index);
@@ -274,6 +306,8 @@ impl Conversations {
                 }
             }
         }
+        let entry = oldest.and_then(|index| Some((self.get(index)?.id, index)));
+        self.found_last.0.set(entry);
         oldest
     }
 
@@ -292,17 +326,13 @@ impl Conversations {
     }
 
     /// Lets these names lead to the conversation.
-    pub(super) fn tie(&mut self, names: &Names, index: Index) {
-        if names.len == 0 {
-            return;
-        }
-        let mix = names.mix();
+    pub(super) fn tie(&mut self, names: &Names<'_>, index: Index) {
         let Some(entry) = self.get_mut(index) else { return };
-        if entry.names_mix == mix {
+        if names.mix == 0 || entry.names_mix == names.mix {
             return;
         }
-        entry.names_mix = mix;
-        for name in names.iter() {
+        entry.names_mix = names.mix;
+        for name in names.fingerprints() {
             if self.by_name.get(&name).is_none() {
                 self.by_name.insert(name, index);
             }

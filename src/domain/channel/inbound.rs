@@ -61,7 +61,7 @@ impl Channel {
 
     /// The conversation with the customer of these names. Those that prove to be his as well become part of the
     /// oldest; if there is none, one begins with the next draft.
-    pub(super) fn conversation_with(&self, turn: &mut Turn<'_>, names: &Names) -> ConversationId {
+    pub(super) fn conversation_with(&self, turn: &mut Turn<'_>, names: &Names<'_>) -> ConversationId {
         let mut younger = Vec::new();
         let oldest = self.conversations.find_names(names, &mut younger);
         let Some((older, entry)) = oldest.and_then(|index| Some((index, self.conversations.get(index)?)))
