@@ -184,7 +184,7 @@ pub struct Reply {
     pub agent: Option<AgentId>,
     /// Its name, chosen by the service.
     pub reply_id: ReplyId,
-    /// Keyed digest of content and addressee, to tell a repeat from a conflict (B4).
+    /// Keyed digest of content and callback data, to tell a repeat from a conflict (B4).
     pub digest: u128,
     /// The message object.
     pub content: Content,

@@ -7,6 +7,13 @@
 //! - `canary`: no byte of a masked reply on any path of the domain (B3)
 //! - `properties`, `model`: any sequence of commands against a naive model that knows nothing of the domain
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test says what it expects in plain words; a panic is its report"
+)]
+
 mod canary;
 mod channel;
 mod messages;

@@ -412,6 +412,8 @@ fn b11_a_service_speaks_for_its_own_unless_the_configuration_fixes_the_rosters()
     let portal = Portal::new(fixed);
     assert!(portal.has_access(&agent("ann"), &service("crm")));
     assert_eq!(portal.decide_roster(&change("crm", true, &[], &[])), Err(Rejection::Forbidden));
+    let told = portal.with_rules(portal_rules(vec![rules("crm")]));
+    assert!(!told.has_access(&agent("ann"), &service("crm")), "the services' own word holds again");
 }
 
 #[test]

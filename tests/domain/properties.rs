@@ -189,14 +189,15 @@ fn check(model: &mut Model, driven: &Driven) -> Result<(), TestCaseError> {
     let seen: Vec<&str> = stage.channel.subscribers().iter().map(|of| of.as_str()).collect();
     prop_assert_eq!(seen, list);
     prop_assert_eq!(stage.channel.parent().map(|of| of.as_str()), model.parent.map(|of| SERVICES[of]));
-    for (customer, id) in &driven.ids {
-        let Some(now) = stage.channel.conversation(*id, sharedline::domain::ids::Timestamp(stage.now)) else {
+    for (customer, first) in &driven.ids {
+        let Some(now) = stage.channel.conversation(*first, sharedline::domain::ids::Timestamp(stage.now))
+        else {
             return Err(TestCaseError::fail("a conversation is lost"));
         };
-        for of in 0..SERVICES.len() {
+        for (of, id) in SERVICES.iter().enumerate() {
             let held: Vec<&str> = model.holders(of, *customer).into_iter().map(|who| AGENTS[who]).collect();
             prop_assert!(of != 0 || held.len() <= 1, "one holder at most where the rule is exclusive");
-            prop_assert_eq!(stage.holders(SERVICES[of], now.conversation), held);
+            prop_assert_eq!(stage.holders(id, now.conversation), held);
         }
     }
     Ok(())

@@ -18,7 +18,7 @@ use crate::domain::ids::{ConversationId, CustomerName, Offset, Timestamp};
 /// Where a conversation stands among the channel's; the older has the lower one.
 pub(super) type Index = u32;
 
-/// Entries in one chunk: a chunk is allocated once, filled and never moved (about 400 KiB).
+/// Entries in one chunk: a chunk is allocated once, filled and never moved (about 350 KiB).
 const CHUNK: usize = 4096;
 
 /// No signpost.
@@ -359,5 +359,43 @@ impl Conversations {
         // A signpost's own index, not the older's: a list that was begun before a merge goes on where it was.
         let from = query.after.and_then(|id| self.by_id.get(&id)).map_or(0, |index| index + 1);
         (from..).map_while(|index| Some((index, self.get(index)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::ChannelId;
+
+    /// What an idle conversation may cost, in bytes, with its index entries for two names.
+    const IDLE_BYTES_MAX: usize = 200;
+
+    fn resident_bytes() -> usize {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    }
+
+    /// Counts the pages of this process, which has nothing else to do: the runner gives every test one of its own.
+    #[test]
+    fn an_idle_conversation_costs_at_most_200_bytes() {
+        assert_eq!(size_of::<Conversation>(), 88);
+        let count = 300_000;
+        let key = Key::new([7; 16]);
+        let before = resident_bytes();
+        let mut conversations = Conversations::default();
+        for offset in 1..=count {
+            let id = ConversationId::derive(ChannelId(7 << 64), Offset(offset as u64));
+            let index = conversations.enter(id).unwrap();
+            let customer = Customer {
+                user_id: Some(CustomerName::trusted(&format!("US.{offset}"))),
+                wa_id: Some(CustomerName::trusted(&format!("49{offset}"))),
+                name: None,
+            };
+            conversations.tie(&Names::of(&key, &customer, &[]), index);
+        }
+        let each = (resident_bytes() - before) / count;
+        println!("{each} bytes a conversation");
+        assert!(each <= IDLE_BYTES_MAX, "{each} bytes a conversation");
+        assert_eq!(conversations.len(), count);
     }
 }

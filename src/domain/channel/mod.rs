@@ -8,7 +8,8 @@
 //! - [`mod@self`]: the state, `decide`, `apply`, what can be asked of the state
 //! - `standing`: joining and leaving, the parent, from where deliveries go on
 //! - `inbound`: customers' messages, repeats, names that prove to be one
-//! - `picking`: open, pick up, release, transfer, expiry, follow-ups
+//! - `picking`: open, pick up, release, transfer, confirmations
+//! - `holding`: how claims live and end by themselves, and their records
 //! - `replying`: replies, echoes, and what the outbox decides
 //! - `listing`: conversations in lists
 //! - `conversations`, `claiming`: the compact state of conversations and claims
@@ -18,6 +19,7 @@
 
 mod claiming;
 mod conversations;
+mod holding;
 mod inbound;
 mod listing;
 mod picking;
