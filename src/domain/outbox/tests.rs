@@ -361,6 +361,8 @@ fn a_status_before_its_message_is_known_is_parked_and_taken_up_with_sent() {
     assert_eq!(world.sent(reply), [(reply, Status::Sent), (reply, Status::Delivered), (reply, Status::Read)]);
     let Some(Event::Receipt(receipt)) = world.records.last().map(|record| &record.event) else { panic!() };
     assert_eq!((&receipt.message_id, receipt.status_at), (&Some(message_of(reply)), START));
+    let message = world.outbox.fingerprints.message_id(&message_of(reply));
+    assert_eq!(world.outbox.parked.fresh(&message, &message_of(reply), START).count(), 0, "it was taken");
     assert_eq!(world.outbox.reply_of(&message_of(reply)), Some(reply));
     assert_eq!(world.status(of(), Status::Played), (Answer::Done, vec![(reply, Status::Played)]));
     assert_eq!(world.outbox, world.replayed());
