@@ -105,8 +105,35 @@ impl Key {
 
     /// For an index: the faster hash, since a hit is confirmed or tells nothing of worth.
     fn index(&self, sort: Sort, parts: &[&[u8]]) -> Fingerprint {
-        feed(SipHasher13::new_with_key(&self.0), sort, parts)
+        let hasher = SipHasher13::new_with_key(&self.0);
+        let mut room = [0; AT_ONCE_MAX];
+        match put_together(sort, parts, &mut room).and_then(|used| room.get(..used)) {
+            Some(together) => {
+                let (high, low) = hasher.hash(together).as_u64();
+                Fingerprint { high, low }
+            }
+            None => feed(hasher, sort, parts),
+        }
     }
+}
+
+/// Bytes that are put together and hashed at once, which is twice as fast as one after the other: enough for ids.
+const AT_ONCE_MAX: usize = 320;
+
+/// The parts as [`feed`] takes them, if they are short.
+fn put_together(sort: Sort, parts: &[&[u8]], room: &mut [u8; AT_ONCE_MAX]) -> Option<usize> {
+    let mut used = 0;
+    let mut put = |bytes: &[u8]| {
+        room.get_mut(used..used + bytes.len())?.copy_from_slice(bytes);
+        used += bytes.len();
+        Some(())
+    };
+    put(&[sort as u8])?;
+    for part in parts {
+        put(&(part.len() as u64).to_le_bytes())?;
+        put(part)?;
+    }
+    Some(used)
 }
 
 /// Each part with its length before it, so that no two lists of parts are fed alike.

@@ -3,8 +3,8 @@
 //! Owns who may take part (R11), whose agents are whose (B11), and the directory of the portal's channels. A channel
 //! decides against a snapshot (`Arc<Portal>`): cloning shares the rosters, so that a change costs only what it changes.
 //!
-//! **Invariants:** rosters and directory come from [`PortalEvent`]s alone, rules from the configuration alone;
-//! `apply` is total. A closed id stays closed.
+//! **Invariants:** directory and told rosters come from [`PortalEvent`]s alone, rules and fixed rosters from the
+//! configuration alone; `apply` is total. A closed id stays closed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -142,8 +142,10 @@ type Place = (Number, Option<ServiceId>);
 pub struct Portal {
     rules: Arc<PortalRules>,
     services: BTreeMap<ServiceId, ServiceRules>,
-    /// From the configuration, or from events; never both.
-    rosters: BTreeMap<ServiceId, Arc<Roster>>,
+    /// What the services have said; not looked at while the configuration fixes the rosters.
+    told: BTreeMap<ServiceId, Arc<Roster>>,
+    /// What the configuration says.
+    fixed: BTreeMap<ServiceId, Arc<Roster>>,
     open: BTreeMap<Place, ChannelId>,
     closed: Arc<BTreeSet<ChannelId>>,
 }
@@ -155,7 +157,8 @@ impl Portal {
         let mut portal = Self {
             rules: Arc::new(rules),
             services: BTreeMap::new(),
-            rosters: BTreeMap::new(),
+            told: BTreeMap::new(),
+            fixed: BTreeMap::new(),
             open: BTreeMap::new(),
             closed: Arc::default(),
         };
@@ -167,9 +170,6 @@ impl Portal {
     #[must_use]
     pub fn with_rules(&self, rules: PortalRules) -> Self {
         let mut portal = self.clone();
-        if portal.rules.rosters != rules.rosters {
-            portal.rosters.clear();
-        }
         portal.rules = Arc::new(rules);
         portal.take_rules();
         portal
@@ -178,18 +178,20 @@ impl Portal {
     fn take_rules(&mut self) {
         self.services =
             self.rules.services.iter().map(|rules| (rules.service.clone(), rules.clone())).collect();
-        if self.rules.rosters == RosterSource::Config {
-            let roster = |agents: &Vec<Agent>| {
-                let agents = agents.iter().map(|agent| (agent.agent.clone(), agent.clone())).collect();
-                Arc::new(Roster { version: 1, agents })
-            };
-            self.rosters = self
-                .rules
-                .fixed_rosters
-                .iter()
-                .map(|(service, agents)| (service.clone(), roster(agents)))
-                .collect();
-        }
+        let fixed = |agents: &Vec<Agent>| {
+            let agents = agents.iter().map(|agent| (agent.agent.clone(), agent.clone())).collect();
+            Arc::new(Roster { version: 1, agents })
+        };
+        self.fixed =
+            self.rules.fixed_rosters.iter().map(|(of, agents)| (of.clone(), fixed(agents))).collect();
+    }
+
+    fn roster(&self, service: &ServiceId) -> Option<&Roster> {
+        let rosters = match self.rules.rosters {
+            RosterSource::Adapter => &self.told,
+            RosterSource::Config => &self.fixed,
+        };
+        rosters.get(service).map(|roster| &**roster)
     }
 
     /// Its id.
@@ -242,8 +244,7 @@ impl Portal {
         if change.agents.len() > ROSTER_AGENTS_MAX {
             return Err(Rejection::BadMessage(TOO_MANY_AGENTS));
         }
-        let mut after =
-            self.rosters.get(&change.service).map(|roster| (**roster).clone()).unwrap_or_default();
+        let mut after = self.roster(&change.service).cloned().unwrap_or_default();
         after.change(change);
         if after.agents.len() > ROSTER_AGENTS_MAX {
             return Err(Rejection::BadMessage(TOO_MANY_AGENTS));
@@ -275,9 +276,7 @@ impl Portal {
     pub fn apply(&mut self, event: &PortalEvent) {
         match event {
             PortalEvent::Roster(change) => {
-                if self.rules.rosters == RosterSource::Adapter {
-                    Arc::make_mut(self.rosters.entry(change.service.clone()).or_default()).change(change);
-                }
+                Arc::make_mut(self.told.entry(change.service.clone()).or_default()).change(change);
             }
             PortalEvent::ChannelOpened { channel, number, service } => {
                 self.open.insert((number.clone(), service.clone()), *channel);
@@ -292,7 +291,7 @@ impl Portal {
     /// An agent in a service's roster.
     #[must_use]
     pub fn agent(&self, service: &ServiceId, agent: &AgentId) -> Option<&Agent> {
-        self.rosters.get(service)?.agents.get(agent)
+        self.roster(service)?.agents.get(agent)
     }
 
     /// Whether the agent works in the service, so that he may see who holds what there (R18, R19).
@@ -304,7 +303,7 @@ impl Portal {
     /// How many changes made the service's roster what it is.
     #[must_use]
     pub fn roster_version(&self, service: &ServiceId) -> u64 {
-        self.rosters.get(service).map_or(0, |roster| roster.version)
+        self.roster(service).map_or(0, |roster| roster.version)
     }
 
     /// The open channel for a number, and for one service on plan `isolated`.
