@@ -4,7 +4,8 @@
 //! searched for what is too old: a period's buckets go as a whole, and their memory goes back a little at a time.
 //!
 //! **Invariants:** an entry stays for `keep_ms` after the earlier of its own time and its recording, and for at most
-//! `keep_ms` + `period_ms` + [`FORGET_STEP_MS`] of a clock that goes on. What is there is decided by what was inserted
+//! `keep_ms` + `period_ms` + [`FORGET_STEP_MS`] of a clock that goes on (one whose own time lies ahead may stay as long
+//! as others of that time come, and then with its one bucket only). What is there is decided by what was inserted
 //! and by the last `forget` alone, so a replay comes to the same state.
 
 use std::collections::BTreeMap;
@@ -163,5 +164,83 @@ fn oldest_kept(step: u64, keep_ms: u64) -> Timestamp {
 impl<K: Spread, V: PartialEq> PartialEq for AgedMap<K, V> {
     fn eq(&self, other: &Self) -> bool {
         self.keep == other.keep && self.periods == other.periods
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEEP: Keep = Keep { keep_ms: 8 * DAY_MS, period_ms: DAY_MS, bucket_entries_max: 10 };
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    #[test]
+    fn buckets_are_sealed_when_full_and_only_those_of_the_time_are_looked_into() {
+        let mut map = AgedMap::new(KEEP);
+        let start = Timestamp(NOW.0 / DAY_MS * DAY_MS);
+        for n in 0..35 {
+            map.insert(n, start.plus_ms(n), start.plus_ms(n), n);
+        }
+        let sizes: Vec<usize> = map.buckets().map(|bucket| bucket.entries.len()).collect();
+        assert_eq!(sizes, [5, 10, 10, 10]);
+        assert_eq!(map.get_at(&3, start.plus_ms(3)), Some(&3));
+        assert_eq!(map.get_at(&3, start.plus_ms(12)), None, "another bucket's time");
+        assert_eq!(map.get(&3), Some(&3));
+        *map.get_mut(&3).unwrap() = 99;
+        assert_eq!(map.get(&3), Some(&99));
+    }
+
+    #[test]
+    fn the_memory_of_what_is_dropped_goes_back_a_little_at_a_time() {
+        let mut map = AgedMap::new(Keep { bucket_entries_max: usize::MAX, ..KEEP });
+        for n in 0..60_000_u64 {
+            map.insert(n, NOW, NOW, n);
+        }
+        map.forget(NOW.plus_ms(10 * DAY_MS));
+        assert!(map.is_empty() && !map.discarded.is_empty());
+        let mut turns = 0;
+        while !map.discarded.is_empty() {
+            map.forget(NOW.plus_ms(10 * DAY_MS));
+            turns += 1;
+        }
+        assert!(turns > 60_000 / (SHED_BUCKETS * super::super::buckets::BUCKET_ENTRIES_MAX));
+    }
+
+    proptest! {
+        #[test]
+        fn an_entry_stays_as_long_as_promised_and_not_much_longer(
+            steps in prop::collection::vec((0..30_u64, 0..30_u64, 0..20 * 3_600_000_u64, any::<bool>()), 1..150),
+        ) {
+            let mut map = AgedMap::new(KEEP);
+            let mut without = AgedMap::new(KEEP);
+            let mut model: Vec<(u64, Timestamp, Timestamp)> = Vec::new();
+            let mut now = NOW;
+            for (key, (hours_old, hours_ahead, waited_ms, asks)) in steps.into_iter().enumerate() {
+                now = now.plus_ms(waited_ms);
+                let own = Timestamp(now.0 - hours_old * 3_600_000).plus_ms(hours_ahead * 3_600_000);
+                let key = key as u64;
+                map.insert(key, own, now, key);
+                without.insert(key, own, now, key);
+                model.push((key, own, own.min(now)));
+                if asks {
+                    map.forget(now);
+                }
+            }
+            // Whoever asked to forget, and when, the state is that of the entries and the last time.
+            map.forget(now);
+            without.forget(now);
+            prop_assert!(map == without);
+            for (key, own, counted) in model {
+                let age = now.since_ms(counted);
+                if age <= KEEP.keep_ms {
+                    prop_assert_eq!(map.get_at(&key, own), Some(&key));
+                }
+                if own == counted && age > KEEP.keep_ms + KEEP.period_ms + FORGET_STEP_MS {
+                    prop_assert_eq!(map.get(&key), None);
+                }
+            }
+        }
     }
 }

@@ -63,3 +63,62 @@ impl Default for RecentIds {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fingerprint::Key;
+    use super::super::ids::MessageId;
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    fn id(n: u64) -> Fingerprint {
+        Key::new([9; 16]).message_id(&MessageId::trusted(&format!("wamid.{n}")))
+    }
+
+    #[test]
+    fn a_repeat_is_suspected_for_8_days_by_the_messages_own_time_and_then_taken_as_new() {
+        let mut ids = RecentIds::new();
+        // Meta repeats it for the first time when it is 6 days old already.
+        let sent_at = Timestamp(NOW.0 - 6 * DAY_MS);
+        ids.insert(id(1), sent_at, NOW, Offset(5));
+        assert_eq!(ids.suspects(id(1), sent_at, NOW.plus_ms(2 * DAY_MS)), Some(Offset(5)));
+        assert_eq!(ids.suspects(id(1), sent_at, NOW.plus_ms(2 * DAY_MS + 1)), None);
+        assert_eq!(ids.suspects(id(2), sent_at, NOW), None);
+        // The same id with another time is another message's: a repeat carries the same time.
+        assert_eq!(ids.suspects(id(1), NOW, NOW), None);
+        ids.insert(id(3), Timestamp(NOW.0 - RECENT_MS - 1), NOW, Offset(6));
+        assert_eq!(ids.len(), 1, "what is too old is not taken");
+    }
+
+    #[test]
+    fn a_time_that_lies_ahead_is_found_again_and_keeps_nothing_for_ever() {
+        let mut ids = RecentIds::new();
+        let ahead = NOW.plus_ms(100_000 * DAY_MS);
+        ids.insert(id(1), ahead, NOW, Offset(5));
+        assert_eq!(ids.suspects(id(1), ahead, NOW.plus_ms(7 * DAY_MS)), Some(Offset(5)));
+        ids.forget(NOW.plus_ms(9 * DAY_MS + 1));
+        assert!(ids.is_empty());
+        ids.insert(id(2), Timestamp(u64::MAX), NOW.plus_ms(10 * DAY_MS), Offset(6));
+        assert_eq!(ids.suspects(id(2), Timestamp(u64::MAX), NOW.plus_ms(10 * DAY_MS)), Some(Offset(6)));
+    }
+
+    #[test]
+    fn a_message_told_late_is_found_among_younger_ones_and_goes_by_its_own_age() {
+        let mut ids = RecentIds::new();
+        for n in 0..1_000 {
+            ids.insert(id(n), NOW.plus_ms(n), NOW.plus_ms(n), Offset(n + 1));
+        }
+        let late = Timestamp(NOW.0 - 7 * DAY_MS);
+        ids.insert(id(5_000), late, NOW.plus_ms(1_000), Offset(1_001));
+        assert_eq!(ids.suspects(id(5_000), late, NOW.plus_ms(1_000)), Some(Offset(1_001)));
+        ids.forget(NOW.plus_ms(2 * DAY_MS));
+        assert_eq!(ids.len(), 1_000, "a late one is dropped and keeps no younger one");
+    }
+
+    #[test]
+    fn ten_thousand_channels_with_a_message_each_are_small() {
+        // An entry's own room is some 200 bytes; empty, there is none.
+        assert!(size_of::<RecentIds>() <= 128);
+    }
+}

@@ -105,3 +105,116 @@ impl Senders {
         owner
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::content::Content;
+    use super::super::event::{Customer, Receipt, Reply, Settings, Status};
+    use super::super::ids::{ConversationId, ReplyId};
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    fn senders() -> Senders {
+        Senders::new(Key::new([4; 16]))
+    }
+
+    fn message(n: u64) -> MessageId {
+        MessageId::trusted(&format!("wamid.{n}"))
+    }
+
+    fn receipt(service: &str, message_id: Option<MessageId>, status: Status, at: Timestamp) -> Record {
+        let receipt = Receipt {
+            reply: Offset(7),
+            service: ServiceId::trusted(service),
+            reply_id: ReplyId::trusted("r"),
+            message_id,
+            status,
+            error: None,
+            status_at: at,
+        };
+        let conversation = Some(ConversationId(1));
+        Record { offset: Offset(9), at, conversation, event: Event::Receipt(receipt) }
+    }
+
+    #[test]
+    fn who_sent_a_message_is_known_over_all_channels_of_the_number() {
+        let mut senders = senders();
+        senders.apply(ChannelId(1), &receipt("crm", Some(message(1)), Status::Sent, NOW));
+        senders.apply(ChannelId(2), &receipt("crm", Some(message(2)), Status::Sent, NOW));
+        senders.apply(ChannelId(2), &receipt("desk", Some(message(3)), Status::Sent, NOW));
+        senders.apply(ChannelId(2), &receipt("desk", None, Status::Unknown, NOW));
+        let sender = |channel, service| {
+            let service = ServiceId::trusted(service);
+            Some(Sender { channel: ChannelId(channel), service, reply: Offset(7), at: NOW })
+        };
+        assert_eq!(senders.find(&message(1)), sender(1, "crm"));
+        assert_eq!(senders.find(&message(2)), sender(2, "crm"));
+        assert_eq!(senders.find(&message(3)), sender(2, "desk"));
+        assert_eq!(senders.find(&message(4)), None);
+    }
+
+    #[test]
+    fn a_reply_written_on_the_phone_was_sent_by_the_parent_of_then() {
+        let mut senders = senders();
+        let reply = Reply {
+            service: ServiceId::trusted("crm"),
+            agent: None,
+            reply_id: ReplyId::trusted("echo:wamid.1"),
+            digest: 0,
+            content: Content::checked(Bytes::new(), 0..0, &[]),
+            callback_data: None,
+            to: Customer::default(),
+            reveal: Settings::default(),
+            echo_of: Some(message(1)),
+        };
+        let record = Record {
+            offset: Offset(3),
+            at: NOW,
+            conversation: Some(ConversationId(1)),
+            event: Event::Reply(reply),
+        };
+        senders.apply(ChannelId(1), &record);
+        let sender = senders.find(&message(1)).unwrap();
+        assert_eq!((sender.service.as_str(), sender.reply), ("crm", Offset(3)));
+    }
+
+    #[test]
+    fn a_sender_is_known_for_30_days_and_later_receipts_do_not_prolong_it() {
+        let mut senders = senders();
+        senders.apply(ChannelId(1), &receipt("crm", Some(message(1)), Status::Sent, NOW));
+        let read_at = NOW.plus_ms(20 * DAY_MS);
+        senders.apply(ChannelId(1), &receipt("crm", Some(message(1)), Status::Read, read_at));
+        senders.forget(NOW.plus_ms(SENDERS_MS));
+        assert_eq!(senders.find(&message(1)).map(|sender| sender.at), Some(NOW));
+        senders.forget(NOW.plus_ms(36 * DAY_MS));
+        assert_eq!(senders.find(&message(1)), None);
+    }
+
+    #[test]
+    fn one_channel_after_the_other_is_folded_to_the_same_as_both_at_once() {
+        let records: Vec<(ChannelId, Record)> = (0..400)
+            .map(|n| {
+                let at = NOW.plus_ms(n * DAY_MS / 10);
+                (ChannelId(u128::from(n % 2)), receipt("crm", Some(message(n)), Status::Sent, at))
+            })
+            .collect();
+        let (mut live, mut after) = (senders(), senders());
+        for (channel, record) in &records {
+            live.apply(*channel, record);
+        }
+        for wanted in [0, 1] {
+            for (channel, record) in records.iter().filter(|(channel, _)| channel.0 == wanted) {
+                after.apply(*channel, record);
+            }
+        }
+        live.forget(NOW.plus_ms(40 * DAY_MS));
+        after.forget(NOW.plus_ms(40 * DAY_MS));
+        for n in 100..400 {
+            assert!(live.find(&message(n)).is_some());
+            assert_eq!(live.find(&message(n)), after.find(&message(n)));
+        }
+    }
+}

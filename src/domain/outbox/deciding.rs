@@ -40,7 +40,8 @@ impl Outbox {
 
     /// A gateway tells what became of a reply; or it fails before it was handed (withdrawn, no gateway).
     ///
-    /// A reply that was never handed can only fail: nobody can have sent it. `Sent` takes up the statuses that came
+    /// A reply that was never handed can only fail: nobody can have sent it; and one whose attempt was refused and that
+    /// waits again does not become `unknown`. `Sent` takes up the statuses that came
     /// before the message was known, and counts after `unknown`. A message's id that comes later than the status is
     /// recorded with the status that holds.
     pub fn outcome(
@@ -60,8 +61,12 @@ impl Outbox {
                 News { message_id: Some(id.clone()), ..News::own(Status::Sent, None, now) }
             }
         };
-        let was_handed = current != Status::Accepted || self.was_handed(reply);
-        if !was_handed && news.status != Status::Failed {
+        let possible = match outcome {
+            SendOutcome::Failed(_) => true,
+            SendOutcome::Sent(_) => current != Status::Accepted || self.was_handed(reply),
+            SendOutcome::Unknown => self.queue.is_handed(facts.conversation, reply),
+        };
+        if !possible {
             return Answer::Ignored;
         }
         if current.may_become(news.status) {

@@ -200,6 +200,12 @@ impl Queue {
         sendable.is_some_and(|waiting| waiting.offset == offset)
     }
 
+    /// Whether a reply is handed now.
+    pub(super) fn is_handed(&self, conversation: ConversationId, offset: Offset) -> bool {
+        let line = self.lines.get(&conversation);
+        line.is_some_and(|line| line.handed.iter().any(|(_, handed)| handed.offset == offset))
+    }
+
     /// When a waiting reply was accepted.
     pub(super) fn accepted_at(&self, conversation: ConversationId, offset: Offset) -> Option<Timestamp> {
         let line = self.lines.get(&conversation)?;
