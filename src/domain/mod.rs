@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod content;
+pub mod delivery;
 pub mod event;
 pub mod ids;
 pub mod view;
