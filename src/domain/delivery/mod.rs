@@ -22,6 +22,8 @@
 
 mod connection;
 mod owners;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 
@@ -146,7 +148,7 @@ impl ServiceCursor {
             let beyond_limit = self
                 .owners
                 .as_mut()
-                .and_then(|owners| owners.pass_on(&ended, &mut self.connections, windows));
+                .and_then(|owners| owners.pass_on(&ended, self.next, &mut self.connections, windows));
             if let Some(from) = beyond_limit {
                 self.restart_at(from);
             }

@@ -173,10 +173,11 @@ impl Owners {
     }
 
     /// Gives the conversations of an ended connection to the others, each held from its first offset that was not
-    /// acknowledged. Returns from where the service's cursor must offer again what is beyond the limit.
+    /// acknowledged; `next` is where the service's cursor stands. Returns from where the service's cursor must offer again what is beyond the limit.
     pub(super) fn pass_on<W: Windows + ?Sized>(
         &mut self,
         ended: &Connection,
+        next: Offset,
         connections: &mut [Connection],
         windows: &W,
     ) -> Option<Offset> {
@@ -189,9 +190,9 @@ impl Owners {
             let Some(owned) = self.conversations.get_mut(&delivery.conversation) else { continue };
             // After a restart a later delivery may have a lower offset.
             let from = owned.held_from.map_or(delivery.offset, |from| from.min(delivery.offset));
-            self.held += usize::from(owned.held_from.is_none());
             *owned = Owned { owner: ended.id, unacknowledged: 0, held_from: Some(from) };
         }
+        self.held -= ended.held.len();
         let mut beyond_limit: Option<Offset> = None;
         let delivered = ended.deliveries().map(|delivery| delivery.conversation);
         for conversation in delivered.chain(ended.held.iter().copied()) {
@@ -201,7 +202,10 @@ impl Owners {
             let chosen =
                 fewest(connections, self.turn, |other| ready.is_empty() || ready.contains(&other.id));
             match chosen.and_then(|at| connections.get_mut(at)) {
-                Some(heir) if self.held <= HELD_CONVERSATIONS_MAX => {
+                // After a restart the service's cursor may come to all of it: nobody need hold it.
+                _ if from >= next => drop(entry.remove()),
+                Some(heir) if self.held < HELD_CONVERSATIONS_MAX => {
+                    self.held += 1;
                     owned.owner = heir.id;
                     heir.conversations += 1;
                     hold(owned, heir, conversation, from);
@@ -209,17 +213,24 @@ impl Owners {
                 _ => {
                     beyond_limit = Some(beyond_limit.map_or(from, |least| least.min(from)));
                     entry.remove();
-                    self.held -= 1;
                 }
             }
         }
         beyond_limit
     }
 
-    /// How many conversations have an owner.
+    /// Each conversation that has an owner, with its owner, its unacknowledged deliveries, and whether it is held.
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.conversations.len()
+    pub(super) fn all(&self) -> impl Iterator<Item = (ConversationId, ConnectionId, u32, bool)> + '_ {
+        self.conversations.iter().map(|(conversation, owned)| {
+            (*conversation, owned.owner, owned.unacknowledged, owned.held_from.is_some())
+        })
+    }
+
+    /// How many conversations are counted as held.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.held
     }
 }
 
