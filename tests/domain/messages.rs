@@ -2,13 +2,15 @@
 
 use bytes::Bytes;
 use sharedline::domain::channel::ListQuery;
+use sharedline::domain::claims::HOLDERS_MAX;
 use sharedline::domain::command::{Addressee, Answer, LookedUp, Rejection, Window};
 use sharedline::domain::content::Content;
-use sharedline::domain::event::{ClearTo, Event, Settings};
+use sharedline::domain::event::{ClaimAction, ClearTo, Event, Settings};
 use sharedline::domain::ids::{MessageId, Offset, Timestamp};
+use sharedline::domain::portal::PickUpRule;
 use sharedline::domain::view::{Masking, View};
 
-use crate::stage::{DAY, HOUR, MINUTE, START, Stage, content_of, name, service, warned};
+use crate::stage::{DAY, HOUR, MINUTE, START, Stage, content_of, name, rules, service, warned};
 
 #[test]
 fn r12_a_customers_message_appears_in_every_subscribed_service_in_one_conversation() {
@@ -246,6 +248,7 @@ fn b12_of_two_conversations_that_are_one_customers_the_older_goes_on() {
     stage.writes("US.1+491", "both");
     let [.., released, merged, message] = stage.records.as_slice() else { panic!() };
     let Event::Claim(released_claim) = &released.event else { panic!() };
+    assert_eq!(released_claim.action, ClaimAction::Released);
     assert_eq!((&released_claim.service, released.conversation), (&service("salesiq"), Some(younger)));
     assert!(matches!(&merged.event, Event::Merged(merged) if merged.from == younger));
     assert_eq!((merged.conversation, message.conversation), (Some(older), Some(older)));
@@ -263,6 +266,43 @@ fn b12_of_two_conversations_that_are_one_customers_the_older_goes_on() {
     assert!(
         matches!(repeated, Ok(Answer::Accepted { conversation, duplicate: true, .. }) if conversation == older)
     );
+}
+
+/// Ten services, each with as many holders as it can have in both: more than one decision may record.
+#[test]
+fn b12_a_merge_of_two_conversations_that_all_hold_is_one_decision() {
+    let ids: Vec<String> = (0..10).map(|n| format!("s{n}")).collect();
+    let all = ids.iter().map(|id| {
+        let mut one = rules(id);
+        one.pick_up = PickUpRule::Open;
+        one
+    });
+    let mut stage = Stage::empty(all.collect());
+    stage.replays = false;
+    let agents: Vec<String> = (0..HOLDERS_MAX).map(|n| format!("agent{n:02}")).collect();
+    for id in &ids {
+        stage.roster(id, &agents.iter().map(String::as_str).collect::<Vec<_>>());
+        stage.create(id);
+    }
+    let (older, younger) = (stage.writes("491", "by wa_id"), stage.writes("US.1", "by user_id"));
+    for conversation in [older, younger] {
+        for (id, who) in ids.iter().flat_map(|id| agents.iter().map(move |who| (id, who))) {
+            if let Ok(Answer::Warned(warned)) = stage.pick_up(id, who, conversation) {
+                stage.pick_up_with(id, who, conversation, Some(&warned)).unwrap();
+            }
+        }
+    }
+    let before = stage.records.len();
+    stage.writes("US.1+491", "both");
+    assert!((200..=256).contains(&(stage.records.len() - before)));
+    assert_eq!(stage.replayed(), stage.channel);
+    stage.settle();
+    for id in &ids {
+        for who in &agents {
+            assert_eq!(stage.release(id, who, older), Ok(Answer::Done), "{id} {who} holds it once");
+            assert_eq!(stage.release(id, who, younger), Err(Rejection::NotClaimed));
+        }
+    }
 }
 
 #[test]
