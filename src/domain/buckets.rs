@@ -21,38 +21,79 @@ pub const DEPTH_MAX: u32 = 22;
 
 /// A key that can be scattered: equal keys give equal bits, different ones nearly always different bits.
 pub trait Spread: Copy + Eq {
+    /// As it lies in a bucket: the same key, in words no wider than needed, so that small values fit beside it.
+    type Packed: Copy + Eq;
+
+    /// Packs it.
+    fn pack(self) -> Self::Packed;
+
+    /// What was packed.
+    fn unpack(packed: Self::Packed) -> Self;
+
     /// Bits that tell keys apart; they need not be uniform, the map scrambles them.
     fn spread(&self) -> u64;
 }
 
 impl Spread for u64 {
+    type Packed = [u32; 2];
+
+    fn pack(self) -> [u32; 2] {
+        [upper_half(self), lower_half(self)]
+    }
+
+    fn unpack([upper, lower]: [u32; 2]) -> Self {
+        Self::from(upper) << 32 | Self::from(lower)
+    }
+
     fn spread(&self) -> u64 {
         *self
     }
 }
 
-impl Spread for u128 {
-    #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
-    fn spread(&self) -> u64 {
-        (*self >> 64) as u64 ^ *self as u64
-    }
-}
-
 impl Spread for ConversationId {
+    type Packed = [u32; 2];
+
+    fn pack(self) -> [u32; 2] {
+        self.0.pack()
+    }
+
+    fn unpack(packed: [u32; 2]) -> Self {
+        Self(u64::unpack(packed))
+    }
+
     fn spread(&self) -> u64 {
         self.0
     }
 }
 
 impl Spread for Offset {
+    type Packed = [u32; 2];
+
+    fn pack(self) -> [u32; 2] {
+        self.0.pack()
+    }
+
+    fn unpack(packed: [u32; 2]) -> Self {
+        Self(u64::unpack(packed))
+    }
+
     fn spread(&self) -> u64 {
         self.0
     }
 }
 
+const fn upper_half(bits: u64) -> u32 {
+    (bits >> 32) as u32
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "half of it is wanted")]
+const fn lower_half(bits: u64) -> u32 {
+    bits as u32
+}
+
 /// A hash map whose insertions do bounded work.
 #[derive(Clone)]
-pub struct BucketMap<K, V> {
+pub struct BucketMap<K: Spread, V> {
     /// How many leading bits of a scrambled key choose a place of the directory.
     depth: u32,
     /// For each value of those bits the number of its bucket; empty while there is one bucket at most.
@@ -66,15 +107,23 @@ pub struct BucketMap<K, V> {
 }
 
 #[derive(Clone)]
-struct Bucket<K, V> {
+struct Bucket<K: Spread, V> {
     /// How many leading bits its keys have in common.
     depth: u32,
     entries: HashMap<Slot<K>, V, BuildHasherDefault<Bits>>,
 }
 
-impl<K, V> Bucket<K, V> {
+impl<K: Spread, V> Bucket<K, V> {
     fn new(depth: u32) -> Self {
         Self { depth, entries: HashMap::default() }
+    }
+
+    /// With room for all that it will ever hold, so that it never moves its entries to grow.
+    fn with_room(depth: u32) -> Self {
+        Self {
+            depth,
+            entries: HashMap::with_capacity_and_hasher(BUCKET_ENTRIES_MAX, BuildHasherDefault::default()),
+        }
     }
 }
 
@@ -107,13 +156,13 @@ impl<K: Spread, V> BucketMap<K, V> {
     /// The value of a key.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<&V> {
-        self.buckets.get(self.place(key))?.entries.get(&Slot(*key))
+        self.buckets.get(self.place(key))?.entries.get(&Slot::of(*key))
     }
 
     /// The value of a key, to be changed.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         let place = self.place(key);
-        self.buckets.get_mut(place)?.entries.get_mut(&Slot(*key))
+        self.buckets.get_mut(place)?.entries.get_mut(&Slot::of(*key))
     }
 
     /// Whether the key is there.
@@ -128,13 +177,13 @@ impl<K: Spread, V> BucketMap<K, V> {
             self.buckets.reserve_exact(1);
             self.buckets.push(Bucket::new(0));
         }
-        let hash = scramble(key.spread());
+        let chosen = choice(&key);
         let mut place = self.place(&key);
         while self.must_split(place, &key) {
-            self.split(place, hash);
+            self.split(place, chosen);
             place = self.place(&key);
         }
-        let before = self.buckets.get_mut(place)?.entries.insert(Slot(key), value);
+        let before = self.buckets.get_mut(place)?.entries.insert(Slot::of(key), value);
         self.len += usize::from(before.is_none());
         before
     }
@@ -155,7 +204,7 @@ impl<K: Spread, V> BucketMap<K, V> {
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let place = self.place(key);
         let bucket = self.buckets.get_mut(place)?;
-        let removed = bucket.entries.remove(&Slot(*key))?;
+        let removed = bucket.entries.remove(&Slot::of(*key))?;
         self.len -= 1;
         if bucket.entries.is_empty() {
             // What a burst took goes back; a bucket that is small anyway keeps its room.
@@ -165,8 +214,8 @@ impl<K: Spread, V> BucketMap<K, V> {
     }
 
     /// All entries, in no order that means anything.
-    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.buckets.iter().flat_map(|bucket| bucket.entries.iter().map(|(slot, value)| (&slot.0, value)))
+    pub fn iter(&self) -> impl Iterator<Item = (K, &V)> {
+        self.buckets.iter().flat_map(|bucket| bucket.entries.iter().map(|(slot, value)| (slot.key(), value)))
     }
 
     /// Gives back the memory of at most `buckets` buckets with all that is in them, and says whether any are left.
@@ -182,7 +231,7 @@ impl<K: Spread, V> BucketMap<K, V> {
 
     /// The number of the bucket that a key belongs to.
     fn place(&self, key: &K) -> usize {
-        let place = leading(scramble(key.spread()), self.depth);
+        let place = leading(choice(key), self.depth);
         self.directory.get(place).map_or(0, |bucket| *bucket as usize)
     }
 
@@ -190,26 +239,28 @@ impl<K: Spread, V> BucketMap<K, V> {
         self.buckets.get(place).is_some_and(|bucket| {
             bucket.entries.len() >= BUCKET_ENTRIES_MAX
                 && bucket.depth < DEPTH_MAX
-                && !bucket.entries.contains_key(&Slot(*key))
+                && !bucket.entries.contains_key(&Slot::of(*key))
         })
     }
 
-    /// Splits the bucket of the key that scrambles to `hash` by the next bit of its keys; doubles the directory first
-    /// where it does not tell that bit.
-    fn split(&mut self, place: usize, hash: u64) {
+    /// Splits the bucket of a key by the next of the bits that choose, of which the key has `chosen`; doubles the
+    /// directory first where it does not tell that bit.
+    fn split(&mut self, place: usize, chosen: u32) {
         let fresh = self.buckets.len();
         let Some(bucket) = self.buckets.get_mut(place) else { return };
         let shared = bucket.depth;
         let depth = shared + 1;
-        let bit = 1_u64 << (64 - depth);
-        bucket.depth = depth;
-        let mut upper = Bucket::new(depth);
-        // Room for all that it will ever hold, so that it never moves its entries to grow.
-        upper.entries.reserve(BUCKET_ENTRIES_MAX);
-        upper.entries.extend(bucket.entries.extract_if(|slot, _| scramble(slot.0.spread()) & bit != 0));
+        let bit = 1_u32 << (32 - depth);
+        // Both halves are made anew: what a hash map takes out leaves marks behind, for which it grows too early.
+        let full = std::mem::replace(bucket, Bucket::with_room(depth));
+        let mut upper = Bucket::with_room(depth);
         #[cfg(test)]
         {
-            self.moved_max = self.moved_max.max(upper.entries.len() + bucket.entries.len());
+            self.moved_max = self.moved_max.max(full.entries.len());
+        }
+        for (slot, value) in full.entries {
+            let half = if choice(&slot.key()) & bit == 0 { &mut *bucket } else { &mut upper };
+            half.entries.insert(slot, value);
         }
         self.buckets.push(upper);
 
@@ -223,7 +274,7 @@ impl<K: Spread, V> BucketMap<K, V> {
         }
         // The places of the old bucket stand in a row; the upper half of them is the new one's.
         let row = 1_usize << (self.depth - shared);
-        let first = leading(hash, shared) * row;
+        let first = leading(chosen, shared) * row;
         #[expect(clippy::cast_possible_truncation, reason = "at most 2^DEPTH_MAX buckets")]
         let fresh = fresh as u32;
         for number in self.directory.iter_mut().skip(first + row / 2).take(row / 2) {
@@ -241,7 +292,7 @@ impl<K: Spread, V> Default for BucketMap<K, V> {
 /// Equal when they have the same entries, however these lie in buckets.
 impl<K: Spread, V: PartialEq> PartialEq for BucketMap<K, V> {
     fn eq(&self, other: &Self) -> bool {
-        self.len == other.len && self.iter().all(|(key, value)| other.get(key) == Some(value))
+        self.len == other.len && self.iter().all(|(key, value)| other.get(&key) == Some(value))
     }
 }
 
@@ -254,11 +305,21 @@ impl<K: Spread + fmt::Debug, V: fmt::Debug> fmt::Debug for BucketMap<K, V> {
 /// Entries for which an emptied bucket keeps room, so that a key that comes and goes allocates nothing.
 const EMPTY_ENTRIES_KEPT: usize = 28;
 
+/// The bits by which a key chooses its bucket: the upper half of its scrambled bits, bent.
+///
+/// Uniform bits would fill all buckets at the same pace, so that all of them split at the same time, and right after
+/// it half of the memory lies idle. Bent like log2(1 + x), some parts of the range are up to twice as dense as others:
+/// at any time a few buckets are about to split, and about as much memory is in use as on average.
+fn choice<K: Spread>(key: &K) -> u32 {
+    let uniform = u64::from(upper_half(scramble(key.spread())));
+    // x + 0.34·x·(1 − x), which lies within 0.002 of log2(1 + x).
+    let bent = uniform + ((uniform * ((1 << 32) - uniform)) >> 32) * 1_393 / 4_096;
+    lower_half(bent)
+}
+
 /// The first `depth` bits.
-fn leading(hash: u64, depth: u32) -> usize {
-    #[expect(clippy::cast_possible_truncation, reason = "DEPTH_MAX bits at most are left")]
-    let bits = hash.checked_shr(64 - depth).unwrap_or(0) as usize;
-    bits
+fn leading(chosen: u32, depth: u32) -> usize {
+    chosen.checked_shr(32 - depth).unwrap_or(0) as usize
 }
 
 /// The finaliser of splitmix64: every bit of the input moves every bit of the output.
@@ -268,14 +329,25 @@ const fn scramble(bits: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// A key in its bucket. There it is hashed by other bits than those that chose the bucket: the leading ones, which
-/// all of a bucket's keys share, are turned to the middle, where the hash map looks at none of them.
+/// A key in its bucket. There it is hashed by the half of its scrambled bits that did not choose the bucket: the hash
+/// map looks at the first seven and at the last ones.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Slot<K>(K);
+struct Slot<K: Spread>(K::Packed);
+
+impl<K: Spread> Slot<K> {
+    fn of(key: K) -> Self {
+        Self(key.pack())
+    }
+
+    fn key(self) -> K {
+        K::unpack(self.0)
+    }
+}
 
 impl<K: Spread> Hash for Slot<K> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(scramble(self.0.spread()).rotate_left(32));
+        let lower = u64::from(lower_half(scramble(self.key().spread())));
+        state.write_u64(lower << 32 | lower);
     }
 }
 
@@ -319,9 +391,23 @@ mod tests {
         assert!(map.buckets.len() < 1_000_000 / (BUCKET_ENTRIES_MAX / 3), "buckets are filled");
         assert!((0..1_000_000_u64).all(|key| map.get(&key) == Some(&!key)));
         assert_eq!(map.get(&1_000_000), None);
-        let mut seen: Vec<u64> = map.iter().map(|(key, _)| *key).collect();
+        let mut seen: Vec<u64> = map.iter().map(|(key, _)| key).collect();
         seen.sort_unstable();
         assert!(seen.into_iter().eq(0..1_000_000));
+    }
+
+    #[test]
+    fn its_buckets_are_filled_alike_however_many_entries_there_are() {
+        let mut map: BucketMap<u64, u32> = BucketMap::new();
+        assert_eq!(size_of::<(Slot<u64>, u32)>(), 12, "a small value fits beside its key");
+        for key in 0..800_000 {
+            map.insert(key, 0);
+            if key >= 200_000 && key % 10_000 == 0 {
+                let room: usize = map.buckets.iter().map(|bucket| bucket.entries.capacity()).sum();
+                let used = 100 * map.len() / room;
+                assert!((65..80).contains(&used), "{used} % of the room is used by {key} entries");
+            }
+        }
     }
 
     #[test]
@@ -344,6 +430,16 @@ mod tests {
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         struct Same(u64);
         impl Spread for Same {
+            type Packed = u64;
+
+            fn pack(self) -> u64 {
+                self.0
+            }
+
+            fn unpack(packed: u64) -> Self {
+                Self(packed)
+            }
+
             fn spread(&self) -> u64 {
                 self.0 >> 40
             }
@@ -404,7 +500,7 @@ mod tests {
                 }
                 prop_assert_eq!(map.len(), model.len());
             }
-            let seen: BTreeMap<u64, u32> = map.iter().map(|(key, value)| (*key, *value)).collect();
+            let seen: BTreeMap<u64, u32> = map.iter().map(|(key, value)| (key, *value)).collect();
             prop_assert_eq!(seen, model);
         }
     }
