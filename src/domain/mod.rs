@@ -9,6 +9,7 @@ pub mod channel;
 pub mod claims;
 pub mod command;
 pub mod content;
+pub mod delivery;
 pub mod event;
 pub mod fingerprint;
 pub mod ids;

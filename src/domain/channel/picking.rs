@@ -268,12 +268,20 @@ pub(super) fn pick_up_rule(portal: &Portal, service: &ServiceId) -> PickUpRule {
 /// Whether a confirmation covers a claim or a reply. What was made in another conversation is covered only by what was
 /// given after that one had become part of this: before, nobody was warned of it.
 pub(super) fn is_covered(entry: &Conversation, covered: Covered, open: &Open<'_>) -> bool {
-    let Open::Claim(claim) = open else { return open.offset() <= covered.through };
-    if claim.origin == covered.conversation {
-        return claim.offset <= covered.through;
+    if open.offset() > covered.through {
+        return false;
     }
-    let joined = |id| entry.merged().iter().find(|younger| younger.id == id).map(|younger| younger.merged_at);
-    covered.conversation == entry.id && joined(claim.origin).is_some_and(|at| at <= covered.through)
+    let Open::Claim(claim) = open else { return true };
+    let mut at = claim.origin;
+    while at != covered.conversation {
+        let joined = entry.merged().iter().find(|younger| younger.id == at);
+        // Each step goes to an older conversation, so this ends.
+        match joined.filter(|younger| younger.merged_at <= covered.through) {
+            Some(younger) => at = younger.into,
+            None => return false,
+        }
+    }
+    true
 }
 
 /// The refusal that names who holds it.
