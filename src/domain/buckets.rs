@@ -21,62 +21,23 @@ pub const DEPTH_MAX: u32 = 22;
 
 /// A key that can be scattered: equal keys give equal bits, different ones nearly always different bits.
 pub trait Spread: Copy + Eq {
-    /// As it lies in a bucket: the same key, in words no wider than needed, so that small values fit beside it.
-    type Packed: Copy + Eq;
-
-    /// Packs it.
-    fn pack(self) -> Self::Packed;
-
-    /// What was packed.
-    fn unpack(packed: Self::Packed) -> Self;
-
     /// Bits that tell keys apart; they need not be uniform, the map scrambles them.
     fn spread(&self) -> u64;
 }
 
 impl Spread for u64 {
-    type Packed = [u32; 2];
-
-    fn pack(self) -> [u32; 2] {
-        [upper_half(self), lower_half(self)]
-    }
-
-    fn unpack([upper, lower]: [u32; 2]) -> Self {
-        Self::from(upper) << 32 | Self::from(lower)
-    }
-
     fn spread(&self) -> u64 {
         *self
     }
 }
 
 impl Spread for ConversationId {
-    type Packed = [u32; 2];
-
-    fn pack(self) -> [u32; 2] {
-        self.0.pack()
-    }
-
-    fn unpack(packed: [u32; 2]) -> Self {
-        Self(u64::unpack(packed))
-    }
-
     fn spread(&self) -> u64 {
         self.0
     }
 }
 
 impl Spread for Offset {
-    type Packed = [u32; 2];
-
-    fn pack(self) -> [u32; 2] {
-        self.0.pack()
-    }
-
-    fn unpack(packed: [u32; 2]) -> Self {
-        Self(u64::unpack(packed))
-    }
-
     fn spread(&self) -> u64 {
         self.0
     }
@@ -93,7 +54,7 @@ const fn lower_half(bits: u64) -> u32 {
 
 /// A hash map whose insertions do bounded work.
 #[derive(Clone)]
-pub struct BucketMap<K: Spread, V> {
+pub struct BucketMap<K, V> {
     /// How many leading bits of a scrambled key choose a place of the directory.
     depth: u32,
     /// For each value of those bits the number of its bucket; empty while there is one bucket at most.
@@ -107,7 +68,7 @@ pub struct BucketMap<K: Spread, V> {
 }
 
 #[derive(Clone)]
-struct Bucket<K: Spread, V> {
+struct Bucket<K, V> {
     /// How many leading bits its keys have in common.
     depth: u32,
     entries: HashMap<Slot<K>, V, BuildHasherDefault<Bits>>,
@@ -156,13 +117,13 @@ impl<K: Spread, V> BucketMap<K, V> {
     /// The value of a key.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<&V> {
-        self.buckets.get(self.place(key))?.entries.get(&Slot::of(*key))
+        self.buckets.get(self.place(key))?.entries.get(&Slot(*key))
     }
 
     /// The value of a key, to be changed.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         let place = self.place(key);
-        self.buckets.get_mut(place)?.entries.get_mut(&Slot::of(*key))
+        self.buckets.get_mut(place)?.entries.get_mut(&Slot(*key))
     }
 
     /// Whether the key is there.
@@ -183,7 +144,7 @@ impl<K: Spread, V> BucketMap<K, V> {
             self.split(place, chosen);
             place = self.place(&key);
         }
-        let before = self.buckets.get_mut(place)?.entries.insert(Slot::of(key), value);
+        let before = self.buckets.get_mut(place)?.entries.insert(Slot(key), value);
         self.len += usize::from(before.is_none());
         before
     }
@@ -204,7 +165,7 @@ impl<K: Spread, V> BucketMap<K, V> {
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let place = self.place(key);
         let bucket = self.buckets.get_mut(place)?;
-        let removed = bucket.entries.remove(&Slot::of(*key))?;
+        let removed = bucket.entries.remove(&Slot(*key))?;
         self.len -= 1;
         if bucket.entries.is_empty() {
             // What a burst took goes back; a bucket that is small anyway keeps its room.
@@ -214,8 +175,8 @@ impl<K: Spread, V> BucketMap<K, V> {
     }
 
     /// All entries, in no order that means anything.
-    pub fn iter(&self) -> impl Iterator<Item = (K, &V)> {
-        self.buckets.iter().flat_map(|bucket| bucket.entries.iter().map(|(slot, value)| (slot.key(), value)))
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.buckets.iter().flat_map(|bucket| bucket.entries.iter().map(|(slot, value)| (&slot.0, value)))
     }
 
     /// Gives back the memory of at most `buckets` buckets with all that is in them, and says whether any are left.
@@ -239,7 +200,7 @@ impl<K: Spread, V> BucketMap<K, V> {
         self.buckets.get(place).is_some_and(|bucket| {
             bucket.entries.len() >= BUCKET_ENTRIES_MAX
                 && bucket.depth < DEPTH_MAX
-                && !bucket.entries.contains_key(&Slot::of(*key))
+                && !bucket.entries.contains_key(&Slot(*key))
         })
     }
 
@@ -259,7 +220,7 @@ impl<K: Spread, V> BucketMap<K, V> {
             self.moved_max = self.moved_max.max(full.entries.len());
         }
         for (slot, value) in full.entries {
-            let half = if choice(&slot.key()) & bit == 0 { &mut *bucket } else { &mut upper };
+            let half = if choice(&slot.0) & bit == 0 { &mut *bucket } else { &mut upper };
             half.entries.insert(slot, value);
         }
         self.buckets.push(upper);
@@ -292,7 +253,7 @@ impl<K: Spread, V> Default for BucketMap<K, V> {
 /// Equal when they have the same entries, however these lie in buckets.
 impl<K: Spread, V: PartialEq> PartialEq for BucketMap<K, V> {
     fn eq(&self, other: &Self) -> bool {
-        self.len == other.len && self.iter().all(|(key, value)| other.get(&key) == Some(value))
+        self.len == other.len && self.iter().all(|(key, value)| other.get(key) == Some(value))
     }
 }
 
@@ -332,21 +293,11 @@ const fn scramble(bits: u64) -> u64 {
 /// A key in its bucket. There it is hashed by the half of its scrambled bits that did not choose the bucket: the hash
 /// map looks at the first seven and at the last ones.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Slot<K: Spread>(K::Packed);
-
-impl<K: Spread> Slot<K> {
-    fn of(key: K) -> Self {
-        Self(key.pack())
-    }
-
-    fn key(self) -> K {
-        K::unpack(self.0)
-    }
-}
+struct Slot<K>(K);
 
 impl<K: Spread> Hash for Slot<K> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let lower = u64::from(lower_half(scramble(self.key().spread())));
+        let lower = u64::from(lower_half(scramble(self.0.spread())));
         state.write_u64(lower << 32 | lower);
     }
 }
@@ -391,7 +342,7 @@ mod tests {
         assert!(map.buckets.len() < 1_000_000 / (BUCKET_ENTRIES_MAX / 3), "buckets are filled");
         assert!((0..1_000_000_u64).all(|key| map.get(&key) == Some(&!key)));
         assert_eq!(map.get(&1_000_000), None);
-        let mut seen: Vec<u64> = map.iter().map(|(key, _)| key).collect();
+        let mut seen: Vec<u64> = map.iter().map(|(key, _)| *key).collect();
         seen.sort_unstable();
         assert!(seen.into_iter().eq(0..1_000_000));
     }
@@ -399,7 +350,6 @@ mod tests {
     #[test]
     fn its_buckets_are_filled_alike_however_many_entries_there_are() {
         let mut map: BucketMap<u64, u32> = BucketMap::new();
-        assert_eq!(size_of::<(Slot<u64>, u32)>(), 12, "a small value fits beside its key");
         for key in 0..800_000 {
             map.insert(key, 0);
             if key >= 200_000 && key % 10_000 == 0 {
@@ -430,16 +380,6 @@ mod tests {
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         struct Same(u64);
         impl Spread for Same {
-            type Packed = u64;
-
-            fn pack(self) -> u64 {
-                self.0
-            }
-
-            fn unpack(packed: u64) -> Self {
-                Self(packed)
-            }
-
             fn spread(&self) -> u64 {
                 self.0 >> 40
             }
@@ -500,7 +440,7 @@ mod tests {
                 }
                 prop_assert_eq!(map.len(), model.len());
             }
-            let seen: BTreeMap<u64, u32> = map.iter().map(|(key, value)| (key, *value)).collect();
+            let seen: BTreeMap<u64, u32> = map.iter().map(|(key, value)| (*key, *value)).collect();
             prop_assert_eq!(seen, model);
         }
     }

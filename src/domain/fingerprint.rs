@@ -36,16 +36,6 @@ impl Fingerprint {
 }
 
 impl Spread for Fingerprint {
-    type Packed = [[u32; 2]; 2];
-
-    fn pack(self) -> Self::Packed {
-        [self.high.pack(), self.low.pack()]
-    }
-
-    fn unpack([high, low]: Self::Packed) -> Self {
-        Self { high: u64::unpack(high), low: u64::unpack(low) }
-    }
-
     fn spread(&self) -> u64 {
         self.low
     }
