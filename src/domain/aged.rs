@@ -15,7 +15,7 @@ use super::ids::Timestamp;
 
 /// How often old buckets are looked for, in milliseconds: an hour, little beside the days for which they stay.
 pub const FORGET_STEP_MS: u64 = 3_600_000;
-/// Inner buckets whose memory goes back at a time: with 24-byte keys and values about half a MiB.
+/// Inner buckets whose memory goes back at a time: with 24-byte keys and values about a quarter of a MiB.
 const SHED_BUCKETS: usize = 4;
 
 /// One day, in milliseconds.
