@@ -118,7 +118,7 @@ impl Key {
 }
 
 /// Bytes that are put together and hashed at once, which is twice as fast as one after the other: enough for ids.
-const AT_ONCE_MAX: usize = 320;
+const AT_ONCE_MAX: usize = 128;
 
 /// The parts as [`feed`] takes them, if they are short.
 fn put_together(sort: Sort, parts: &[&[u8]], room: &mut [u8; AT_ONCE_MAX]) -> Option<usize> {
