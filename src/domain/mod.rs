@@ -8,4 +8,5 @@ pub mod content;
 pub mod delivery;
 pub mod event;
 pub mod ids;
+pub mod presence;
 pub mod view;
