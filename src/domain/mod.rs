@@ -15,6 +15,7 @@ pub mod fingerprint;
 pub mod ids;
 pub mod outbox;
 pub mod portal;
+pub mod presence;
 pub mod recent_ids;
 pub mod senders;
 pub mod view;

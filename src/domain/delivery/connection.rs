@@ -121,12 +121,9 @@ impl Connection {
         self.broadcasts.drain(..covered.broadcasts).map(|broadcast| broadcast.offset)
     }
 
-    /// Keeps the broadcasts that stand in `unacknowledged` (ascending), and the newest, which is likely to be named.
+    /// Keeps the broadcasts that stand in `unacknowledged` (ascending) and no others.
     pub(super) fn forget_broadcasts_but(&mut self, unacknowledged: &VecDeque<Offset>) {
-        let newest = self.broadcasts.back().map(|broadcast| broadcast.offset);
-        self.broadcasts.retain(|broadcast| {
-            Some(broadcast.offset) == newest || unacknowledged.binary_search(&broadcast.offset).is_ok()
-        });
+        self.broadcasts.retain(|broadcast| unacknowledged.binary_search(&broadcast.offset).is_ok());
     }
 
     /// The lowest offset among the outstanding deliveries: each ascending run begins with its lowest.

@@ -34,7 +34,8 @@ use super::ids::{ConversationId, Offset};
 /// Most broadcasts that may be unacknowledged by a service in one channel.
 ///
 /// They count against no window, so they need a limit of their own. Any acknowledgement covers all broadcasts before
-/// it; a service that leaves this many gets nothing more of the channel until it acknowledges something.
+/// it; a service that leaves this many gets nothing more of the channel until it acknowledges something. A connection
+/// keeps at most twice as many.
 pub const BROADCASTS_MAX: usize = 16_384;
 
 /// Most conversations of one service in one channel that may be held for connections that lag: four windows of the
@@ -157,6 +158,9 @@ impl ServiceCursor {
     }
 
     /// The first offset not yet placed by the service's cursor: what to offer next.
+    ///
+    /// It goes back when the last connection ends and when the service restarts. A read that was asked for before
+    /// that and begins further on is to be thrown away, else what lies between is lost.
     #[must_use]
     pub fn next(&self) -> Offset {
         self.next
@@ -213,6 +217,9 @@ impl ServiceCursor {
 
     /// The lag cursors whose connections have room, and from where each must be offered what lies before
     /// [`ServiceCursor::next`].
+    ///
+    /// Such a place goes back when another connection ends. A read that was asked for before that and begins further
+    /// on than [`ServiceCursor::lag`] is to be thrown away, else what lies between is lost.
     pub fn lags<'a, W: Windows + ?Sized>(
         &'a self,
         windows: &'a W,
@@ -221,6 +228,12 @@ impl ServiceCursor {
             .iter()
             .filter_map(|connection| connection.lag.map(|next| (connection.id, next)))
             .filter(|(id, _)| windows.has_room(*id))
+    }
+
+    /// From where the lag cursor of a connection must be offered, if it has one.
+    #[must_use]
+    pub fn lag(&self, id: ConnectionId) -> Option<Offset> {
+        self.connections.iter().find(|connection| connection.id == id).and_then(|connection| connection.lag)
     }
 
     /// Offers a record to the lag cursor of a connection, in order of offsets. [`Placement::Held`]: skip it, it is not
@@ -234,8 +247,7 @@ impl ServiceCursor {
         let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
             return Placement::Held;
         };
-        let due =
-            item.offset < self.next && !item.to_all && connection.lag.is_some_and(|lag| lag <= item.offset);
+        let due = item.offset < self.next && !item.to_all && connection.lag.is_some();
         let owned = match (item.conversation, &mut self.owners) {
             (Some(conversation), Some(owners)) if due => owners.held_by(id, conversation, item.offset),
             _ => None,

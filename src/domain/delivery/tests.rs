@@ -460,6 +460,7 @@ fn a_full_connection_holds_up_only_the_conversations_that_it_has() {
     assert_eq!(cursor.offer(&message(2, 10), &mut credit), Placement::To(A));
     assert_eq!(cursor.offer(&message(3, 10), &mut credit), Placement::Full);
     assert_eq!(cursor.next(), Offset(3));
+    assert_eq!(cursor.offer(&message(2, 10), &mut credit), Placement::Held, "placed before");
     cursor.connect(B);
     assert_eq!(cursor.offer(&message(3, 10), &mut credit), Placement::Held);
     assert_eq!(cursor.offer(&message(4, 11), &mut credit), Placement::To(B));
@@ -484,6 +485,24 @@ fn a_full_connection_holds_up_only_the_conversations_that_it_has() {
     assert_eq!((cursor.unacknowledged(A), cursor.unacknowledged(B)), (2, 1));
     assert!(cursor.ack(B, Offset(4), &mut credit));
     assert_eq!(cursor.acknowledged(), Offset(4));
+}
+
+#[test]
+fn nothing_new_goes_to_a_connection_that_lags() {
+    let mut credit = Credit::open(1, &[1]);
+    credit.0.extend(Credit::open(9, &[2]).0);
+    let mut cursor = connected(&[A, B]);
+    assert_eq!(cursor.offer(&message(1, 10), &mut credit), Placement::To(A));
+    for offset in 2..=4 {
+        assert_eq!(cursor.offer(&message(offset, offset), &mut credit), Placement::To(B));
+    }
+    assert_eq!(cursor.offer(&message(5, 10), &mut credit), Placement::Held);
+    assert!(cursor.ack(A, Offset(1), &mut credit));
+    assert!(credit.has_room(A), "and it has the fewest");
+    assert_eq!(cursor.offer(&message(6, 11), &mut credit), Placement::To(B));
+    assert_eq!(cursor.offer_lagging(A, &message(7, 10), &mut credit), Placement::Held, "past the cursor");
+    assert_eq!(cursor.lag(A), None);
+    assert_eq!(cursor.offer(&message(7, 12), &mut credit), Placement::To(A));
 }
 
 #[test]
