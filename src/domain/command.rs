@@ -10,7 +10,8 @@ use bytes::Bytes;
 use super::content::Content;
 use super::event::{Actor, ClaimAction, Customer, MembershipAction, Settings, Status, StatusError};
 use super::ids::{
-    AgentId, ChannelId, ConversationId, CustomerName, MessageId, Number, Offset, ReplyId, ServiceId, Timestamp,
+    AgentId, ChannelId, ConversationId, CustomerName, MessageId, Number, Offset, ReplyId, ServiceId,
+    Timestamp,
 };
 
 /// What can be asked of a channel.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::content::Content;
-use super::ids::{AgentId, ConversationId, CustomerName, MessageId, Number, Offset, ReplyId, ServiceId, Timestamp};
+use super::ids::{
+    AgentId, ConversationId, CustomerName, MessageId, Number, Offset, ReplyId, ServiceId, Timestamp,
+};
 
 /// One durable record of a channel.
 #[derive(Debug, Clone, PartialEq)]

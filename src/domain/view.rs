@@ -97,10 +97,14 @@ pub fn view<'a>(record: &'a Record, viewer: &Viewer<'_>) -> Option<(Form, View<'
         Event::Message(message) => Some(view_message(message, viewer)),
         Event::Reply(reply) => Some(view_reply(reply, viewer)),
         Event::Claim(change) => Some(view_claim(change, viewer)),
-        Event::Receipt(receipt) => (receipt.service == *viewer.service).then(|| (Form::Own, View::Receipt(receipt))),
+        Event::Receipt(receipt) => {
+            (receipt.service == *viewer.service).then(|| (Form::Own, View::Receipt(receipt)))
+        }
         Event::Merged(merged) => Some((Form::Common, View::Merged { from: merged.from })),
         Event::Membership(membership) => Some((Form::Common, View::Membership(membership))),
-        Event::Notice(notice) => (notice.parent == *viewer.service).then(|| (Form::Own, View::Notice(notice))),
+        Event::Notice(notice) => {
+            (notice.parent == *viewer.service).then(|| (Form::Own, View::Notice(notice)))
+        }
         Event::Handed(_) | Event::StatusParked(_) | Event::ClaimActivity(_) | Event::Acknowledged(_) => None,
     }
 }
@@ -113,9 +117,10 @@ fn view_message<'a>(message: &'a Message, viewer: &Viewer<'_>) -> (Form, View<'a
         ClearTo::Only(_) => {
             (Form::Own, View::Message { message, content: message.content.expose().clone(), redacted: false })
         }
-        ClearTo::Everyone => {
-            (Form::Common, View::Message { message, content: message.content.expose().clone(), redacted: false })
-        }
+        ClearTo::Everyone => (
+            Form::Common,
+            View::Message { message, content: message.content.expose().clone(), redacted: false },
+        ),
     }
 }
 
