@@ -25,17 +25,19 @@
 //!   and all that comes later is answered `Halted`. Reading goes on.
 //!
 //! # Layout
-//! [`block`] and [`record`]: what a channel lays out · [`memory`]: the engine of tests.
+//! [`block`] and [`record`]: what a channel lays out · [`payload`]: events as bytes · [`memory`]: the engine of tests.
 
 pub mod block;
+mod codec;
 pub mod memory;
+pub mod payload;
 pub mod record;
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use siphasher::sip128::{Hasher128, SipHasher24};
+use siphasher::sip128::SipHasher24;
 
 use crate::domain::ids::{ChannelId, Offset, PortalId};
 
