@@ -285,11 +285,6 @@ impl BlockHeader {
     pub(super) fn bytes(self) -> usize {
         BLOCK_HEADER_BYTES + self.record_bytes as usize
     }
-
-    /// The offset of the last record.
-    pub(super) fn last(self) -> Offset {
-        Offset(self.first.0 + u64::from(self.records) - 1)
-    }
 }
 
 /// `bytes` and the padding up to the next boundary.
@@ -335,7 +330,7 @@ mod tests {
         assert_eq!((block.first(), block.last(), block.records()), (Offset(4), Offset(6), 3));
         let header = BlockHeader::read(block.as_bytes()).unwrap();
         assert_eq!(header.bytes(), block.as_bytes().len());
-        assert_eq!((header.stream, header.first, header.last()), (StreamId(7), Offset(4), Offset(6)));
+        assert_eq!((header.stream, header.first, header.records), (StreamId(7), Offset(4), 3));
         let record = RecordHeader::read(&block.as_bytes()[BLOCK_HEADER_BYTES..]).unwrap();
         assert_eq!((record.offset, record.payload_bytes), (Offset(4), 5));
         assert!(builder.is_empty());

@@ -25,13 +25,33 @@
 //!   and all that comes later is answered `Halted`. Reading goes on.
 //!
 //! # Layout
-//! [`block`] and [`record`]: what a channel lays out · [`payload`]: events as bytes · [`memory`]: the engine of tests.
+//! | on disk | `segment` › `commit` › [`block`] › [`record`] › [`payload`] (of `codec`'s shapes); `control`: the engine's own records; `store`: `FORMAT` and `keys` |
+//! | the embedded engine | [`engine`]: the trait · `queue` › `writer` › `log`: appending · `index`, `reader`, `files`: reading · `recovery`: opening · `spare`: work behind the writer's back |
+//! | beneath | [`disk`]: the one trait for files, and the real one · [`sim_disk`]: one that fails |
+//! | beside | [`memory`]: the engine of tests |
 
 pub mod block;
 mod codec;
+mod commit;
+mod control;
+pub mod disk;
+pub mod engine;
+mod files;
+mod index;
+mod log;
 pub mod memory;
 pub mod payload;
+mod queue;
+mod reader;
 pub mod record;
+mod recovery;
+#[doc(hidden)]
+pub mod sabotage;
+mod segment;
+pub mod sim_disk;
+mod spare;
+mod store;
+mod writer;
 
 use std::fmt;
 use std::io;
@@ -42,7 +62,12 @@ use siphasher::sip128::SipHasher24;
 use crate::domain::ids::{ChannelId, Offset, PortalId};
 
 pub use block::{Block, BlockBuilder, RecordMeta};
-pub use record::{Entry, RawRecord};
+pub use engine::{EmbeddedJournal, Opened, Options};
+pub use log::{SEGMENT_BYTES, UNSYNCED_BYTES_MAX};
+pub use record::{Damage, Entry, RawRecord};
+pub use recovery::Found;
+pub use segment::{FORMAT, LEAP};
+pub use store::{Keys, OpenError};
 
 /// One channel's or one portal's part of the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
