@@ -178,8 +178,8 @@ impl Journal for MemoryJournal {
 
     fn trim(&self, stream: StreamId, before: Offset) {
         if let Some(found) = self.lock().streams.get_mut(&stream) {
-            found.first = found.first.max(before);
-            found.records = found.records.split_off(&before);
+            found.first = found.first.max(before.min(found.done.next()));
+            found.records = found.records.split_off(&found.first);
         }
     }
 
