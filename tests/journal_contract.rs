@@ -2,6 +2,12 @@
 //! a simulated disk and for the embedded one in a real directory. Each test is a generic function over the engine.
 
 #![cfg(feature = "broker")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a panic is a test's report"
+)]
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};

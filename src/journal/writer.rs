@@ -17,6 +17,7 @@ use super::log::{Log, Written};
 use super::queue::{Append, GATHER_MAX, GATHER_RECORDS_MIN, Queue, Request, Work};
 use super::sabotage::Sabotage;
 use super::{Block, Completed, Durability, Halt, HaltWatch, Head, Outcome, Sink, StreamId};
+use crate::domain::ids::Offset;
 
 /// What one commit holds at most, in bytes, unless one block is larger: what one sync carries in a third of a
 /// millisecond, so that nobody waits for a long one.
@@ -192,6 +193,9 @@ impl Writer {
             let mut streams = self.index.write();
             let known = streams.entry(stream).or_default();
             if block.stream() == stream && known.may_follow(expected, block.first()) {
+                // Where answers do not wait, a power cut may lose records, but never that there was a stream: else the
+                // offsets of its first ones would be given out twice, since an unknown stream can not leap.
+                self.answers.want_sync |= known.appended == Offset::ZERO;
                 known.appended = block.last();
                 Outcome::Durable(Head { offset: block.last(), token: 0 })
             } else {
