@@ -206,10 +206,18 @@ fn apply(names: &mut BTreeMap<String, usize>, change: Change) {
     }
 }
 
+/// Cuts, or grows with zeros: as one piece, because the campaign's speed in a debug build depends on it.
+fn set_length(bytes: &mut Vec<u8>, length: usize) {
+    match length.checked_sub(bytes.len()) {
+        Some(more) => bytes.extend_from_slice(&vec![0; more]),
+        None => bytes.truncate(length),
+    }
+}
+
 impl File {
     fn resize(&mut self, length: usize) {
         if length != self.cache.len() {
-            self.cache.resize(length, 0);
+            set_length(&mut self.cache, length);
             self.dirty.resize(length.div_ceil(SECTOR), true);
             self.resized = true;
         }
@@ -233,7 +241,7 @@ impl File {
     fn carry_over(&mut self, sector: usize) {
         let range = sector * SECTOR..((sector + 1) * SECTOR).min(self.cache.len());
         if self.platter.len() < range.end {
-            self.platter.resize(range.end, 0);
+            set_length(&mut self.platter, range.end);
         }
         if let (Some(from), Some(to)) = (self.cache.get(range.clone()), self.platter.get_mut(range)) {
             to.copy_from_slice(from);
@@ -242,7 +250,7 @@ impl File {
 
     fn sync(&mut self) {
         if self.resized {
-            self.platter.resize(self.cache.len(), 0);
+            set_length(&mut self.platter, self.cache.len());
             self.resized = false;
         }
         for sector in 0..self.dirty.len() {
@@ -266,7 +274,7 @@ impl File {
 
     fn lose_power(&mut self, random: &mut Random) {
         if self.resized && random.chance(1, 2) {
-            self.platter.resize(self.cache.len(), 0);
+            set_length(&mut self.platter, self.cache.len());
         }
         for sector in 0..self.dirty.len() {
             if self.dirty.get(sector) != Some(&true) {
