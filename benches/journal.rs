@@ -102,12 +102,30 @@ impl Channel {
     }
 }
 
-fn cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    // A tick is 10 ms wherever Linux shows one to programs.
-    Duration::from_millis(ticks * 10)
+/// CPU time of the writer, of its helper, and of the whole process.
+fn cpu() -> [Duration; 3] {
+    let of = |path: &std::path::Path| {
+        let stat = std::fs::read_to_string(path).unwrap_or_default();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+        // A tick is 10 ms wherever Linux shows one to programs.
+        (
+            stat.contains("journal-writer"),
+            stat.contains("journal-helper"),
+            Duration::from_millis((ticks(11) + ticks(12)) * 10),
+        )
+    };
+    let mut times = [Duration::ZERO; 3];
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let (writer, helper, time) = of(&task.unwrap().path().join("stat"));
+        if writer {
+            times[0] += time;
+        } else if helper {
+            times[1] += time;
+        }
+    }
+    times[2] = of(std::path::Path::new("/proc/self/stat")).2;
+    times
 }
 
 fn measure(directory: &std::path::Path, before_sync: bool, records: u64, under_way: bool) {
@@ -128,15 +146,19 @@ fn measure(directory: &std::path::Path, before_sync: bool, records: u64, under_w
         delays.push(sent.elapsed());
     }
     channel.wait_for(channel.head.offset.0);
-    let (time, cpu) = (begin.elapsed(), cpu() - cpu_before);
+    let (time, cpu_after) = (begin.elapsed(), cpu());
     let count = (channel.head.offset.0 - 1000) as f64;
+    let per_million = |index: usize| (cpu_after[index] - cpu_before[index]).as_secs_f64() / count * 1e6;
     delays.sort_unstable();
     println!(
-        "{:<8} {:<14} {records:>5} records  {:>7.2} M records/s  {:>6.2} CPU s per million  p50 {:>6} µs  p99 {:>6} µs",
+        "{:<6} {:<13} {records:>5} records {:>7.2} M records/s; CPU s per million: {:>6.2} (writer {:>5.2}, zeros {:>5.2}); \
+         p50 {:>5} µs, p99 {:>5} µs",
         if before_sync { "os" } else { "fsync" },
         if under_way { "under way" } else { "one at a time" },
         count / time.as_secs_f64() / 1e6,
-        cpu.as_secs_f64() / count * 1e6,
+        per_million(2),
+        per_million(0),
+        per_million(1),
         delays[delays.len() / 2].as_micros(),
         delays[delays.len() * 99 / 100].as_micros(),
     );

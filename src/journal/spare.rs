@@ -13,8 +13,11 @@ use super::disk::{Disk, DiskFile};
 use super::segment::Position;
 use super::store::UNFINISHED;
 
-/// Zeros written at a time, in bytes: a step that delays a waiting sync, or the syncs of commits, by a millisecond or so.
+/// Zeros written at a time, in bytes.
 const FILL_BYTES: usize = 1 << 20;
+/// Zeros synced at a time, in bytes: so many that there are few of these syncs, and so few that a commit's own, which may
+/// wait behind them, comes through.
+const FILL_SYNC_BYTES: u64 = 4 << 20;
 
 static ZEROS: [u8; FILL_BYTES] = [0; FILL_BYTES];
 
@@ -221,9 +224,10 @@ impl Shared {
             while filled < size {
                 let step = usize::try_from(size - filled).unwrap_or(FILL_BYTES).min(FILL_BYTES);
                 file.write_at(ZEROS.get(..step).unwrap_or_default(), filled)?;
-                // Step by step, so that a commit's sync never waits for 64 MiB of zeros.
-                file.sync()?;
                 filled += step as u64;
+                if filled % FILL_SYNC_BYTES == 0 || filled == size {
+                    file.sync()?;
+                }
                 if !go_on() {
                     return Err(io::Error::from(io::ErrorKind::Interrupted));
                 }
