@@ -1,0 +1,242 @@
+//! The embedded engine: the journal in one directory of this machine.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use super::control::Order;
+use super::disk::{Disk, DiskLock};
+use super::index::Index;
+use super::log::{Log, SEGMENT_BYTES};
+use super::queue::{Append, Queue, Request};
+use super::reader::Reader;
+use super::recovery::{Found, recover};
+use super::sabotage::Sabotage;
+use super::store::{Keys, OpenError};
+use super::writer::{Status, Writer};
+use super::{
+    Block, Completed, Durability, Entry, Halt, HaltWatch, Head, Journal, Outcome, ReadBatch, ReadError, Sink,
+    StreamId,
+};
+use crate::domain::ids::Offset;
+
+/// How the embedded engine works.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whether an append is done once the operating system has it, and synced later (`durability = "os"`).
+    pub before_sync: bool,
+    /// Size of a segment, in bytes.
+    pub segment_bytes: u64,
+    /// Whether the engine has threads of its own. Without, nothing happens but in [`EmbeddedJournal::turn`].
+    pub threads: bool,
+    /// What to leave out, in the test of the tests.
+    #[doc(hidden)]
+    pub sabotage: Option<Sabotage>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { before_sync: false, segment_bytes: SEGMENT_BYTES, threads: true, sabotage: None }
+    }
+}
+
+/// An open store.
+#[derive(Debug)]
+pub struct Opened {
+    /// The journal.
+    pub journal: EmbeddedJournal,
+    /// The store's own keys.
+    pub keys: Keys,
+    /// Whether the store was made just now.
+    pub new: bool,
+    /// Whether the process before did not end it cleanly.
+    pub unclean: bool,
+    /// What was found damaged. Records among it are reported again where they are read.
+    pub found: Vec<Found>,
+}
+
+/// The journal in one directory.
+#[derive(Debug)]
+pub struct EmbeddedJournal {
+    queue: Arc<Queue>,
+    status: Arc<Status>,
+    index: Arc<Index>,
+    reader: Reader,
+    driver: Driver,
+    lock: Mutex<Option<Lock>>,
+}
+
+/// Who runs the writer.
+#[derive(Debug)]
+enum Driver {
+    Thread(Mutex<Option<JoinHandle<()>>>),
+    ByHand(Mutex<Option<Box<Writer>>>),
+}
+
+struct Lock(#[expect(dead_code, reason = "held until it is dropped")] DiskLock);
+
+impl std::fmt::Debug for Lock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("<lock>")
+    }
+}
+
+impl EmbeddedJournal {
+    /// Opens the store on `disk`, and makes one where there is none.
+    ///
+    /// # Errors
+    /// When another process has it, a newer version wrote it, it is damaged in a way that nobody can attribute, or the
+    /// disk refuses.
+    pub fn open(disk: Arc<dyn Disk>, options: &Options) -> Result<Opened, OpenError> {
+        let recovered = recover(&disk, options)?;
+        let index = Arc::new(recovered.index);
+        let (queue, status) = (Arc::new(Queue::default()), Arc::new(Status::default()));
+        let files = recovered.files;
+        let log = Log::new(
+            Arc::clone(&disk),
+            Arc::clone(&files),
+            recovered.settings,
+            recovered.active,
+            recovered.helper,
+        );
+        let writer = Writer::new(log, Arc::clone(&index), Arc::clone(&queue), Arc::clone(&status));
+        let driver = if options.threads {
+            let guard = PanicGuard(Arc::clone(&status), disk.place(""));
+            let run = move || {
+                let _guard = guard;
+                writer.run();
+            };
+            let thread = thread::Builder::new().name("journal-writer".to_owned()).spawn(run);
+            let thread = thread.map_err(|error| OpenError::Io {
+                operation: "start a thread",
+                place: disk.place(""),
+                error: Arc::new(error),
+            })?;
+            Driver::Thread(Mutex::new(Some(thread)))
+        } else {
+            Driver::ByHand(Mutex::new(Some(Box::new(writer))))
+        };
+        let check_payloads = options.sabotage != Some(Sabotage::RecordCheck);
+        let reader = Reader { index: Arc::clone(&index), files, check_payloads };
+        let lock = Mutex::new(Some(Lock(recovered.lock)));
+        let journal = Self { queue, status, index, reader, driver, lock };
+        let (keys, new, unclean, found) = (recovered.keys, recovered.new, recovered.unclean, recovered.found);
+        Ok(Opened { journal, keys, new, unclean, found })
+    }
+
+    /// Without threads: commits what was appended since, and answers it, on this thread.
+    pub fn turn(&self) {
+        if let Driver::ByHand(writer) = &self.driver
+            && let Some(writer) = &mut *writer.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            writer.turn();
+        }
+    }
+
+    /// Without threads: does what the writer does when nothing has come for a while.
+    pub fn rest(&self) {
+        if let Driver::ByHand(writer) = &self.driver
+            && let Some(writer) = &mut *writer.lock().unwrap_or_else(PoisonError::into_inner)
+            && writer.wants_proof()
+        {
+            writer.prove(false);
+        }
+    }
+
+    fn push(&self, request: Request) {
+        if let Some(Request::Append(append)) = self.queue.push(request) {
+            let mut halted = vec![Completed { stream: append.stream, outcome: Outcome::Halted }];
+            append.sink.complete(&mut halted);
+        }
+    }
+}
+
+/// A panic of the writer must not leave appenders waiting for ever.
+struct PanicGuard(Arc<Status>, String);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let error = Arc::new(io::Error::other("the writer panicked"));
+            self.0.halt(Halt { operation: "append", place: std::mem::take(&mut self.1), error });
+        }
+    }
+}
+
+impl Journal for EmbeddedJournal {
+    fn append(&self, stream: StreamId, expected: Head, block: Block, durability: Durability, sink: &Sink) {
+        let sink = Arc::clone(sink);
+        self.push(Request::Append(Append { stream, expected, block, durability, sink }));
+    }
+
+    fn read(&self, stream: StreamId, from: Offset, max_bytes: usize) -> Result<ReadBatch, ReadError> {
+        self.reader.read(stream, from, max_bytes)
+    }
+
+    fn read_one(&self, stream: StreamId, offset: Offset) -> Result<Entry, ReadError> {
+        self.reader.read_one(stream, offset)
+    }
+
+    fn streams(&self) -> Vec<(StreamId, Head)> {
+        self.index.streams()
+    }
+
+    fn head(&self, stream: StreamId) -> Head {
+        self.index.head(stream)
+    }
+
+    fn trim(&self, stream: StreamId, before: Offset) {
+        let end = self.index.head(stream).offset.next();
+        self.push(Request::Order(Order::Trim(stream, before.min(end))));
+    }
+
+    fn delete(&self, stream: StreamId) {
+        self.push(Request::Order(Order::Delete(stream)));
+    }
+
+    fn pressure(&self) -> Vec<(StreamId, Offset)> {
+        Vec::new()
+    }
+
+    fn queued_bytes(&self) -> usize {
+        self.queue.bytes()
+    }
+
+    fn halted(&self) -> Option<Halt> {
+        self.status.halted()
+    }
+
+    fn on_halt(&self, watch: HaltWatch) {
+        self.status.watch(watch);
+    }
+
+    fn close(&self) -> Result<(), Halt> {
+        self.queue.close();
+        match &self.driver {
+            Driver::Thread(thread) => {
+                if let Some(thread) = thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    // A panic there has halted the engine, which is said below.
+                    let _ = thread.join();
+                }
+            }
+            Driver::ByHand(writer) => {
+                if let Some(mut writer) = writer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    writer.turn();
+                    writer.prove(true);
+                }
+            }
+        }
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.halted().map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for EmbeddedJournal {
+    /// With threads, dropping is closing. Without, it is what a crash is: nothing more is written.
+    fn drop(&mut self) {
+        if matches!(self.driver, Driver::Thread(_)) {
+            // Who wants to know closes.
+            let _ = self.close();
+        }
+    }
+}

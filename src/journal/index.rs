@@ -1,0 +1,147 @@
+//! Which blocks a stream has, and where they lie: in memory, built by recovery, extended by the writer once a commit.
+//!
+//! **Invariant:** only what is done stands in here, so a reader that asks the index never sees what might still be lost.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::block::BlockHeader;
+use super::segment::LEAP;
+use super::{Head, StreamId};
+use crate::domain::ids::Offset;
+
+/// Where a block lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BlockRef {
+    pub(super) first: Offset,
+    pub(super) segment: u32,
+    pub(super) position: u32,
+    /// Its size, header included, padding not.
+    pub(super) bytes: u32,
+    pub(super) records: u32,
+}
+
+impl BlockRef {
+    pub(super) fn last(&self) -> Offset {
+        Offset(self.first.0 + u64::from(self.records) - 1)
+    }
+}
+
+/// One stream's blocks.
+#[derive(Debug, Default)]
+pub(super) struct StreamIndex {
+    blocks: Vec<BlockRef>,
+    /// The end of what is done.
+    head: Offset,
+    /// The end of what is appended, done or not: what the writer fences by.
+    pub(super) appended: Offset,
+    /// The first offset that was not trimmed.
+    first: Offset,
+    /// How many leaps the store had made when the last block was written.
+    leaps: u32,
+    deleted: bool,
+    /// Deleted, or about to be: takes no more blocks.
+    ended: bool,
+}
+
+/// What a reader needs to go to the disk.
+#[derive(Debug, Default)]
+pub(super) struct Located {
+    pub(super) blocks: Vec<BlockRef>,
+    pub(super) first: Offset,
+}
+
+/// All streams.
+#[derive(Debug, Default)]
+pub(super) struct Index(RwLock<HashMap<StreamId, StreamIndex>>);
+
+impl Index {
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<StreamId, StreamIndex>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, HashMap<StreamId, StreamIndex>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The blocks of `stream` from the one with `from` on, of about `max_bytes` in all, one at least if there is one.
+    pub(super) fn locate(&self, stream: StreamId, from: Offset, max_bytes: usize) -> Located {
+        let streams = self.read();
+        let Some(stream) = streams.get(&stream) else {
+            return Located { blocks: Vec::new(), first: Offset(1) };
+        };
+        let first = stream.first.max(Offset(1));
+        let begin = stream.blocks.partition_point(|block| block.last() < from.max(first));
+        let mut bytes = 0_usize;
+        let wanted = stream.blocks.iter().skip(begin).take_while(|block| {
+            let more = bytes == 0 || bytes < max_bytes;
+            bytes += block.bytes as usize;
+            more
+        });
+        Located { blocks: wanted.copied().collect(), first }
+    }
+
+    /// The end of a stream.
+    pub(super) fn head(&self, stream: StreamId) -> Head {
+        self.read().get(&stream).map_or(Head::default(), StreamIndex::as_head)
+    }
+
+    /// All streams but the engine's own and those that were deleted.
+    pub(super) fn streams(&self) -> Vec<(StreamId, Head)> {
+        let streams = self.read();
+        let alive = streams.iter().filter(|(id, stream)| **id != StreamId::CONTROL && !stream.deleted);
+        alive.map(|(id, stream)| (*id, stream.as_head())).collect()
+    }
+
+    /// Lets every stream leap past what may have been handed out before the last unclean stops.
+    pub(super) fn leap(&self, leaps: u32) {
+        for stream in self.write().values_mut() {
+            let missed = leaps.saturating_sub(stream.leaps);
+            stream.head.0 += u64::from(missed) * LEAP;
+            stream.appended = stream.head;
+            stream.leaps = leaps;
+        }
+    }
+}
+
+impl StreamIndex {
+    fn as_head(&self) -> Head {
+        Head { offset: self.head, token: 0 }
+    }
+
+    /// Whether a block that begins at `first` may follow.
+    pub(super) fn may_follow(&self, expected: Head, first: Offset) -> bool {
+        !self.ended && expected == Head { offset: self.appended, token: 0 } && first > self.appended
+    }
+
+    /// Takes a block that is done.
+    pub(super) fn done(&mut self, block: BlockRef, leaps: u32) {
+        self.head = block.last();
+        self.appended = self.appended.max(self.head);
+        self.leaps = leaps;
+        self.blocks.push(block);
+    }
+
+    /// Whether a block read back by recovery can stand behind those before it.
+    pub(super) fn can_stand(&self, header: &BlockHeader) -> bool {
+        header.first > self.head && !self.ended
+    }
+
+    /// Takes no more blocks.
+    pub(super) fn refuse_appends(&mut self) {
+        self.ended = true;
+    }
+
+    pub(super) fn trim(&mut self, before: Offset) {
+        self.first = self.first.max(before);
+        let gone = self.blocks.partition_point(|block| block.last() < self.first);
+        self.blocks.drain(..gone);
+    }
+
+    pub(super) fn delete(&mut self) {
+        self.blocks = Vec::new();
+        self.first = self.appended.next();
+        self.deleted = true;
+        self.ended = true;
+    }
+}
