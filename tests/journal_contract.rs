@@ -93,7 +93,7 @@ fn payload(offset: u64) -> Vec<u8> {
 
 fn meta(offset: u64) -> RecordMeta {
     RecordMeta {
-        conversation: (offset % 3 != 0).then_some(ConversationId(offset % 3)),
+        conversation: (!offset.is_multiple_of(3)).then_some(ConversationId(offset % 3)),
         previous: Offset(offset.saturating_sub(3)),
         at: Timestamp(1000 + offset),
         kind: 2,

@@ -529,3 +529,41 @@ fn no_flipped_byte_of_a_store_changes_what_is_served() {
         "{refused} refused, {corrupt} corrupt, {harmless} without effect"
     );
 }
+
+#[test]
+fn a_writer_that_panics_halts_the_engine_and_leaves_nobody_waiting() {
+    #[derive(Debug)]
+    struct Defect;
+    impl CompletionSink for Defect {
+        fn complete(&self, _: &mut Vec<Completed>) {
+            panic!("a defect, as this test wants it");
+        }
+    }
+    let disk = SimDisk::new(1);
+    let opened = open(&disk, &Options { threads: true, ..options() });
+    let halted = Arc::new(Mutex::new(false));
+    let tell = Arc::clone(&halted);
+    opened.journal.on_halt(Box::new(move |_| *tell.lock().unwrap() = true));
+    let block = |stream: StreamId| {
+        let mut builder = BlockBuilder::new(stream);
+        let meta = RecordMeta { conversation: None, previous: Offset::ZERO, at: Timestamp(1), kind: 2 };
+        builder.push(Offset(1), meta, |out| out.push(1)).unwrap();
+        builder.take().unwrap()
+    };
+    let defect: Sink = Arc::new(Defect);
+    opened.journal.append(STREAM, Head::default(), block(STREAM), Durability::Configured, &defect);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !*halted.lock().unwrap() {
+        assert!(Instant::now() < deadline, "nobody was told");
+        std::thread::yield_now();
+    }
+    let answers = Arc::new(Answers::default());
+    let sink: Sink = Arc::clone(&answers) as Sink;
+    opened.journal.append(StreamId(8), Head::default(), block(StreamId(8)), Durability::Configured, &sink);
+    while answers.0.lock().unwrap().is_empty() {
+        assert!(Instant::now() < deadline, "no answer");
+        std::thread::yield_now();
+    }
+    assert_eq!(answers.0.lock().unwrap()[0].outcome, Outcome::Halted);
+    opened.journal.close().unwrap_err();
+}

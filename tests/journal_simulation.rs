@@ -308,7 +308,7 @@ impl Run {
         for _ in 0..1 + self.random.below(4) {
             offset = offset.next();
             let payload = self.payload(stream, offset);
-            let conversation = (offset.0 % 2 == 0).then_some(ConversationId(offset.0 / 10));
+            let conversation = offset.0.is_multiple_of(2).then_some(ConversationId(offset.0 / 10));
             let meta =
                 RecordMeta { conversation, previous: offset.before(), at: Timestamp(offset.0), kind: 2 };
             builder.push(offset, meta, |out| out.extend_from_slice(&payload)).unwrap();
@@ -331,7 +331,7 @@ impl Run {
         let mut payload = format!("{stream} {offset} {}", self.appends).into_bytes();
         if self.random.chance(1, 20) {
             let files = self.disk.snapshot();
-            let newest = files.iter().filter(|(name, _)| name.ends_with(".segment")).next_back();
+            let newest = files.iter().rfind(|(name, _)| name.ends_with(".segment"));
             let headers: Vec<u8> = newest
                 .and_then(|(_, bytes)| bytes.get(8192..8192 + 64).map(<[u8]>::to_vec))
                 .unwrap_or_default();

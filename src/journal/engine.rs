@@ -101,7 +101,8 @@ impl EmbeddedJournal {
         );
         let writer = Writer::new(log, Arc::clone(&index), Arc::clone(&queue), Arc::clone(&status));
         let driver = if options.threads {
-            let guard = PanicGuard(Arc::clone(&status), disk.place(""));
+            let guard =
+                PanicGuard { status: Arc::clone(&status), queue: Arc::clone(&queue), place: disk.place("") };
             let run = move || {
                 let _guard = guard;
                 writer.run();
@@ -144,21 +145,34 @@ impl EmbeddedJournal {
     }
 
     fn push(&self, request: Request) {
-        if let Some(Request::Append(append)) = self.queue.push(request) {
-            let mut halted = vec![Completed { stream: append.stream, outcome: Outcome::Halted }];
-            append.sink.complete(&mut halted);
+        if let Some(request) = self.queue.push(request) {
+            answer_halted(&request);
         }
     }
 }
 
-/// A panic of the writer must not leave appenders waiting for ever.
-struct PanicGuard(Arc<Status>, String);
+fn answer_halted(request: &Request) {
+    if let Request::Append(append) = request {
+        append.sink.complete(&mut vec![Completed { stream: append.stream, outcome: Outcome::Halted }]);
+    }
+}
+
+/// A panic of the writer, which would be a defect of it or of a sink, must not leave appenders waiting for ever.
+struct PanicGuard {
+    status: Arc<Status>,
+    queue: Arc<Queue>,
+    place: String,
+}
 
 impl Drop for PanicGuard {
     fn drop(&mut self) {
         if thread::panicking() {
             let error = Arc::new(io::Error::other("the writer panicked"));
-            self.0.halt(Halt { operation: "append", place: std::mem::take(&mut self.1), error });
+            self.status.halt(Halt { operation: "append", place: std::mem::take(&mut self.place), error });
+            self.queue.close();
+            let mut waiting = Vec::new();
+            self.queue.take(&mut waiting);
+            waiting.iter().for_each(answer_halted);
         }
     }
 }

@@ -22,8 +22,9 @@ pub const SEGMENT_BYTES: u64 = 64 << 20;
 /// Where answers do not wait for the sync: what may have been written and not synced, in bytes. A power cut loses at
 /// most this and one commit.
 pub const UNSYNCED_BYTES_MAX: u64 = 64 << 20;
-/// Where answers do not wait for the sync: a sync is begun behind the writer's back once so much was written, in bytes.
-const SYNC_EACH_BYTES: u64 = 8 << 20;
+/// Where answers do not wait for the sync: syncs that are begun behind the writer's back while a segment fills, so that
+/// little is left to wait for at its end.
+const SYNCS_PER_SEGMENT: u64 = 8;
 
 /// What does not change while a store is open.
 #[derive(Debug, Clone)]
@@ -154,17 +155,20 @@ impl Log {
     }
 
     /// Where answers do not wait for the sync: keeps what is not synced within its bound, without waiting where it can.
-    pub(super) fn sync_behind(&mut self) -> Result<(), Halt> {
+    /// A sync that is `due` by the clock is begun however little there is. Returns whether one was begun.
+    pub(super) fn sync_behind(&mut self, due: bool) -> Result<bool, Halt> {
         self.note_background_sync()?;
         let unsynced = self.active.position - self.synced_here();
         if unsynced > UNSYNCED_BYTES_MAX.min(self.settings.segment_bytes) {
-            return self.sync();
+            return self.sync().map(|()| true);
         }
-        let due = self.active.position - self.syncing.max(self.synced_here()) >= SYNC_EACH_BYTES;
-        if due && self.helper.begin_sync(&self.active.file, self.end()) {
+        let enough = self.settings.segment_bytes / SYNCS_PER_SEGMENT;
+        let due = due || self.active.position - self.syncing.max(self.synced_here()) >= enough;
+        let begun = due && self.helper.begin_sync(&self.active.file, self.end());
+        if begun {
             self.syncing = self.active.position;
         }
-        Ok(())
+        Ok(begun)
     }
 
     /// Whether a header on disk says of all blocks that they are synced.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::block::BlockBuilder;
 use super::control::{self, Order};
@@ -22,6 +22,9 @@ use crate::domain::ids::Offset;
 /// What one commit holds at most, in bytes, unless one block is larger: what one sync carries in a third of a
 /// millisecond, so that nobody waits for a long one.
 const COMMIT_BYTES_MAX: usize = 1 << 20;
+
+/// Where answers do not wait for the sync: what is written is synced so often at least, as long as anything is written.
+const SYNC_EACH: Duration = Duration::from_secs(1);
 
 /// Whether the engine has halted, for all to see.
 #[derive(Default)]
@@ -86,6 +89,8 @@ pub(super) struct Writer {
     orders: Vec<Order>,
     last_records: u32,
     last_done: Instant,
+    /// When a sync was last begun behind the writer's back; none without threads, where no clock decides anything.
+    last_sync: Option<Instant>,
 }
 
 impl Writer {
@@ -101,12 +106,14 @@ impl Writer {
             orders: Vec::new(),
             last_records: 0,
             last_done: Instant::now(),
+            last_sync: None,
         }
     }
 
     /// Works until the queue is closed and empty.
     pub(super) fn run(mut self) {
         let mut requests = Vec::new();
+        self.last_sync = Some(Instant::now());
         loop {
             let gather_until = (self.last_records >= GATHER_RECORDS_MIN).then(|| self.last_done + GATHER_MAX);
             match self.queue.wait(&mut requests, gather_until, self.wants_proof()) {
@@ -264,7 +271,10 @@ impl Writer {
         }
         let written = log.write(false)?;
         if log.before_sync() && !self.answers.want_sync {
-            log.sync_behind()?;
+            let due = self.last_sync.is_some_and(|last| last.elapsed() >= SYNC_EACH);
+            if log.sync_behind(due)? && self.last_sync.is_some() {
+                self.last_sync = Some(Instant::now());
+            }
         } else {
             log.sync()?;
         }

@@ -1,0 +1,288 @@
+//! A small store of format 1, committed as it was written, must open for ever and yield exactly its records.
+//!
+//! It has every kind of record, two streams, a trim, a deleted stream, several segments, and an unclean stop of a broker
+//! that answers before the sync, with what recovery wrote anew. Never edit it. A new format gets a store of its own beside
+//! it, made by `SHAREDLINE_MAKE_GOLDEN=tests/golden/store-2 cargo nextest run --test journal_golden`.
+
+#![cfg(feature = "broker")]
+#![expect(clippy::unwrap_used, reason = "a panic is a test's report")]
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use sharedline::domain::content::Content;
+use sharedline::domain::event::{
+    Acknowledged, Actor, Agent, ClaimAction, ClaimActivity, ClaimChange, ClearTo, Customer, Event, Handed,
+    Membership, MembershipAction, Merged, Message, Notice, PortalEvent, Receipt, Record, Reply, RosterChange,
+    Settings, Status, StatusError, StatusParked,
+};
+use sharedline::domain::ids::{
+    AgentId, ChannelId, ConversationId, CustomerName, MessageId, Number, Offset, PortalId, ReplyId,
+    ServiceId, Timestamp,
+};
+use sharedline::journal::disk::{Disk, RealDisk};
+use sharedline::journal::payload;
+use sharedline::journal::sim_disk::SimDisk;
+use sharedline::journal::{
+    BlockBuilder, Completed, CompletionSink, Durability, EmbeddedJournal, Entry, Head, Journal, LEAP,
+    Options, Outcome, RecordMeta, Sink, StreamId,
+};
+
+const GOLDEN: &str = "tests/golden/store";
+const CHANNEL: ChannelId = ChannelId(0x00c0_ffee_0000_0000_0000_0000_0000_0001);
+const CONVERSATION: ConversationId = ConversationId(0x0123_4567_89ab_cdef);
+/// The channel's records before this one were trimmed.
+const FIRST: u64 = 2;
+
+fn crm() -> ServiceId {
+    ServiceId::trusted("crm")
+}
+
+fn portal() -> StreamId {
+    StreamId::of_portal(&PortalId::trusted("acme"))
+}
+
+fn content(text: &str) -> Content {
+    let json = format!(r#"{{"type":"text","text":{{"body":"{text}"}}}}"#);
+    Content::checked(Bytes::from(json), 9..13, &[])
+}
+
+fn customer() -> Customer {
+    Customer {
+        user_id: Some(CustomerName::trusted("US.13491208655302741918")),
+        wa_id: Some(CustomerName::trusted("16505551234")),
+        name: Some(Arc::from("Eve")),
+    }
+}
+
+/// What happens in the channel, one record after the other.
+fn events() -> Vec<Event> {
+    let ann = || AgentId::trusted("ann");
+    let error =
+        || StatusError { code: Arc::from("131047"), title: Some(Arc::from("Re-engagement")), details: None };
+    vec![
+        Event::Membership(Membership {
+            action: MembershipAction::Subscribed,
+            service: crm(),
+            by: Actor::Service(crm()),
+            parent: Some(crm()),
+            subscribers: Arc::from([crm()]),
+            settings: Settings::default(),
+            backfill: false,
+        }),
+        Event::Message(Message {
+            message_id: MessageId::trusted("wamid.HBgLMTY1MDU1NTEyMzQVAgASGBQzQTdC"),
+            customer: customer(),
+            formerly: Vec::new(),
+            sent_at: Timestamp(1_700_000_000_000),
+            content: content("hello"),
+            refers_to: None,
+            clear_to: ClearTo::Everyone,
+        }),
+        Event::Claim(ClaimChange {
+            action: ClaimAction::PickedUp,
+            service: crm(),
+            agent: ann(),
+            name: Some(Arc::from("Ann")),
+            from: None,
+            by: Actor::Service(crm()),
+            by_agent: None,
+        }),
+        Event::Reply(Reply {
+            service: crm(),
+            agent: Some(ann()),
+            reply_id: ReplyId::trusted("r-1"),
+            digest: 77,
+            content: content("how can we help?"),
+            callback_data: Some(Bytes::from_static(b"\xff\x00own")),
+            to: customer(),
+            reveal: Settings { reveal_service: true, reveal_kind: false },
+            echo_of: None,
+        }),
+        Event::Handed(Handed { reply: Offset(4), attempt: 1 }),
+        Event::StatusParked(StatusParked {
+            message_id: MessageId::trusted("wamid.later"),
+            status: Status::Delivered,
+            error: None,
+            status_at: Timestamp(1_700_000_001_000),
+        }),
+        Event::Receipt(Receipt {
+            reply: Offset(4),
+            service: crm(),
+            reply_id: ReplyId::trusted("r-1"),
+            message_id: Some(MessageId::trusted("wamid.later")),
+            status: Status::Failed,
+            error: Some(error()),
+            status_at: Timestamp(1_700_000_002_000),
+        }),
+        Event::ClaimActivity(ClaimActivity { service: crm(), agent: ann() }),
+        Event::Merged(Merged { from: ConversationId(5) }),
+        Event::Acknowledged(Acknowledged { service: crm(), through: Offset(7) }),
+        Event::Notice(Notice { field: Arc::from("account_update"), content: content("n"), parent: crm() }),
+    ]
+}
+
+fn portal_events() -> Vec<PortalEvent> {
+    vec![
+        PortalEvent::Roster(RosterChange {
+            service: crm(),
+            agents: vec![Agent { agent: AgentId::trusted("ann"), name: Arc::from("Ann"), lead: true }],
+            replace: true,
+            remove: vec![AgentId::trusted("bob")],
+        }),
+        PortalEvent::ChannelOpened {
+            channel: CHANNEL,
+            number: Number::trusted("+15550783881"),
+            service: None,
+        },
+        PortalEvent::ChannelClosed { channel: ChannelId(9) },
+    ]
+}
+
+/// The offset of the n-th event: the last one was appended after an unclean stop.
+fn offset_of(index: usize) -> Offset {
+    let plain = index as u64 + 1;
+    Offset(if index + 1 == events().len() { plain + LEAP } else { plain })
+}
+
+fn record_of(index: usize, event: Event) -> Record {
+    let conversation = (index > 0).then_some(CONVERSATION);
+    Record { offset: offset_of(index), at: Timestamp(1_700_000_000_000 + index as u64), conversation, event }
+}
+
+#[derive(Debug, Default)]
+struct Answers(Mutex<Vec<Completed>>);
+
+impl CompletionSink for Answers {
+    fn complete(&self, finished: &mut Vec<Completed>) {
+        self.0.lock().unwrap().append(finished);
+    }
+}
+
+fn append(journal: &EmbeddedJournal, stream: StreamId, meta: RecordMeta, encode: impl FnOnce(&mut Vec<u8>)) {
+    let expected = journal.head(stream);
+    let mut builder = BlockBuilder::new(stream);
+    builder.push(expected.offset.next(), meta, encode).unwrap();
+    let answers = Arc::new(Answers::default());
+    let sink: Sink = Arc::clone(&answers) as Sink;
+    journal.append(stream, expected, builder.take().unwrap(), Durability::Configured, &sink);
+    journal.turn();
+    assert!(matches!(answers.0.lock().unwrap().first().unwrap().outcome, Outcome::Durable(_)));
+}
+
+fn append_event(journal: &EmbeddedJournal, index: usize, event: &Event) {
+    let record = record_of(index, event.clone());
+    let meta = RecordMeta {
+        conversation: record.conversation,
+        previous: Offset(index.saturating_sub(1) as u64),
+        at: record.at,
+        kind: payload::kind_of(event),
+    };
+    append(journal, CHANNEL.into(), meta, |out| payload::encode(event, out));
+}
+
+/// Writes the store, on a simulated disk so that its id comes out the same, and copies it to `directory`.
+fn make(directory: &Path) {
+    let disk = SimDisk::new(42);
+    let options = Options { segment_bytes: 9 << 10, threads: false, ..Options::default() };
+    let open = |options: &Options| EmbeddedJournal::open(Arc::new(disk.clone()), options).unwrap().journal;
+    let meta = |kind| RecordMeta { conversation: None, previous: Offset::ZERO, at: Timestamp(7), kind };
+    let events = events();
+    let (last, first) = events.split_last().unwrap();
+
+    let journal = open(&options);
+    for event in portal_events() {
+        append(&journal, portal(), meta(payload::portal_kind_of(&event)), |out| {
+            payload::encode_portal(&event, out)
+        });
+    }
+    append(&journal, StreamId(3), meta(payload::kind::MERGED), |out| out.push(1));
+    for (index, event) in first.iter().enumerate().take(6) {
+        append_event(&journal, index, event);
+    }
+    journal.trim(CHANNEL.into(), Offset(FIRST));
+    journal.delete(StreamId(3));
+    journal.turn();
+    journal.close().unwrap();
+    drop(journal);
+
+    let before_sync = Options { before_sync: true, ..options.clone() };
+    let journal = open(&before_sync);
+    for (index, event) in first.iter().enumerate().skip(6) {
+        append_event(&journal, index, event);
+    }
+    drop(journal);
+    disk.kill();
+    let journal = open(&before_sync);
+    append_event(&journal, first.len(), last);
+    journal.close().unwrap();
+    for (name, bytes) in disk.snapshot() {
+        std::fs::create_dir_all(directory).unwrap();
+        std::fs::write(directory.join(name), bytes).unwrap();
+    }
+}
+
+/// Holds a store against what `make` wrote.
+fn check(disk: Arc<dyn Disk>, options: &Options) {
+    let opened = EmbeddedJournal::open(disk, options).unwrap();
+    assert!(!opened.new && !opened.unclean && opened.found.is_empty(), "{opened:?}");
+    let journal = opened.journal;
+    let mut streams = journal.streams();
+    streams.sort_by_key(|(stream, _)| *stream != portal());
+    let events = events();
+    let end = Head { offset: offset_of(events.len() - 1), token: 0 };
+    assert_eq!(streams, [(portal(), Head { offset: Offset(3 + LEAP), token: 0 }), (CHANNEL.into(), end)]);
+
+    let batch = journal.read(portal(), Offset(1), 1 << 20).unwrap();
+    let read: Vec<PortalEvent> = batch
+        .entries
+        .iter()
+        .map(|entry| match entry {
+            Entry::Record(raw) => payload::decode_portal(raw.kind, &raw.payload).unwrap(),
+            Entry::Corrupt(damage) => panic!("{damage:?}"),
+        })
+        .collect();
+    assert_eq!(read, portal_events());
+
+    let batch = journal.read(CHANNEL.into(), Offset(1), 1 << 20).unwrap();
+    assert_eq!(batch.first, Offset(FIRST));
+    let wanted: Vec<Record> =
+        events.into_iter().enumerate().map(|(index, event)| record_of(index, event)).skip(1).collect();
+    let read: Vec<Record> = batch
+        .entries
+        .iter()
+        .map(|entry| match entry {
+            Entry::Record(raw) => payload::decode_record(raw).unwrap(),
+            Entry::Corrupt(damage) => panic!("{damage:?}"),
+        })
+        .collect();
+    assert_eq!(read, wanted);
+}
+
+#[test]
+fn the_golden_store_opens_and_yields_its_records() {
+    #[expect(clippy::disallowed_methods, reason = "asked for by hand, for a new format alone")]
+    if let Ok(directory) = std::env::var("SHAREDLINE_MAKE_GOLDEN") {
+        make(Path::new(&directory));
+        return;
+    }
+    // A copy: opening a store begins a new segment.
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(GOLDEN)).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    for options in
+        [Options::default(), Options { before_sync: true, segment_bytes: 9 << 10, ..Options::default() }]
+    {
+        check(Arc::new(RealDisk::at(copy.path()).unwrap()), &options);
+    }
+}
+
+#[test]
+fn what_is_written_today_reads_like_the_golden_store() {
+    let directory = tempfile::tempdir().unwrap();
+    make(directory.path());
+    check(Arc::new(RealDisk::at(directory.path()).unwrap()), &Options::default());
+}
