@@ -128,7 +128,8 @@ impl Log {
         if self.active.position + bytes > self.active.size {
             self.rotate(bytes)?;
         }
-        self.note_background_sync()?;
+        let behind = self.helper.finished_sync();
+        self.note_background_sync(behind)?;
         let number = self.active.commit + 1;
         let position = self.active.position;
         let seed = seed(self.settings.store, self.active.number);
@@ -147,6 +148,8 @@ impl Log {
 
     /// Makes all that was written stay.
     pub(super) fn sync(&mut self) -> Result<(), Halt> {
+        let behind = self.helper.settle_sync();
+        self.note_background_sync(behind)?;
         if self.settings.sabotage != Some(Sabotage::DataSync) {
             self.active.file.sync().map_err(|error| self.halt("sync", error))?;
         }
@@ -157,7 +160,8 @@ impl Log {
     /// Where answers do not wait for the sync: keeps what is not synced within its bound, without waiting where it can.
     /// A sync that is `due` by the clock is begun however little there is. Returns whether one was begun.
     pub(super) fn sync_behind(&mut self, due: bool) -> Result<bool, Halt> {
-        self.note_background_sync()?;
+        let behind = self.helper.finished_sync();
+        self.note_background_sync(behind)?;
         let unsynced = self.active.position - self.synced_here();
         if unsynced > UNSYNCED_BYTES_MAX.min(self.settings.segment_bytes) {
             return self.sync().map(|()| true);
@@ -190,8 +194,8 @@ impl Log {
     }
 
     /// Takes over what a sync behind the writer's back has achieved.
-    fn note_background_sync(&mut self) -> Result<(), Halt> {
-        match self.helper.finished_sync() {
+    fn note_background_sync(&mut self, behind: Option<io::Result<Position>>) -> Result<(), Halt> {
+        match behind {
             Some(Ok(through)) => {
                 self.synced = self.synced.max(through);
                 Ok(())

@@ -139,6 +139,21 @@ impl Helper {
         true
     }
 
+    /// Takes back a sync that is not begun yet, waits for one that is, and tells what became of it.
+    ///
+    /// A file reports a failed sync once, to whoever asks first; so nobody may trust a sync of his own before this.
+    pub(super) fn settle_sync(&self) -> Option<io::Result<Position>> {
+        let mut state = self.shared.lock();
+        if matches!(state.sync, Sync::Wanted(..)) {
+            state.sync = Sync::None;
+        }
+        while matches!(state.sync, Sync::Running) {
+            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(state);
+        self.finished_sync()
+    }
+
     /// What became of the sync that was begun, once it is finished.
     pub(super) fn finished_sync(&self) -> Option<io::Result<Position>> {
         let mut state = self.shared.lock();
@@ -209,6 +224,7 @@ impl Shared {
                 let result = file.sync().map(|()| end);
                 state = self.lock();
                 state.sync = Sync::Finished(result);
+                self.changed.notify_all();
             }
             other => state.sync = other,
         }

@@ -1,0 +1,51 @@
+//! Holds `docs/promises.md` to the truth: every rule has its row, every test that a row names exists.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+const PROMISES: &str = include_str!("../docs/promises.md");
+
+fn functions_below(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            functions_below(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            let source = fs::read_to_string(&path).unwrap();
+            let names = source.lines().filter_map(|line| line.trim_start().strip_prefix("fn "));
+            found.extend(names.filter_map(|rest| rest.split_once('(')).map(|(name, _)| name.to_owned()));
+        }
+    }
+}
+
+/// The texts between back-ticks that look like a test's name: words joined by underscores.
+fn tests_named() -> Vec<&'static str> {
+    let quoted = PROMISES.split('`').skip(1).step_by(2);
+    quoted.filter(|text| text.matches('_').count() >= 3).collect()
+}
+
+#[test]
+fn every_rule_has_its_row() {
+    for (family, last) in [("R", 20), ("B", 18), ("P", 5)] {
+        for number in 1..=last {
+            let row = format!("| {family}{number} | ");
+            let line = PROMISES.lines().find(|line| line.starts_with(&row));
+            let line = line.unwrap_or_else(|| panic!("{family}{number} has no row"));
+            let says_something = line.contains('`') || line.contains("not yet");
+            assert!(says_something, "{family}{number} names neither a test nor why there is none");
+        }
+    }
+}
+
+#[test]
+fn every_test_that_is_named_exists() {
+    let mut found = BTreeSet::new();
+    functions_below(Path::new("tests"), &mut found);
+    functions_below(Path::new("src"), &mut found);
+    let named = tests_named();
+    assert!(named.len() > 80, "the names are not read any more: only {}", named.len());
+    for name in named {
+        assert!(found.contains(name), "no test is called {name}");
+    }
+}
