@@ -294,7 +294,13 @@ fn files_below(folder: &str) -> Vec<(String, String)> {
 fn every_layer_names_only_what_it_may() {
     let files = files_below("src");
     assert!(files.iter().any(|(file, _)| file == "domain/view.rs"), "the sources are found");
-    let found: Vec<String> = files.iter().flat_map(|(file, source)| offences(file, source)).collect();
+    // What a domain file tests of itself may read its own process's memory; the code before it may not.
+    let judged = |file: &str, source: &str| match source.find("#[cfg(test)]\nmod tests {") {
+        Some(tests) if file.starts_with("domain/") => source[..tests].to_owned(),
+        _ => source.to_owned(),
+    };
+    let found: Vec<String> =
+        files.iter().flat_map(|(file, source)| offences(file, &judged(file, source))).collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
