@@ -147,6 +147,8 @@ impl Log {
 
     /// Makes all that was written stay.
     pub(super) fn sync(&mut self) -> Result<(), Halt> {
+        // A failure is told once, to whichever sync comes first: one behind the writer's back may have taken it.
+        self.take_over(self.helper.end_sync())?;
         if self.settings.sabotage != Some(Sabotage::DataSync) {
             self.active.file.sync().map_err(|error| self.halt("sync", error))?;
         }
@@ -191,7 +193,11 @@ impl Log {
 
     /// Takes over what a sync behind the writer's back has achieved.
     fn note_background_sync(&mut self) -> Result<(), Halt> {
-        match self.helper.finished_sync() {
+        self.take_over(self.helper.finished_sync())
+    }
+
+    fn take_over(&mut self, finished: Option<io::Result<Position>>) -> Result<(), Halt> {
+        match finished {
             Some(Ok(through)) => {
                 self.synced = self.synced.max(through);
                 Ok(())

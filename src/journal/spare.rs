@@ -139,6 +139,18 @@ impl Helper {
         true
     }
 
+    /// Ends the sync that was begun: waits for it if it runs, forgets it if it does not yet. What became of it.
+    pub(super) fn end_sync(&self) -> Option<io::Result<Position>> {
+        let mut state = self.shared.lock();
+        while matches!(state.sync, Sync::Running) {
+            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        match std::mem::take(&mut state.sync) {
+            Sync::Finished(result) => Some(result),
+            _ => None,
+        }
+    }
+
     /// What became of the sync that was begun, once it is finished.
     pub(super) fn finished_sync(&self) -> Option<io::Result<Position>> {
         let mut state = self.shared.lock();
@@ -209,6 +221,7 @@ impl Shared {
                 let result = file.sync().map(|()| end);
                 state = self.lock();
                 state.sync = Sync::Finished(result);
+                self.changed.notify_all();
             }
             other => state.sync = other,
         }
