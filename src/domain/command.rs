@@ -3,6 +3,7 @@
 //! A command comes from a session that has proved who it is; it holds what it needs of the outside (a random id, the
 //! sender of a message referred to), since deciding asks nobody.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use super::content::Content;
 use super::event::{Actor, ClaimAction, Customer, MembershipAction, Settings, Status, StatusError};
 use super::ids::{
-    AgentId, ChannelId, ConversationId, CustomerName, MessageId, Number, Offset, ReplyId, ServiceId,
+    AgentId, ChannelId, ConversationId, CustomerName, Hidden, MessageId, Number, Offset, ReplyId, ServiceId,
     Timestamp,
 };
 
@@ -59,6 +60,8 @@ pub enum Command {
     },
     /// Reply to a customer.
     Reply(ReplyCommand),
+    /// A reply written on the phone: already sent, and the parent's (B17).
+    Echo(Echo),
     /// Say that an agent looks at or writes in a conversation. Checked here, never journaled.
     Presence {
         /// The service within which the agent works.
@@ -188,7 +191,7 @@ pub enum Addressee {
 }
 
 /// A reply, checked at the edge.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ReplyCommand {
     /// The service that replies.
     pub service: ServiceId,
@@ -206,6 +209,33 @@ pub struct ReplyCommand {
     pub seen: Option<Offset>,
     /// What a warning gave.
     pub confirm: Option<Arc<str>>,
+}
+
+/// What the service wrote for itself is not printed.
+impl fmt::Debug for ReplyCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplyCommand")
+            .field("service", &self.service)
+            .field("agent", &self.agent)
+            .field("to", &self.to)
+            .field("reply_id", &self.reply_id)
+            .field("content", &self.content)
+            .field("seen", &self.seen)
+            .field("callback_data", &self.callback_data.as_ref().map(|_| Hidden))
+            .field("confirm", &self.confirm.as_ref().map(|_| Hidden))
+            .finish()
+    }
+}
+
+/// A reply written on the phone, checked at the edge (B17).
+#[derive(Debug, Clone)]
+pub struct Echo {
+    /// WhatsApp's id of it; a repeat is told by it, whoever is parent by then.
+    pub message_id: MessageId,
+    /// Whom it went to; one name at least.
+    pub to: Customer,
+    /// The message object.
+    pub content: Content,
 }
 
 /// What a status is about.
@@ -314,7 +344,7 @@ pub enum Window {
 }
 
 /// A claim as an agent of some service may see it (R19).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct ClaimSeen {
     /// Whether it is a claim of the asking service.
     pub own: bool,
@@ -326,6 +356,19 @@ pub struct ClaimSeen {
     pub name: Option<Arc<str>>,
     /// Since when, likewise.
     pub since: Option<Timestamp>,
+}
+
+/// An agent's name is nobody's business in a log.
+impl fmt::Debug for ClaimSeen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClaimSeen")
+            .field("own", &self.own)
+            .field("service", &self.service)
+            .field("agent", &self.agent)
+            .field("since", &self.since)
+            .field("name", &self.name.as_ref().map(|_| Hidden))
+            .finish()
+    }
 }
 
 /// Warnings, and the token that confirms just them.
@@ -349,7 +392,7 @@ pub enum WarningCode {
 }
 
 /// One warning, as the agent may see it (R18, R19).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Warning {
     /// What it is about.
     pub code: WarningCode,
@@ -363,8 +406,21 @@ pub struct Warning {
     pub service: Option<ServiceId>,
 }
 
+/// An agent's name is nobody's business in a log; the text has it too.
+impl fmt::Debug for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Warning")
+            .field("code", &self.code)
+            .field("agent", &self.agent)
+            .field("service", &self.service)
+            .field("text", &Hidden)
+            .field("name", &self.name.as_ref().map(|_| Hidden))
+            .finish()
+    }
+}
+
 /// Why a command is refused. Nothing has changed.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Clone, PartialEq, thiserror::Error)]
 pub enum Rejection {
     /// A field has a value that cannot be.
     #[error("{0}")]
@@ -413,6 +469,16 @@ pub enum Rejection {
     /// The limit of holders per service and conversation is reached.
     #[error("the conversation has as many holders as it can have")]
     TooManyHolders,
+    /// The limit of replies without outcome is reached.
+    #[error("the channel has as many replies under way as it can have")]
+    TooManyReplies,
+}
+
+/// Only the sentence: a holder's name is nobody's business in a log.
+impl fmt::Debug for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rejection({self})")
+    }
 }
 
 /// What a channel is, for whoever may ask.

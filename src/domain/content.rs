@@ -105,9 +105,9 @@ mod tests {
     #[test]
     fn a_redacted_copy_leaves_out_just_the_cuts_and_debug_shows_nothing() {
         let json = r#"{"type":"button","button":{"payload":"secret","text":"Yes"}}"#;
-        let start = json.find(r#""payload""#).unwrap() as u32;
-        let end = json.find(r#""text""#).unwrap() as u32;
-        let content = Content::checked(Bytes::from(json), 9..15, &[start..end]);
+        let start = u32::try_from(json.find(r#""payload""#).unwrap()).unwrap();
+        let end = u32::try_from(json.find(r#""text""#).unwrap()).unwrap();
+        let content = Content::checked(Bytes::from(json), 9..15, std::slice::from_ref(&(start..end)));
         assert_eq!(content.kind(), "button");
         assert_eq!(content.redacted(), r#"{"type":"button","button":{"text":"Yes"}}"#);
         assert!(!format!("{content:?}").contains("secret"));

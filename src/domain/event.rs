@@ -3,13 +3,14 @@
 //! An event says all that a view of it needs, so that [`crate::domain::view`] asks nobody: the settings that were in
 //! force, the subscribers after it, who may see it in clear.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::content::Content;
 use super::ids::{
-    AgentId, ConversationId, CustomerName, MessageId, Number, Offset, ReplyId, ServiceId, Timestamp,
+    AgentId, ConversationId, CustomerName, Hidden, MessageId, Number, Offset, ReplyId, ServiceId, Timestamp,
 };
 
 /// One durable record of a channel.
@@ -112,7 +113,7 @@ pub struct Membership {
 }
 
 /// A customer, by the names that a message or a request gave.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Customer {
     /// Meta's business-scoped id, if known.
     pub user_id: Option<CustomerName>,
@@ -120,6 +121,17 @@ pub struct Customer {
     pub wa_id: Option<CustomerName>,
     /// The profile's display name, if given.
     pub name: Option<Arc<str>>,
+}
+
+/// A customer's name is nobody's business in a log.
+impl fmt::Debug for Customer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Customer")
+            .field("user_id", &self.user_id)
+            .field("wa_id", &self.wa_id)
+            .field("name", &self.name.as_ref().map(|_| Hidden))
+            .finish()
+    }
 }
 
 impl Customer {
@@ -164,7 +176,7 @@ pub struct Message {
 }
 
 /// A reply to a customer, as its service gave it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Reply {
     /// The service that sends it.
     pub service: ServiceId,
@@ -172,7 +184,7 @@ pub struct Reply {
     pub agent: Option<AgentId>,
     /// Its name, chosen by the service.
     pub reply_id: ReplyId,
-    /// Keyed digest of content and addressee, to tell a repeat from a conflict (B4).
+    /// Keyed digest of content and callback data, to tell a repeat from a conflict (B4).
     pub digest: u128,
     /// The message object.
     pub content: Content,
@@ -184,6 +196,23 @@ pub struct Reply {
     pub reveal: Settings,
     /// Written on the phone (B17): it has already been sent, under this message id.
     pub echo_of: Option<MessageId>,
+}
+
+/// What the service wrote for itself is not printed.
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("service", &self.service)
+            .field("agent", &self.agent)
+            .field("reply_id", &self.reply_id)
+            .field("content", &self.content)
+            .field("to", &self.to)
+            .field("reveal", &self.reveal)
+            .field("echo_of", &self.echo_of)
+            .field("digest", &Hidden)
+            .field("callback_data", &self.callback_data.as_ref().map(|_| Hidden))
+            .finish()
+    }
 }
 
 /// A reply is about to be handed to its gateway.
@@ -215,7 +244,7 @@ pub enum Status {
 }
 
 /// Why a reply failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct StatusError {
     /// Meta's number, or `expired`, `channel_closed`, `withdrawn`.
     pub code: Arc<str>,
@@ -223,6 +252,17 @@ pub struct StatusError {
     pub title: Option<Arc<str>>,
     /// Meta's details. May quote the content, so it goes where the content goes.
     pub details: Option<Arc<str>>,
+}
+
+/// Meta's text may quote the content (B3).
+impl fmt::Debug for StatusError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StatusError")
+            .field("code", &self.code)
+            .field("title", &self.title.as_ref().map(|_| Hidden))
+            .field("details", &self.details.as_ref().map(|_| Hidden))
+            .finish()
+    }
 }
 
 /// News of a reply; for the service that sent it.
@@ -271,7 +311,7 @@ pub enum ClaimAction {
 }
 
 /// A claim began, ended or changed hands.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct ClaimChange {
     /// What happened.
     pub action: ClaimAction,
@@ -287,6 +327,21 @@ pub struct ClaimChange {
     pub by: Actor,
     /// The agent who did it, where it was not the holder (a lead).
     pub by_agent: Option<AgentId>,
+}
+
+/// An agent's name is nobody's business in a log.
+impl fmt::Debug for ClaimChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClaimChange")
+            .field("action", &self.action)
+            .field("service", &self.service)
+            .field("agent", &self.agent)
+            .field("from", &self.from)
+            .field("by", &self.by)
+            .field("by_agent", &self.by_agent)
+            .field("name", &self.name.as_ref().map(|_| Hidden))
+            .finish()
+    }
 }
 
 /// The holder of a claim opened, picked up or replied.
@@ -347,7 +402,7 @@ pub enum PortalEvent {
 }
 
 /// An agent, as a service names him.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Agent {
     /// Who it is, for all services of the portal.
     pub agent: AgentId,
@@ -355,6 +410,17 @@ pub struct Agent {
     pub name: Arc<str>,
     /// Whether he may release and transfer others' claims.
     pub lead: bool,
+}
+
+/// An agent's name is nobody's business in a log.
+impl fmt::Debug for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agent")
+            .field("agent", &self.agent)
+            .field("lead", &self.lead)
+            .field("name", &Hidden)
+            .finish()
+    }
 }
 
 /// A change of one service's roster.

@@ -111,6 +111,15 @@ fn hidden(_: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str("<hidden>")
 }
 
+/// What stands in a debug text in place of something that must not be printed.
+pub(crate) struct Hidden;
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<hidden>")
+    }
+}
+
 text_id!(
     /// One customer organisation; nothing ever crosses from one portal to another.
     PortalId, |t| check_plain("portal id", t), shown
@@ -254,7 +263,6 @@ impl ConversationId {
     /// For one channel this is a bijection of the offset, so two conversations never share an id.
     #[must_use]
     pub fn derive(channel: ChannelId, first: Offset) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "the upper half is taken by itself")]
         let seed = (channel.0 >> 64) as u64;
         // The finaliser of splitmix64: each step can be undone, so the whole is a bijection.
         let mut mixed = first.0.wrapping_add(seed);

@@ -3,8 +3,19 @@
 //! **Architecture invariant:** nothing in here knows I/O, a clock, randomness, actix, tokio or serde. Time is an
 //! argument, randomness a key that was given at the start; what is decided is persisted before anybody hears of it.
 
+pub mod aged;
+pub mod buckets;
+pub mod channel;
+pub mod claims;
 pub mod command;
 pub mod content;
+pub mod delivery;
 pub mod event;
+pub mod fingerprint;
 pub mod ids;
+pub mod outbox;
+pub mod portal;
+pub mod presence;
+pub mod recent_ids;
+pub mod senders;
 pub mod view;

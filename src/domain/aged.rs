@@ -1,0 +1,246 @@
+//! What is remembered for a time and then dropped in whole pieces: the store below message ids, reply ids and senders.
+//!
+//! Entries lie in periods by a time of their own, each period in buckets with a range of times. Nothing is ever
+//! searched for what is too old: a period's buckets go as a whole, and their memory goes back a little at a time.
+//!
+//! **Invariants:** an entry stays for `keep_ms` after the earlier of its own time and its recording, and for at most
+//! `keep_ms` + `period_ms` + [`FORGET_STEP_MS`] of a clock that goes on (one whose own time lies ahead may stay as long
+//! as others of that time come, and then with its one bucket only). What is there is decided by what was inserted
+//! and by the last `forget` alone, so a replay comes to the same state.
+
+use std::collections::BTreeMap;
+
+use super::buckets::{BucketMap, Spread};
+use super::ids::Timestamp;
+
+/// How often old buckets are looked for, in milliseconds: an hour, little beside the days for which they stay.
+pub const FORGET_STEP_MS: u64 = 3_600_000;
+/// Inner buckets whose memory goes back at a time: with 24-byte keys and values about a quarter of a MiB.
+const SHED_BUCKETS: usize = 4;
+
+/// One day, in milliseconds.
+pub const DAY_MS: u64 = 86_400_000;
+
+/// How long entries stay, and in what pieces they go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// How long an entry stays at least, in milliseconds.
+    pub keep_ms: u64,
+    /// The stretch of time whose entries lie together, in milliseconds; not 0. A search without a time looks into
+    /// each, so there should be few; memory goes back by them, so they should be short.
+    pub period_ms: u64,
+    /// Most entries of a bucket before it is sealed and another one begun.
+    pub bucket_entries_max: usize,
+}
+
+/// A map whose entries are dropped by age.
+#[derive(Debug, Clone)]
+pub struct AgedMap<K: Spread, V> {
+    keep: Keep,
+    /// By the number of the period; no list is empty.
+    periods: BTreeMap<u64, Vec<Bucket<K, V>>>,
+    /// The newest time that anything was forgotten at, in steps.
+    forgotten_step: u64,
+    /// Dropped already; their memory is going back.
+    discarded: Vec<BucketMap<K, V>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Bucket<K: Spread, V> {
+    /// The earliest of its entries' own times.
+    from: Timestamp,
+    /// The latest of its entries' own times.
+    to: Timestamp,
+    /// The latest of what its entries' ages count from.
+    newest: Timestamp,
+    entries: BucketMap<K, V>,
+}
+
+impl<K: Spread, V> AgedMap<K, V> {
+    /// An empty map, which holds no memory.
+    #[must_use]
+    pub const fn new(keep: Keep) -> Self {
+        Self { keep, periods: BTreeMap::new(), forgotten_step: 0, discarded: Vec::new() }
+    }
+
+    /// How many entries it has; a key inserted at different times counts more than once.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.buckets().map(|bucket| bucket.entries.len()).sum()
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.periods.is_empty()
+    }
+
+    /// Remembers a value under a key, by the entry's own time. One that is too old already is not taken.
+    ///
+    /// A key may be in several periods; the newest period's value is found. A time of its own that lies ahead of
+    /// `recorded_at` keeps an entry no longer.
+    pub fn insert(&mut self, key: K, own: Timestamp, recorded_at: Timestamp, value: V) {
+        self.forget(recorded_at);
+        let counted = own.min(recorded_at);
+        if self.is_gone(counted) {
+            return;
+        }
+        let buckets = self.periods.entry(own.0 / self.keep.period_ms).or_default();
+        let full = buckets.last().is_none_or(|last| last.entries.len() >= self.keep.bucket_entries_max);
+        if full {
+            buckets.reserve_exact(1);
+            buckets.push(Bucket { from: own, to: own, newest: counted, entries: BucketMap::new() });
+        }
+        let Some(bucket) = buckets.last_mut() else { return };
+        bucket.from = bucket.from.min(own);
+        bucket.to = bucket.to.max(own);
+        bucket.newest = bucket.newest.max(counted);
+        bucket.entries.insert(key, value);
+    }
+
+    /// The value of a key whose own time is known: only buckets whose range covers it are looked into.
+    #[must_use]
+    pub fn get_at(&self, key: &K, own: Timestamp) -> Option<&V> {
+        let buckets = self.periods.get(&(own.0 / self.keep.period_ms))?;
+        buckets
+            .iter()
+            .rev()
+            .filter(|bucket| (bucket.from..=bucket.to).contains(&own))
+            .find_map(|bucket| bucket.entries.get(key))
+    }
+
+    /// The value of a key, the newest period's first.
+    #[must_use]
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.buckets().find_map(|bucket| bucket.entries.get(key))
+    }
+
+    /// The value of a key, to be changed. Its age stays what it was.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.periods
+            .values_mut()
+            .rev()
+            .flat_map(|buckets| buckets.iter_mut().rev())
+            .find_map(|bucket| bucket.entries.get_mut(key))
+    }
+
+    /// Drops what has stayed long enough, and gives back some memory of what was dropped. Cheap when there is nothing
+    /// to do; going back in time does nothing.
+    pub fn forget(&mut self, now: Timestamp) {
+        if let Some(discarded) = self.discarded.last_mut()
+            && !discarded.shed(SHED_BUCKETS)
+        {
+            self.discarded.pop();
+        }
+        let step = now.0 / FORGET_STEP_MS;
+        if step <= self.forgotten_step {
+            return;
+        }
+        self.forgotten_step = step;
+        let before = oldest_kept(step, self.keep.keep_ms);
+        let discarded = &mut self.discarded;
+        self.periods.retain(|_, buckets| {
+            discarded
+                .extend(buckets.extract_if(.., |bucket| bucket.newest < before).map(|bucket| bucket.entries));
+            !buckets.is_empty()
+        });
+    }
+
+    fn is_gone(&self, counted: Timestamp) -> bool {
+        counted < oldest_kept(self.forgotten_step, self.keep.keep_ms)
+    }
+
+    fn buckets(&self) -> impl Iterator<Item = &Bucket<K, V>> {
+        self.periods.values().rev().flat_map(|buckets| buckets.iter().rev())
+    }
+}
+
+/// Whole steps, so that it does not matter when within one somebody asked to forget.
+fn oldest_kept(step: u64, keep_ms: u64) -> Timestamp {
+    Timestamp((step * FORGET_STEP_MS).saturating_sub(keep_ms))
+}
+
+/// Equal when they remember the same; how much memory has gone back does not count.
+impl<K: Spread, V: PartialEq> PartialEq for AgedMap<K, V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.keep == other.keep && self.periods == other.periods
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEEP: Keep = Keep { keep_ms: 8 * DAY_MS, period_ms: DAY_MS, bucket_entries_max: 10 };
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    #[test]
+    fn buckets_are_sealed_when_full_and_only_those_of_the_time_are_looked_into() {
+        let mut map = AgedMap::new(KEEP);
+        let start = Timestamp(NOW.0 / DAY_MS * DAY_MS);
+        for n in 0..35 {
+            map.insert(n, start.plus_ms(n), start.plus_ms(n), n);
+        }
+        let sizes: Vec<usize> = map.buckets().map(|bucket| bucket.entries.len()).collect();
+        assert_eq!(sizes, [5, 10, 10, 10]);
+        assert_eq!(map.get_at(&3, start.plus_ms(3)), Some(&3));
+        assert_eq!(map.get_at(&3, start.plus_ms(12)), None, "another bucket's time");
+        assert_eq!(map.get(&3), Some(&3));
+        *map.get_mut(&3).unwrap() = 99;
+        assert_eq!(map.get(&3), Some(&99));
+    }
+
+    #[test]
+    fn the_memory_of_what_is_dropped_goes_back_a_little_at_a_time() {
+        let mut map = AgedMap::new(Keep { bucket_entries_max: usize::MAX, ..KEEP });
+        for n in 0..60_000_u64 {
+            map.insert(n, NOW, NOW, n);
+        }
+        map.forget(NOW.plus_ms(10 * DAY_MS));
+        assert!(map.is_empty() && !map.discarded.is_empty());
+        let mut turns = 0;
+        while !map.discarded.is_empty() {
+            map.forget(NOW.plus_ms(10 * DAY_MS));
+            turns += 1;
+        }
+        assert!(turns > 60_000 / (SHED_BUCKETS * super::super::buckets::BUCKET_ENTRIES_MAX));
+    }
+
+    proptest! {
+        #[test]
+        fn an_entry_stays_as_long_as_promised_and_not_much_longer(
+            steps in prop::collection::vec((0..30_u64, 0..30_u64, 0..20 * 3_600_000_u64, any::<bool>()), 1..150),
+        ) {
+            let mut map = AgedMap::new(KEEP);
+            let mut without = AgedMap::new(KEEP);
+            let mut model: Vec<(u64, Timestamp, Timestamp)> = Vec::new();
+            let mut now = NOW;
+            for (key, (hours_old, hours_ahead, waited_ms, asks)) in steps.into_iter().enumerate() {
+                now = now.plus_ms(waited_ms);
+                let own = Timestamp(now.0 - hours_old * 3_600_000).plus_ms(hours_ahead * 3_600_000);
+                let key = key as u64;
+                map.insert(key, own, now, key);
+                without.insert(key, own, now, key);
+                model.push((key, own, own.min(now)));
+                if asks {
+                    map.forget(now);
+                }
+            }
+            // Whoever asked to forget, and when, the state is that of the entries and the last time.
+            map.forget(now);
+            without.forget(now);
+            prop_assert!(map == without);
+            for (key, own, counted) in model {
+                let age = now.since_ms(counted);
+                if age <= KEEP.keep_ms {
+                    prop_assert_eq!(map.get_at(&key, own), Some(&key));
+                }
+                if own == counted && age > KEEP.keep_ms + KEEP.period_ms + FORGET_STEP_MS {
+                    prop_assert_eq!(map.get(&key), None);
+                }
+            }
+        }
+    }
+}

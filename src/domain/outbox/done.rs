@@ -1,0 +1,81 @@
+//! Replies that have an outcome: by id for 8 days (B4), by offset and by message for 30 (B7).
+//!
+//! Ages count from the outcome: what is open is not here, and is never dropped.
+
+use super::Facts;
+use crate::domain::aged::{AgedMap, DAY_MS, Keep};
+use crate::domain::event::Status;
+use crate::domain::fingerprint::Fingerprint;
+use crate::domain::ids::{Offset, Timestamp};
+use crate::domain::senders::KEEP_SENT;
+
+/// How long a reply id stays in use after the reply's outcome, in milliseconds: 8 days (B4).
+pub const REPLY_IDS_MS: u64 = 8 * DAY_MS;
+
+/// Six periods at most are looked into, and an id stays in use for 2 days more.
+const KEEP_IDS: Keep = Keep { keep_ms: REPLY_IDS_MS, period_ms: 2 * DAY_MS, bucket_entries_max: usize::MAX };
+
+/// A reply with an outcome.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Outcome {
+    pub(super) facts: Facts,
+    /// How far it has come; never `Accepted`.
+    pub(super) status: Status,
+    /// Where the outcome stands in the journal.
+    pub(super) outcome: Offset,
+    /// Whether WhatsApp's id of the message is known.
+    pub(super) named: bool,
+}
+
+/// Replies with an outcome.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Done {
+    ids: AgedMap<Fingerprint, Offset>,
+    replies: AgedMap<Offset, Outcome>,
+    messages: AgedMap<Fingerprint, Offset>,
+}
+
+impl Done {
+    pub(super) fn get(&self, reply: Offset) -> Option<&Outcome> {
+        self.replies.get(&reply)
+    }
+
+    pub(super) fn get_mut(&mut self, reply: Offset) -> Option<&mut Outcome> {
+        self.replies.get_mut(&reply)
+    }
+
+    pub(super) fn offset_of(&self, id: &Fingerprint) -> Option<Offset> {
+        self.ids.get(id).copied()
+    }
+
+    pub(super) fn reply_of(&self, message: &Fingerprint) -> Option<Offset> {
+        self.messages.get(message).copied()
+    }
+
+    /// A reply has its first outcome.
+    pub(super) fn insert(&mut self, id: Fingerprint, reply: Offset, outcome: Outcome, at: Timestamp) {
+        self.ids.insert(id, at, at, reply);
+        self.replies.insert(reply, at, at, outcome);
+    }
+
+    /// WhatsApp's id of a reply's message has become known.
+    pub(super) fn name(&mut self, message: Fingerprint, reply: Offset, at: Timestamp) {
+        self.messages.insert(message, at, at, reply);
+    }
+
+    pub(super) fn forget(&mut self, now: Timestamp) {
+        self.ids.forget(now);
+        self.replies.forget(now);
+        self.messages.forget(now);
+    }
+}
+
+impl Default for Done {
+    fn default() -> Self {
+        Self {
+            ids: AgedMap::new(KEEP_IDS),
+            replies: AgedMap::new(KEEP_SENT),
+            messages: AgedMap::new(KEEP_SENT),
+        }
+    }
+}

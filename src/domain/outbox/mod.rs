@@ -1,0 +1,418 @@
+//! What a channel knows of its replies: which ids are taken, what waits to be sent, what became of the rest.
+//!
+//! A part of the channel's state and a fold of the same records (`Reply`, `Handed`, `Receipt`, `StatusParked`,
+//! `Merged`). Its decisions put drafts into the channel's decision; the channel records and applies them. A reply is
+//! *open* from its acceptance to its first outcome (`sent`, `failed`, `unknown`); its content stays in the journal and
+//! is read again by whoever sends it.
+//!
+//! ```text
+//! Reply ─▶ waiting ─Handed─▶ handed ─Receipt─▶ unknown ─▶ sent ─▶ delivered ─▶ read ─▶ played
+//!            │  ▲               │ put_back       └─────────┴─────▶ failed
+//!            │  └───────────────┘
+//!            └─Receipt─▶ failed (expired, channel_closed, withdrawn)
+//! ```
+//!
+//! # Layout
+//! - [`mod@self`]: the state, the fold, what can be asked of it
+//! - `deciding`: hand, outcome, status, deadlines
+//! - `queue`: one at a time per conversation, services in fair turns (B14)
+//! - `done`: replies with an outcome, by id and by message (B4, B7)
+//! - `parked`: statuses that came before their message was known (B7)
+//!
+//! **Invariants:** `apply` is total. A reply is open or done, never both. A status never goes backwards. Replay of the
+//! records and a `forget` of the same time give an equal state; only [`Outbox::put_back`] is in no record.
+
+mod deciding;
+mod done;
+mod parked;
+mod queue;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use self::done::{Done, Outcome};
+use self::parked::Parked;
+use self::queue::{Queue, Waiting};
+use super::buckets::BucketMap;
+use super::channel::Keys;
+use super::content::Content;
+use super::event::{Event, Handed, Receipt, Record, Reply, Status};
+use super::fingerprint::{Fingerprint, Key};
+use super::ids::{ConversationId, MessageId, Offset, ReplyId, ServiceId, Timestamp};
+
+pub use self::done::REPLY_IDS_MS;
+pub use self::parked::PARKED_MAX;
+
+/// How long a reply may be handed without outcome before it counts as `unknown`, in milliseconds (contract: 60 s).
+pub const OUTCOME_MS: u64 = 60_000;
+/// Most replies of a channel without outcome. A number sends 288,000 in the default `send_ttl` of an hour, so what
+/// waits behind more than that would expire. When it is reached no reply is accepted ([`Outbox::has_room`]).
+pub const OPEN_REPLIES_MAX: usize = 524_288;
+/// Most replies that one TCP gateway has without outcome (B14).
+pub const UNRESOLVED_MAX: usize = 1_024;
+/// The code of a reply that waited longer than `send_ttl`.
+pub const EXPIRED: &str = "expired";
+/// The code of a reply that had not been handed when its channel closed (B13).
+pub const CHANNEL_CLOSED: &str = "channel_closed";
+/// The code of a reply that who sent it has taken back before it was handed.
+pub const WITHDRAWN: &str = "withdrawn";
+
+/// Whether a reply id is in use (B4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// It is not.
+    New,
+    /// This very reply has been accepted before; nothing is to be sent again.
+    Same {
+        /// Where the reply stands.
+        offset: Offset,
+        /// Its conversation, or the older one that it has become part of.
+        conversation: ConversationId,
+        /// How far it has come; while it is `Accepted` there is no outcome yet.
+        status: Status,
+        /// Where its first outcome stands, once there is one (the later `sent` or `failed` after an `unknown`).
+        outcome: Option<Offset>,
+    },
+    /// It names another conversation or content.
+    Conflict,
+}
+
+/// A reply, as far as the outbox knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplyNow<'a> {
+    /// The service that sends it.
+    pub service: &'a ServiceId,
+    /// The name that it gave the reply.
+    pub reply_id: &'a ReplyId,
+    /// Its conversation, or the older one that it has become part of.
+    pub conversation: ConversationId,
+    /// How far it has come.
+    pub status: Status,
+    /// How often it has been handed to the gateway while it was open.
+    pub attempts: u32,
+}
+
+/// What a reply is called, and what a repeat is compared with.
+#[derive(Debug, Clone, PartialEq)]
+struct Facts {
+    service: ServiceNumber,
+    reply_id: ReplyId,
+    conversation: ConversationId,
+    digest: Fingerprint,
+}
+
+/// A reply without outcome.
+#[derive(Debug, Clone, PartialEq)]
+struct Open {
+    facts: Facts,
+    attempts: u32,
+}
+
+/// A channel's replies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outbox {
+    fingerprints: Key,
+    digests: Key,
+    send_ttl_ms: u64,
+    services: Services,
+    /// Replies without outcome, by their offset.
+    open: BucketMap<Offset, Open>,
+    /// Their ids.
+    open_ids: BucketMap<Fingerprint, Offset>,
+    queue: Queue,
+    done: Done,
+    parked: Parked,
+    /// For each conversation that has become part of another, that other one.
+    merged: BucketMap<ConversationId, ConversationId>,
+}
+
+impl Outbox {
+    /// That of a channel before its first record. A reply waits for `send_ttl_ms` at most.
+    #[must_use]
+    pub fn new(keys: &Keys, send_ttl_ms: u64) -> Self {
+        Self {
+            fingerprints: Key::new(keys.fingerprint),
+            digests: Key::new(keys.digest),
+            send_ttl_ms,
+            services: Services::default(),
+            open: BucketMap::new(),
+            open_ids: BucketMap::new(),
+            queue: Queue::default(),
+            done: Done::default(),
+            parked: Parked::default(),
+            merged: BucketMap::new(),
+        }
+    }
+
+    /// Sets how long a reply may wait, from now on and for those that wait already.
+    pub fn set_send_ttl(&mut self, send_ttl_ms: u64) {
+        self.send_ttl_ms = send_ttl_ms;
+    }
+
+    /// Takes a record into the state. Total: one that does not fit changes nothing.
+    pub fn apply(&mut self, record: &Record) {
+        match &record.event {
+            Event::Reply(reply) => self.apply_reply(reply, record),
+            Event::Handed(handed) => self.apply_handed(handed, record.at),
+            Event::Receipt(receipt) => self.apply_receipt(receipt, record),
+            Event::StatusParked(status) => {
+                self.parked.insert(self.fingerprints.message_id(&status.message_id), status, record.at);
+            }
+            Event::Merged(merged) => {
+                if let Some(older) = record.conversation {
+                    self.apply_merged(merged.from, older);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Drops what has been kept long enough: ids after 8 days, statuses of messages after 30, parked ones after 60 s.
+    pub fn forget(&mut self, now: Timestamp) {
+        self.done.forget(now);
+        self.parked.forget(now);
+    }
+
+    /// The digest of a reply (B4): of its content and the service's callback data. Its addressee is compared by the
+    /// conversation, in [`Outbox::known`].
+    #[must_use]
+    pub fn digest(&self, content: &Content, callback_data: Option<&Bytes>) -> u128 {
+        self.digests.digest(content, callback_data).as_u128()
+    }
+
+    /// Whether a reply id is in use. Asked before anything else is looked at (B4).
+    ///
+    /// `conversation` is the one that the reply names or that its addressee has; none where there is none yet, and
+    /// then an id in use is a conflict.
+    #[must_use]
+    pub fn known(
+        &self,
+        service: &ServiceId,
+        reply_id: &ReplyId,
+        digest: u128,
+        conversation: Option<ConversationId>,
+    ) -> Known {
+        let Some(offset) = self.offset_of(service, reply_id) else { return Known::New };
+        let (facts, status, outcome) = match (self.open.get(&offset), self.done.get(offset)) {
+            (Some(open), _) => (&open.facts, Status::Accepted, None),
+            (None, Some(done)) => (&done.facts, done.status, Some(done.outcome)),
+            (None, None) => return Known::New,
+        };
+        if facts.reply_id != *reply_id || self.services.get(facts.service) != Some(service) {
+            // Another one's fingerprint happens to be the same.
+            return Known::New;
+        }
+        let at_home = self.resolve(facts.conversation);
+        if facts.digest.as_u128() != digest || conversation.map(|named| self.resolve(named)) != Some(at_home)
+        {
+            return Known::Conflict;
+        }
+        Known::Same { offset, conversation: at_home, status, outcome }
+    }
+
+    /// The reply that a message of the last 30 days was: how a repeated echo is told (B17), and whose a status is.
+    #[must_use]
+    pub fn reply_of(&self, message_id: &MessageId) -> Option<Offset> {
+        self.done.reply_of(&self.fingerprints.message_id(message_id))
+    }
+
+    /// A reply by its offset: open, or with an outcome of the last 30 days.
+    #[must_use]
+    pub fn reply(&self, offset: Offset) -> Option<ReplyNow<'_>> {
+        let (facts, status, attempts) = match (self.open.get(&offset), self.done.get(offset)) {
+            (Some(open), _) => (&open.facts, Status::Accepted, open.attempts),
+            (None, Some(done)) => (&done.facts, done.status, 0),
+            (None, None) => return None,
+        };
+        Some(ReplyNow {
+            service: self.services.get(facts.service)?,
+            reply_id: &facts.reply_id,
+            conversation: self.resolve(facts.conversation),
+            status,
+            attempts,
+        })
+    }
+
+    /// Whether another reply can be accepted.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.open.len() < OPEN_REPLIES_MAX
+    }
+
+    /// How many replies wait to be handed, sendable now or behind others of their conversation.
+    #[must_use]
+    pub fn waiting_len(&self) -> usize {
+        self.queue.waiting_len()
+    }
+
+    /// How many replies are handed and have no outcome.
+    #[must_use]
+    pub fn handed_len(&self) -> usize {
+        self.queue.handed_len()
+    }
+
+    /// The next replies to hand, in the fair order: services in turn, in each the agents' replies before those of
+    /// bots and templates, the oldest first; of a conversation the oldest alone, and none while one is handed.
+    ///
+    /// Handing them in this order changes nothing in the order of the rest. Costs the number given times the services.
+    #[must_use]
+    pub fn next_to_hand(&self, limit: usize) -> Vec<Offset> {
+        self.queue.next(limit)
+    }
+
+    /// Replies that are handed and have no outcome, the longest first. At start and when a gateway's connection is
+    /// lost each of its own becomes `unknown` (decision: [`Outbox::outcome`]), for nobody can know.
+    pub fn unresolved_handed(&self) -> impl Iterator<Item = Offset> {
+        self.queue.handed().map(|(_, offset)| offset)
+    }
+
+    /// A handed reply waits again, because WhatsApp has definitely refused this attempt and another may pass (a rate
+    /// limit). Says whether it was handed.
+    ///
+    /// In no record: after a crash the attempt counts as one without outcome, so nothing is sent twice. A gateway that
+    /// waits before the next attempt calls this at the end of its waiting, within [`OUTCOME_MS`].
+    pub fn put_back(&mut self, reply: Offset) -> bool {
+        let Some(open) = self.open.get(&reply) else { return false };
+        self.queue.put_back(open.facts.conversation, reply)
+    }
+
+    /// The conversation that an id means: its own, or the older one's that it has become part of (B12).
+    fn resolve(&self, conversation: ConversationId) -> ConversationId {
+        let mut at = conversation;
+        while let Some(older) = self.merged.get(&at) {
+            at = *older;
+        }
+        at
+    }
+
+    fn offset_of(&self, service: &ServiceId, reply_id: &ReplyId) -> Option<Offset> {
+        let id = self.fingerprints.reply_id(service, reply_id);
+        self.open_ids.get(&id).copied().or_else(|| self.done.offset_of(&id))
+    }
+
+    fn apply_reply(&mut self, reply: &Reply, record: &Record) {
+        let Some(conversation) = record.conversation else { return };
+        if self.open.contains_key(&record.offset) || self.done.get(record.offset).is_some() {
+            return;
+        }
+        let service = self.services.number(&reply.service);
+        let id = self.fingerprints.reply_id(&reply.service, &reply.reply_id);
+        let facts = Facts {
+            service,
+            reply_id: reply.reply_id.clone(),
+            conversation: self.resolve(conversation),
+            digest: Fingerprint::from_u128(reply.digest),
+        };
+        if let Some(message_id) = &reply.echo_of {
+            let message = self.fingerprints.message_id(message_id);
+            let outcome = Outcome { facts, status: Status::Sent, outcome: record.offset, named: true };
+            self.done.insert(id, record.offset, outcome, record.at);
+            self.done.name(message, record.offset, record.at);
+            self.parked.take(&message);
+            return;
+        }
+        let waiting = Waiting {
+            offset: record.offset,
+            accepted_at: record.at,
+            service,
+            urgent: reply.agent.is_some() && reply.content.kind() != "template",
+        };
+        self.queue.accept(facts.conversation, waiting);
+        self.open.insert(record.offset, Open { facts, attempts: 0 });
+        self.open_ids.insert(id, record.offset);
+    }
+
+    fn apply_handed(&mut self, handed: &Handed, at: Timestamp) {
+        if let Some(open) = self.open.get_mut(&handed.reply) {
+            open.attempts = handed.attempt.max(1);
+            self.queue.hand(open.facts.conversation, handed.reply, at);
+        }
+    }
+
+    fn apply_receipt(&mut self, receipt: &Receipt, record: &Record) {
+        if receipt.status == Status::Accepted {
+            return;
+        }
+        if let Some(open) = self.open.remove(&receipt.reply) {
+            self.queue.close(open.facts.conversation, receipt.reply);
+            let service = self.services.get(open.facts.service).unwrap_or(&receipt.service);
+            let id = self.fingerprints.reply_id(service, &open.facts.reply_id);
+            self.open_ids.remove(&id);
+            let outcome =
+                Outcome { facts: open.facts, status: receipt.status, outcome: record.offset, named: false };
+            self.done.insert(id, receipt.reply, outcome, record.at);
+        } else if let Some(done) = self.done.get_mut(receipt.reply)
+            && done.status.may_become(receipt.status)
+        {
+            if done.status == Status::Unknown {
+                done.outcome = record.offset;
+            }
+            done.status = receipt.status;
+        }
+        let Some(message_id) = &receipt.message_id else { return };
+        let message = self.fingerprints.message_id(message_id);
+        if let Some(done) = self.done.get_mut(receipt.reply)
+            && !done.named
+        {
+            done.named = true;
+            self.done.name(message, receipt.reply, record.at);
+        }
+        self.parked.take(&message);
+    }
+
+    fn apply_merged(&mut self, younger: ConversationId, older: ConversationId) {
+        let (younger, older) = (self.resolve(younger), self.resolve(older));
+        if younger == older {
+            return;
+        }
+        self.merged.insert(younger, older);
+        for offset in self.queue.merge(younger, older) {
+            if let Some(open) = self.open.get_mut(&offset) {
+                open.facts.conversation = older;
+            }
+        }
+    }
+}
+
+/// A service, by its number in [`Services`].
+type ServiceNumber = u32;
+
+/// The services that ever replied in the channel, each once, so that a reply holds 4 bytes for it. The configuration
+/// bounds them.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Services {
+    names: Vec<ServiceId>,
+    numbers: BTreeMap<ServiceId, ServiceNumber>,
+}
+
+impl Services {
+    fn number(&mut self, service: &ServiceId) -> ServiceNumber {
+        if let Some(number) = self.numbers.get(service) {
+            return *number;
+        }
+        let number = ServiceNumber::try_from(self.names.len()).unwrap_or(ServiceNumber::MAX);
+        self.numbers.insert(service.clone(), number);
+        self.names.push(service.clone());
+        number
+    }
+
+    fn get(&self, number: ServiceNumber) -> Option<&ServiceId> {
+        self.names.get(number as usize)
+    }
+}
+
+impl Status {
+    /// Whether a reply that has come this far may come to `next` (B7): forwards only; `failed` from the first three
+    /// alone, and then nothing.
+    #[must_use]
+    pub fn may_become(self, next: Self) -> bool {
+        match (self, next) {
+            (Self::Failed, _) => false,
+            (_, Self::Failed) => self <= Self::Sent,
+            _ => next > self,
+        }
+    }
+}

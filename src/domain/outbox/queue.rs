@@ -1,0 +1,274 @@
+//! In which order replies leave: one conversation's one at a time and in order, services in fair turns (B14).
+//!
+//! A conversation's *line* holds its open replies. The oldest of a line in which none is handed is *sendable* and
+//! stands in its service's lane: agents' replies in one, those of bots and templates in the other. The service that
+//! was served longest ago is next, so of n in a row each of k that have something to send gets n/k at least.
+//!
+//! **Invariant:** a line's first waiting reply stands in a lane if and only if none of that line is handed.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::ServiceNumber;
+use crate::domain::buckets::BucketMap;
+use crate::domain::ids::{ConversationId, Offset, Timestamp};
+
+/// A reply that waits to be handed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Waiting {
+    pub(super) offset: Offset,
+    pub(super) accepted_at: Timestamp,
+    pub(super) service: ServiceNumber,
+    /// Written by an agent, and no template.
+    pub(super) urgent: bool,
+}
+
+/// The open replies of all conversations.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Queue {
+    lines: BucketMap<ConversationId, Line>,
+    lanes: Lanes,
+    ages: Ages,
+}
+
+/// The open replies of one conversation, by offset.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Line {
+    waiting: VecDeque<Waiting>,
+    /// One at most, unless two conversations became one meanwhile. With the time of handing.
+    handed: Vec<(Timestamp, Waiting)>,
+}
+
+impl Line {
+    fn sendable(&self) -> Option<Waiting> {
+        if self.handed.is_empty() { self.waiting.front().copied() } else { None }
+    }
+
+    fn wait(&mut self, waiting: Waiting) {
+        let at = self.waiting.partition_point(|other| other.offset < waiting.offset);
+        self.waiting.insert(at, waiting);
+    }
+
+    fn take_waiting(&mut self, offset: Offset) -> Option<Waiting> {
+        let at = self.waiting.binary_search_by_key(&offset, |waiting| waiting.offset).ok()?;
+        self.waiting.remove(at)
+    }
+
+    fn take_handed(&mut self, offset: Offset) -> Option<(Timestamp, Waiting)> {
+        let at = self.handed.iter().position(|(_, handed)| handed.offset == offset)?;
+        Some(self.handed.remove(at))
+    }
+}
+
+/// All open replies by age, for their deadlines.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Ages {
+    /// Those that wait, by acceptance.
+    waiting: BTreeSet<(Timestamp, Offset)>,
+    /// Those that are handed, by handing.
+    handed: BTreeSet<(Timestamp, Offset)>,
+}
+
+/// What is sendable, by service.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Lanes {
+    services: Vec<Lane>,
+    /// How many turns there have been.
+    turns: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Lane {
+    urgent: BTreeSet<Offset>,
+    bulk: BTreeSet<Offset>,
+    /// The last turn that was this service's; 0 if none was.
+    last_turn: u64,
+}
+
+impl Lanes {
+    fn lane(&mut self, service: ServiceNumber) -> Option<&mut Lane> {
+        let at = service as usize;
+        if self.services.len() <= at {
+            self.services.resize_with(at + 1, Lane::default);
+        }
+        self.services.get_mut(at)
+    }
+
+    fn offer(&mut self, sendable: Option<Waiting>) {
+        if let Some(waiting) = sendable
+            && let Some(lane) = self.lane(waiting.service)
+        {
+            if waiting.urgent {
+                lane.urgent.insert(waiting.offset)
+            } else {
+                lane.bulk.insert(waiting.offset)
+            };
+        }
+    }
+
+    fn withdraw(&mut self, sendable: Option<Waiting>) {
+        if let Some(waiting) = sendable
+            && let Some(lane) = self.lane(waiting.service)
+        {
+            if waiting.urgent {
+                lane.urgent.remove(&waiting.offset)
+            } else {
+                lane.bulk.remove(&waiting.offset)
+            };
+        }
+    }
+
+    fn served(&mut self, service: ServiceNumber) {
+        self.turns += 1;
+        let turn = self.turns;
+        if let Some(lane) = self.lane(service) {
+            lane.last_turn = turn;
+        }
+    }
+}
+
+impl Queue {
+    /// A reply was accepted.
+    pub(super) fn accept(&mut self, conversation: ConversationId, waiting: Waiting) {
+        self.change(conversation, |line, ages| {
+            line.wait(waiting);
+            ages.waiting.insert((waiting.accepted_at, waiting.offset));
+        });
+    }
+
+    /// A waiting reply was handed at that time, or a handed one once more.
+    pub(super) fn hand(&mut self, conversation: ConversationId, offset: Offset, at: Timestamp) {
+        let service = self.change(conversation, |line, ages| {
+            let reply = match (line.take_waiting(offset), line.take_handed(offset)) {
+                (Some(waiting), _) => waiting,
+                (None, Some((before, handed))) => {
+                    ages.handed.remove(&(before, offset));
+                    handed
+                }
+                (None, None) => return None,
+            };
+            ages.waiting.remove(&(reply.accepted_at, offset));
+            ages.handed.insert((at, offset));
+            line.handed.push((at, reply));
+            Some(reply.service)
+        });
+        if let Some(service) = service {
+            self.lanes.served(service);
+        }
+    }
+
+    /// A handed reply waits again, in its old place. Says whether it was handed.
+    pub(super) fn put_back(&mut self, conversation: ConversationId, offset: Offset) -> bool {
+        self.change(conversation, |line, ages| {
+            let Some((at, reply)) = line.take_handed(offset) else { return false };
+            ages.handed.remove(&(at, offset));
+            ages.waiting.insert((reply.accepted_at, offset));
+            line.wait(reply);
+            true
+        })
+    }
+
+    /// A reply has an outcome.
+    pub(super) fn close(&mut self, conversation: ConversationId, offset: Offset) {
+        self.change(conversation, |line, ages| {
+            if let Some((at, _)) = line.take_handed(offset) {
+                ages.handed.remove(&(at, offset));
+            }
+            if let Some(waiting) = line.take_waiting(offset) {
+                ages.waiting.remove(&(waiting.accepted_at, offset));
+            }
+        });
+    }
+
+    /// The younger conversation's replies join the older's line by their offsets; gives them.
+    pub(super) fn merge(&mut self, younger: ConversationId, older: ConversationId) -> Vec<Offset> {
+        let Some(line) = self.lines.remove(&younger) else { return Vec::new() };
+        self.lanes.withdraw(line.sendable());
+        let moved = line.waiting.iter().chain(line.handed.iter().map(|(_, reply)| reply));
+        let moved = moved.map(|reply| reply.offset).collect();
+        self.change(older, |into, _| {
+            for waiting in line.waiting {
+                into.wait(waiting);
+            }
+            into.handed.extend(line.handed);
+        });
+        moved
+    }
+
+    /// Whether a reply may be handed now.
+    pub(super) fn is_sendable(&self, conversation: ConversationId, offset: Offset) -> bool {
+        let sendable = self.lines.get(&conversation).and_then(Line::sendable);
+        sendable.is_some_and(|waiting| waiting.offset == offset)
+    }
+
+    /// Whether a reply is handed now.
+    pub(super) fn is_handed(&self, conversation: ConversationId, offset: Offset) -> bool {
+        let line = self.lines.get(&conversation);
+        line.is_some_and(|line| line.handed.iter().any(|(_, handed)| handed.offset == offset))
+    }
+
+    /// When a waiting reply was accepted.
+    pub(super) fn accepted_at(&self, conversation: ConversationId, offset: Offset) -> Option<Timestamp> {
+        let line = self.lines.get(&conversation)?;
+        let at = line.waiting.binary_search_by_key(&offset, |waiting| waiting.offset).ok()?;
+        line.waiting.get(at).map(|waiting| waiting.accepted_at)
+    }
+
+    /// The next replies to hand, in the fair order.
+    pub(super) fn next(&self, limit: usize) -> Vec<Offset> {
+        let mut next = Vec::new();
+        let mut turn = self.lanes.turns;
+        let mut lanes: Vec<_> = (self.lanes.services.iter())
+            .map(|lane| (lane.last_turn, lane.urgent.iter().chain(lane.bulk.iter()).peekable()))
+            .filter_map(|(last_turn, mut replies)| replies.peek().is_some().then_some((last_turn, replies)))
+            .collect();
+        while next.len() < limit {
+            // The first of those that were never served: the lanes stand in the order of the services' first replies.
+            let Some(at) = (0..lanes.len()).min_by_key(|at| lanes.get(*at).map(|(last_turn, _)| *last_turn))
+            else {
+                break;
+            };
+            let Some((last_turn, replies)) = lanes.get_mut(at) else { break };
+            next.extend(replies.next());
+            turn += 1;
+            *last_turn = turn;
+            if replies.peek().is_none() {
+                drop(lanes.remove(at));
+            }
+        }
+        next
+    }
+
+    pub(super) fn waiting_len(&self) -> usize {
+        self.ages.waiting.len()
+    }
+
+    pub(super) fn handed_len(&self) -> usize {
+        self.ages.handed.len()
+    }
+
+    /// Those that wait, the longest first, each with the time of its acceptance.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (Timestamp, Offset)> {
+        self.ages.waiting.iter().copied()
+    }
+
+    /// Those that are handed, the longest first, each with the time of its handing.
+    pub(super) fn handed(&self) -> impl Iterator<Item = (Timestamp, Offset)> {
+        self.ages.handed.iter().copied()
+    }
+
+    /// Changes a line, and keeps the lanes as the invariant says.
+    fn change<T>(
+        &mut self,
+        conversation: ConversationId,
+        change: impl FnOnce(&mut Line, &mut Ages) -> T,
+    ) -> T {
+        let line = self.lines.get_or_insert_with(conversation, Line::default);
+        self.lanes.withdraw(line.sendable());
+        let result = change(line, &mut self.ages);
+        self.lanes.offer(line.sendable());
+        if line.waiting.is_empty() && line.handed.is_empty() {
+            self.lines.remove(&conversation);
+        }
+        result
+    }
+}

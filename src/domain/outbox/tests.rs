@@ -1,0 +1,864 @@
+//! The outbox by its rules, and against a naive reading of its own records.
+//!
+//! A [`World`] does what a channel does with it: numbers drafts, applies them, keeps them as the journal would. The
+//! property tests then read those records by themselves ([`Model`]), which shares no code with the outbox.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::channel::Draft;
+use crate::domain::command::{Answer, SendOutcome, StatusCommand, StatusOf};
+use crate::domain::event::{
+    Customer, Handed, Merged, PARKED_MS, Receipt, Reply, Settings, Status, StatusError, StatusParked,
+};
+use crate::domain::ids::AgentId;
+
+const TTL_MS: u64 = 3_600_000;
+const START: Timestamp = Timestamp(1_700_000_000_000);
+const DAY_MS: u64 = 86_400_000;
+
+fn empty() -> Outbox {
+    Outbox::new(&Keys { fingerprint: [1; 16], confirm: [2; 16], digest: [3; 16] }, TTL_MS)
+}
+
+fn service(name: &str) -> ServiceId {
+    ServiceId::trusted(name)
+}
+
+fn content(kind: &str) -> Content {
+    let json = format!(r#"{{"type":"{kind}"}}"#);
+    Content::checked(Bytes::from(json), 9..9 + u32::try_from(kind.len()).unwrap(), &[])
+}
+
+fn message_of(reply: Offset) -> MessageId {
+    MessageId::trusted(&format!("wamid.{reply}"))
+}
+
+fn failure(code: &str) -> StatusError {
+    StatusError { code: Arc::from(code), title: None, details: None }
+}
+
+/// An outbox in a channel: what it decides is recorded at once.
+struct World {
+    outbox: Outbox,
+    records: Vec<Record>,
+    now: Timestamp,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { outbox: empty(), records: Vec::new(), now: START }
+    }
+
+    fn next_offset(&self) -> Offset {
+        Offset(self.records.len() as u64 + 1)
+    }
+
+    fn record(&mut self, draft: Draft) -> Offset {
+        let offset = self.next_offset();
+        let record = Record { offset, at: self.now, conversation: draft.conversation, event: draft.event };
+        self.outbox.apply(&record);
+        self.records.push(record);
+        offset
+    }
+
+    fn record_all(&mut self, drafts: Vec<Draft>) -> Vec<(Offset, Status)> {
+        let mut told = Vec::new();
+        for draft in drafts {
+            if let Event::Receipt(receipt) = &draft.event {
+                told.push((receipt.reply, receipt.status));
+            }
+            self.record(draft);
+        }
+        told
+    }
+
+    fn reply_with(&mut self, by: &str, conversation: u64, agent: Option<&str>, content: Content) -> Offset {
+        let reply_id = ReplyId::trusted(&format!("r-{}", self.next_offset()));
+        self.named_reply(by, &reply_id, conversation, agent, content, None)
+    }
+
+    fn named_reply(
+        &mut self,
+        by: &str,
+        reply_id: &ReplyId,
+        conversation: u64,
+        agent: Option<&str>,
+        content: Content,
+        echo_of: Option<MessageId>,
+    ) -> Offset {
+        let reply = Reply {
+            service: service(by),
+            agent: agent.map(AgentId::trusted),
+            reply_id: reply_id.clone(),
+            digest: self.outbox.digest(&content, None),
+            content,
+            callback_data: None,
+            to: Customer::default(),
+            reveal: Settings::default(),
+            echo_of,
+        };
+        self.record(Draft { conversation: Some(ConversationId(conversation)), event: Event::Reply(reply) })
+    }
+
+    /// An agent's text.
+    fn reply(&mut self, by: &str, conversation: u64) -> Offset {
+        self.reply_with(by, conversation, Some("ann"), content("text"))
+    }
+
+    fn hand(&mut self, reply: Offset) -> bool {
+        let draft = self.outbox.hand(reply, self.now);
+        draft.map(|draft| self.record(draft)).is_some()
+    }
+
+    fn handed(&mut self, by: &str, conversation: u64) -> Offset {
+        let reply = self.reply(by, conversation);
+        assert!(self.hand(reply));
+        reply
+    }
+
+    fn outcome(&mut self, reply: Offset, outcome: &SendOutcome) -> Vec<(Offset, Status)> {
+        let mut out = Vec::new();
+        let answer = self.outbox.outcome(reply, outcome, self.now, &mut out);
+        assert_eq!(answer == Answer::Ignored, out.is_empty());
+        self.record_all(out)
+    }
+
+    fn sent(&mut self, reply: Offset) -> Vec<(Offset, Status)> {
+        self.outcome(reply, &SendOutcome::Sent(message_of(reply)))
+    }
+
+    fn status(&mut self, of: StatusOf, status: Status) -> (Answer, Vec<(Offset, Status)>) {
+        let error = (status == Status::Failed).then(|| failure("131026"));
+        let command = StatusCommand { of, status, error, status_at: self.now };
+        let mut out = Vec::new();
+        let answer = self.outbox.status(&command, self.now, &mut out);
+        (answer, self.record_all(out))
+    }
+
+    fn tick(&mut self) -> Vec<(Offset, Status)> {
+        let mut told = Vec::new();
+        loop {
+            let mut out = Vec::new();
+            self.outbox.due(self.now, 3, &mut out);
+            if out.is_empty() {
+                break;
+            }
+            assert!(out.len() <= 3);
+            told.extend(self.record_all(out));
+        }
+        self.outbox.forget(self.now);
+        told
+    }
+
+    fn replayed(&self) -> Outbox {
+        let mut outbox = empty();
+        for record in &self.records {
+            outbox.apply(record);
+        }
+        outbox
+    }
+
+    fn known(&self, by: &str, reply_id: &str, content: &Content, conversation: Option<u64>) -> Known {
+        let digest = self.outbox.digest(content, None);
+        let conversation = conversation.map(ConversationId);
+        self.outbox.known(&service(by), &ReplyId::trusted(reply_id), digest, conversation)
+    }
+}
+
+#[test]
+fn a_repeated_reply_id_is_the_same_or_a_conflict_and_unique_per_service() {
+    let mut world = World::new();
+    let text = content("text");
+    let id = ReplyId::trusted("r");
+    assert_eq!(world.known("crm", "r", &text, Some(7)), Known::New);
+    let offset = world.named_reply("crm", &id, 7, None, text.clone(), None);
+    let same = |status, outcome| Known::Same { offset, conversation: ConversationId(7), status, outcome };
+    assert_eq!(world.known("crm", "r", &text, Some(7)), same(Status::Accepted, None));
+    assert_eq!(world.known("crm", "r", &text, Some(8)), Known::Conflict);
+    assert_eq!(world.known("crm", "r", &text, None), Known::Conflict);
+    assert_eq!(world.known("crm", "r", &content("image"), Some(7)), Known::Conflict);
+    assert_eq!(world.known("desk", "r", &text, Some(7)), Known::New);
+
+    assert!(world.hand(offset));
+    world.outcome(offset, &SendOutcome::Unknown);
+    assert_eq!(world.known("crm", "r", &text, Some(7)), same(Status::Unknown, Some(Offset(3))));
+    world.sent(offset);
+    world.status(StatusOf::Reply(offset), Status::Read);
+    // The outcome is the `sent`; what came after it is none.
+    assert_eq!(world.known("crm", "r", &text, Some(7)), same(Status::Read, Some(Offset(4))));
+    assert_eq!(world.known("crm", "r", &content("image"), Some(7)), Known::Conflict);
+}
+
+#[test]
+fn a_reply_id_is_in_use_for_8_days_after_its_outcome_and_while_there_is_none() {
+    let mut world = World::new();
+    let text = content("text");
+    world.outbox.set_send_ttl(90 * DAY_MS);
+    let open = world.named_reply("crm", &ReplyId::trusted("open"), 1, None, text.clone(), None);
+    let done = world.named_reply("crm", &ReplyId::trusted("done"), 2, None, text.clone(), None);
+    assert!(world.hand(done));
+    world.sent(done);
+    world.now = START.plus_ms(REPLY_IDS_MS);
+    world.outbox.forget(world.now);
+    assert!(matches!(world.known("crm", "done", &text, Some(2)), Known::Same { .. }));
+    world.now = START.plus_ms(REPLY_IDS_MS + 3 * DAY_MS);
+    world.outbox.forget(world.now);
+    assert_eq!(world.known("crm", "done", &text, Some(2)), Known::New);
+    // Statuses still find it, for 30 days.
+    assert_eq!(world.status(StatusOf::Message(message_of(done)), Status::Read).1, [(done, Status::Read)]);
+    world.now = START.plus_ms(60 * DAY_MS);
+    world.outbox.forget(world.now);
+    assert!(matches!(world.known("crm", "open", &text, Some(1)), Known::Same { .. }));
+    assert_eq!(world.outbox.reply(open).map(|reply| reply.status), Some(Status::Accepted));
+    assert_eq!(world.outbox.reply(done), None);
+    assert_eq!(world.outbox.reply_of(&message_of(done)), None);
+}
+
+#[test]
+fn one_conversations_replies_leave_one_at_a_time_and_in_order() {
+    let mut world = World::new();
+    let bot = world.reply_with("crm", 1, None, content("text"));
+    let agent = world.reply("desk", 1);
+    let other = world.reply("desk", 2);
+    assert_eq!(world.outbox.next_to_hand(9), [bot, other]);
+    assert!(!world.hand(agent), "not before the older one");
+    assert!(world.hand(bot));
+    assert!(!world.hand(bot), "not twice");
+    assert_eq!(world.outbox.next_to_hand(9), [other]);
+    assert!(!world.hand(agent), "not while another is handed");
+    world.outcome(bot, &SendOutcome::Unknown);
+    // Desk has not had a turn yet; of its replies the older goes first.
+    assert_eq!(world.outbox.next_to_hand(9), [agent, other]);
+    assert!(world.hand(agent));
+}
+
+#[test]
+fn agents_replies_go_before_bots_and_templates_of_their_service_but_never_before_another_services_turn() {
+    let mut world = World::new();
+    let template = world.reply_with("crm", 1, Some("ann"), content("template"));
+    let bot = world.reply_with("crm", 2, None, content("text"));
+    let first = world.reply("crm", 3);
+    let second = world.reply("crm", 4);
+    let desk = world.reply_with("desk", 5, None, content("text"));
+    assert_eq!(world.outbox.next_to_hand(9), [first, desk, second, template, bot]);
+    assert_eq!(world.outbox.next_to_hand(2), [first, desk]);
+}
+
+#[test]
+fn a_refused_attempt_goes_back_to_its_old_place_and_a_crash_makes_it_unknown() {
+    let mut world = World::new();
+    let reply = world.handed("crm", 1);
+    let later = world.reply("crm", 1);
+    assert!(!world.outbox.put_back(later), "it was not handed");
+    assert!(world.outbox.put_back(reply));
+    assert_eq!(world.outbox.next_to_hand(9), [reply]);
+    // What the journal knows: handed, and no outcome.
+    let mut after_crash = world.replayed();
+    assert_eq!(after_crash.unresolved_handed().collect::<Vec<_>>(), [reply]);
+    let mut out = Vec::new();
+    after_crash.lose_handed(256, world.now, &mut out);
+    assert!(matches!(&out[..], [Draft { event: Event::Receipt(r), .. }] if r.status == Status::Unknown));
+    for draft in out {
+        after_crash.apply(&Record {
+            offset: Offset(99),
+            at: world.now,
+            conversation: draft.conversation,
+            event: draft.event,
+        });
+    }
+    assert_eq!(after_crash.next_to_hand(9), [later]);
+
+    assert!(world.hand(reply));
+    assert_eq!(
+        world.records.last().map(|record| &record.event),
+        Some(&Event::Handed(Handed { reply, attempt: 2 }))
+    );
+    assert_eq!(world.outbox.reply(reply).map(|now| now.attempts), Some(2));
+    assert_eq!(world.outbox, world.replayed());
+    // A put-back one waits, and so may expire; it was refused for certain.
+    assert!(world.outbox.put_back(reply));
+    world.now = START.plus_ms(TTL_MS);
+    assert_eq!(world.tick(), [(reply, Status::Failed), (later, Status::Failed)]);
+}
+
+#[test]
+fn handed_without_outcome_is_unknown_after_60_seconds_and_a_late_sent_still_counts() {
+    let mut world = World::new();
+    let reply = world.handed("crm", 1);
+    assert_eq!(world.outbox.next_deadline(), Some(START.plus_ms(OUTCOME_MS)));
+    world.now = START.plus_ms(OUTCOME_MS - 1);
+    assert_eq!(world.tick(), []);
+    world.now = START.plus_ms(OUTCOME_MS);
+    assert_eq!(world.tick(), [(reply, Status::Unknown)]);
+    assert_eq!(world.outbox.next_deadline(), None);
+    assert_eq!(world.outbox.handed_len(), 0);
+    assert_eq!(world.sent(reply), [(reply, Status::Sent)]);
+    assert_eq!(world.sent(reply), []);
+}
+
+#[test]
+fn what_waits_longer_than_send_ttl_fails_as_expired_and_is_not_handed() {
+    let mut world = World::new();
+    let reply = world.reply("crm", 1);
+    assert_eq!(world.outbox.next_deadline(), Some(START.plus_ms(TTL_MS)));
+    world.now = START.plus_ms(TTL_MS);
+    assert!(!world.hand(reply), "it has expired, though nobody has ticked");
+    assert_eq!(world.tick(), [(reply, Status::Failed)]);
+    let Some(Event::Receipt(receipt)) = world.records.last().map(|record| &record.event) else { panic!() };
+    assert_eq!(receipt.error, Some(failure(EXPIRED)));
+    assert_eq!(world.outbox.waiting_len(), 0);
+    assert_eq!(world.sent(reply), [], "failed is final");
+}
+
+#[test]
+fn when_the_channel_closes_what_was_not_handed_fails_in_turns_and_what_was_goes_on() {
+    let mut world = World::new();
+    let handed = world.handed("crm", 1);
+    let unsent: Vec<Offset> = (1..=5).map(|conversation| world.reply("desk", conversation)).collect();
+    let mut failed = Vec::new();
+    while world.outbox.waiting_len() > 0 {
+        let mut out = Vec::new();
+        world.outbox.fail_unsent(2, world.now, &mut out);
+        assert!(out.len() <= 2);
+        failed.extend(world.record_all(out));
+    }
+    assert_eq!(failed, unsent.iter().map(|reply| (*reply, Status::Failed)).collect::<Vec<_>>());
+    let Some(Event::Receipt(receipt)) = world.records.last().map(|record| &record.event) else { panic!() };
+    assert_eq!(receipt.error, Some(failure(CHANNEL_CLOSED)));
+    assert_eq!(world.sent(handed), [(handed, Status::Sent)]);
+}
+
+#[test]
+fn what_was_never_handed_can_only_fail() {
+    let mut world = World::new();
+    let reply = world.reply("crm", 1);
+    assert_eq!(world.sent(reply), []);
+    assert_eq!(world.outcome(reply, &SendOutcome::Unknown), []);
+    assert_eq!(world.status(StatusOf::Reply(reply), Status::Delivered), (Answer::Ignored, vec![]));
+    assert_eq!(world.status(StatusOf::Reply(reply), Status::Failed), (Answer::Ignored, vec![]));
+    let withdrawn = SendOutcome::Failed(failure(WITHDRAWN));
+    assert_eq!(world.outcome(reply, &withdrawn), [(reply, Status::Failed)]);
+    assert_eq!(world.outcome(reply, &withdrawn), []);
+    assert_eq!(world.outcome(Offset(77), &withdrawn), [], "there is no such reply");
+}
+
+#[test]
+fn a_status_before_its_message_is_known_is_parked_and_taken_up_with_sent() {
+    let mut world = World::new();
+    let reply = world.handed("crm", 1);
+    let of = || StatusOf::Message(message_of(reply));
+    assert_eq!(world.status(of(), Status::Delivered).0, Answer::Parked);
+    assert_eq!(world.status(of(), Status::Delivered).0, Answer::Ignored, "a repeat says nothing new");
+    assert_eq!(world.status(of(), Status::Sent).0, Answer::Ignored, "nor does what lies behind it");
+    assert_eq!(world.status(of(), Status::Read).0, Answer::Parked);
+    assert_eq!(world.outbox.next_deadline(), Some(START.plus_ms(PARKED_MS)));
+    world.now = START.plus_ms(1);
+    assert_eq!(world.sent(reply), [(reply, Status::Sent), (reply, Status::Delivered), (reply, Status::Read)]);
+    let Some(Event::Receipt(receipt)) = world.records.last().map(|record| &record.event) else { panic!() };
+    assert_eq!((&receipt.message_id, receipt.status_at), (&Some(message_of(reply)), START));
+    let message = world.outbox.fingerprints.message_id(&message_of(reply));
+    assert_eq!(world.outbox.parked.fresh(&message, &message_of(reply), START).count(), 0, "it was taken");
+    assert_eq!(world.outbox.reply_of(&message_of(reply)), Some(reply));
+    assert_eq!(world.status(of(), Status::Played), (Answer::Done, vec![(reply, Status::Played)]));
+    assert_eq!(world.outbox, world.replayed());
+}
+
+#[test]
+fn a_parked_status_lapses_after_60_seconds() {
+    let mut world = World::new();
+    let reply = world.handed("crm", 1);
+    world.status(StatusOf::Message(message_of(reply)), Status::Read);
+    world.now = START.plus_ms(PARKED_MS);
+    // Nobody has ticked; it has lapsed all the same.
+    assert_eq!(world.sent(reply), [(reply, Status::Sent)]);
+    world.outbox.forget(world.now);
+    assert_eq!(world.outbox.next_deadline(), None);
+}
+
+#[test]
+fn with_no_room_for_a_parked_status_the_oldest_goes() {
+    let mut world = World::new();
+    let first = world.handed("crm", 1);
+    let second = world.handed("crm", 2);
+    world.status(StatusOf::Message(message_of(first)), Status::Read);
+    world.status(StatusOf::Message(message_of(second)), Status::Read);
+    for foreign in 1..PARKED_MAX {
+        let id = MessageId::trusted(&format!("foreign.{foreign}"));
+        assert_eq!(world.status(StatusOf::Message(id), Status::Sent).0, Answer::Parked);
+    }
+    assert_eq!(world.sent(first), [(first, Status::Sent)]);
+    assert_eq!(world.sent(second), [(second, Status::Sent), (second, Status::Read)]);
+}
+
+#[test]
+fn a_message_id_that_comes_after_the_status_is_recorded_with_the_status_that_holds() {
+    let mut world = World::new();
+    let reply = world.handed("crm", 1);
+    assert_eq!(world.status(StatusOf::Reply(reply), Status::Delivered).1, [(reply, Status::Delivered)]);
+    assert_eq!(world.status(StatusOf::Message(message_of(reply)), Status::Read).0, Answer::Parked);
+    assert_eq!(world.sent(reply), [(reply, Status::Delivered), (reply, Status::Read)]);
+    assert_eq!(world.outbox.reply_of(&message_of(reply)), Some(reply));
+    assert_eq!(world.sent(reply), []);
+}
+
+#[test]
+fn a_status_that_is_none_of_whatsapps_says_nothing() {
+    let mut world = World::new();
+    let reply = world.handed("crm", 1);
+    for status in [Status::Accepted, Status::Unknown] {
+        assert_eq!(world.status(StatusOf::Reply(reply), status), (Answer::Ignored, vec![]));
+        assert_eq!(world.status(StatusOf::Message(message_of(reply)), status), (Answer::Ignored, vec![]));
+    }
+}
+
+#[test]
+fn a_reply_written_on_the_phone_is_sent_already_and_takes_up_what_came_before_it() {
+    let mut world = World::new();
+    let message = MessageId::trusted("wamid.phone");
+    let id = ReplyId::trusted("echo:wamid.phone");
+    world.status(StatusOf::Message(message.clone()), Status::Delivered);
+    let mut out = Vec::new();
+    let at = world.next_offset();
+    let home = ConversationId(4);
+    world.outbox.take_up_echo(at, &service("crm"), &id, home, &message, world.now, &mut out);
+    let echo = world.named_reply("crm", &id, 4, None, content("text"), Some(message.clone()));
+    assert_eq!(echo, at);
+    assert_eq!(world.record_all(out), [(echo, Status::Delivered)]);
+    assert_eq!(world.outbox.next_to_hand(9), []);
+    assert_eq!(world.outbox.reply_of(&message), Some(echo));
+    assert_eq!(world.status(StatusOf::Message(message), Status::Read).1, [(echo, Status::Read)]);
+    assert_eq!(world.outbox, world.replayed());
+}
+
+#[test]
+fn when_two_conversations_become_one_their_replies_stand_in_one_line() {
+    let mut world = World::new();
+    let younger = world.reply("crm", 2);
+    let older = world.reply("desk", 1);
+    let merged = Event::Merged(Merged { from: ConversationId(2) });
+    assert_eq!(world.outbox.next_to_hand(9), [younger, older]);
+    world.record(Draft { conversation: Some(ConversationId(1)), event: merged });
+    assert_eq!(world.outbox.next_to_hand(9), [younger]);
+    let id = format!("r-{younger}");
+    for named in [1, 2] {
+        assert!(matches!(
+            world.known("crm", &id, &content("text"), Some(named)),
+            Known::Same { conversation: ConversationId(1), .. }
+        ));
+    }
+    assert!(world.hand(younger));
+    world.sent(younger);
+    assert_eq!(world.records.last().and_then(|record| record.conversation), Some(ConversationId(1)));
+    assert_eq!(world.outbox.next_to_hand(9), [older]);
+    assert_eq!(world.outbox, world.replayed());
+}
+
+#[test]
+fn records_that_do_not_fit_change_nothing() {
+    let mut world = World::new();
+    let reply = world.reply("crm", 1);
+    let before = world.outbox.clone();
+    let receipt = |reply, status| {
+        Event::Receipt(Receipt {
+            reply,
+            service: service("crm"),
+            reply_id: ReplyId::trusted("r"),
+            message_id: None,
+            status,
+            error: None,
+            status_at: START,
+        })
+    };
+    for event in [
+        receipt(Offset(50), Status::Sent),
+        receipt(reply, Status::Accepted),
+        Event::Handed(Handed { reply: Offset(50), attempt: 1 }),
+        Event::Merged(Merged { from: ConversationId(1) }),
+        world.records[0].event.clone(),
+    ] {
+        let record = Record { offset: reply, at: START, conversation: Some(ConversationId(1)), event };
+        world.outbox.apply(&record);
+    }
+    assert_eq!(world.outbox, before);
+}
+
+/// What somebody does with the outbox; numbers pick among what is there.
+#[derive(Debug, Clone)]
+enum Step {
+    Reply { service: u8, conversation: u64, agent: bool, template: bool },
+    Echo { conversation: u64 },
+    Hand { limit: usize },
+    Outcome { pick: usize, outcome: u8 },
+    Status { pick: usize, by_message: bool, status: u8 },
+    PutBack { pick: usize },
+    Wait { seconds: u64 },
+    Lose { max: usize },
+    FailUnsent { max: usize },
+    Merge { from: u64, into: u64 },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0..3_u8, 1..5_u64, any::<bool>(), any::<bool>()).prop_map(
+            |(service, conversation, agent, template)| Step::Reply { service, conversation, agent, template }
+        ),
+        1 => (1..5_u64).prop_map(|conversation| Step::Echo { conversation }),
+        5 => (1..4_usize).prop_map(|limit| Step::Hand { limit }),
+        5 => (0..40_usize, 0..5_u8).prop_map(|(pick, outcome)| Step::Outcome { pick, outcome }),
+        8 => (0..40_usize, any::<bool>(), 0..7_u8)
+            .prop_map(|(pick, by_message, status)| Step::Status { pick, by_message, status }),
+        1 => (0..40_usize).prop_map(|pick| Step::PutBack { pick }),
+        2 => prop_oneof![1..50_u64, 50..70_u64, 3_590..3_610_u64].prop_map(|seconds| Step::Wait { seconds }),
+        1 => (1..3_usize).prop_map(|max| Step::Lose { max }),
+        1 => (1..3_usize).prop_map(|max| Step::FailUnsent { max }),
+        1 => (1..5_u64, 1..5_u64).prop_map(|(from, into)| Step::Merge { from, into }),
+    ];
+    prop::collection::vec(step, 0..120)
+}
+
+impl World {
+    /// One of the replies that there have been.
+    fn pick(&self, pick: usize) -> Option<Offset> {
+        let replies: Vec<Offset> = (self.records.iter())
+            .filter(|record| matches!(record.event, Event::Reply(_)))
+            .map(|record| record.offset)
+            .collect();
+        (!replies.is_empty()).then(|| replies[pick % replies.len()])
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Reply { service, conversation, agent, template } => {
+                let kind = if template { "template" } else { "text" };
+                let by = ["crm", "desk", "salesiq"][service as usize];
+                self.reply_with(by, conversation, agent.then_some("ann"), content(kind));
+            }
+            Step::Echo { conversation } => self.echo(conversation),
+            Step::Hand { limit } => {
+                for reply in self.outbox.next_to_hand(limit) {
+                    // Only what has expired meanwhile is refused.
+                    assert!(self.hand(reply) || self.tick().contains(&(reply, Status::Failed)));
+                }
+            }
+            Step::Outcome { pick, outcome } => {
+                let Some(reply) = self.pick(pick) else { return };
+                let outcome = match outcome {
+                    0 => SendOutcome::Unknown,
+                    1 => SendOutcome::Failed(failure("131026")),
+                    _ => SendOutcome::Sent(message_of(reply)),
+                };
+                self.outcome(reply, &outcome);
+            }
+            Step::Status { pick, by_message, status } => {
+                let Some(reply) = self.pick(pick) else { return };
+                let of =
+                    if by_message { StatusOf::Message(message_of(reply)) } else { StatusOf::Reply(reply) };
+                self.status(of, STATUSES[status as usize]);
+            }
+            Step::PutBack { pick } => {
+                if let Some(reply) = self.pick(pick) {
+                    self.outbox.put_back(reply);
+                }
+            }
+            Step::Wait { seconds } => {
+                self.now = self.now.plus_ms(seconds * 1_000);
+                self.tick();
+                assert!(self.outbox.next_deadline().is_none_or(|due| due > self.now));
+            }
+            Step::Lose { max } => {
+                let mut out = Vec::new();
+                self.outbox.lose_handed(max, self.now, &mut out);
+                self.record_all(out);
+            }
+            Step::FailUnsent { max } => {
+                let mut out = Vec::new();
+                self.outbox.fail_unsent(max, self.now, &mut out);
+                self.record_all(out);
+            }
+            Step::Merge { from, into } => {
+                let event = Event::Merged(Merged { from: ConversationId(from) });
+                self.record(Draft { conversation: Some(ConversationId(into)), event });
+            }
+        }
+    }
+
+    fn echo(&mut self, conversation: u64) {
+        let at = self.next_offset();
+        let message = message_of(at);
+        let id = ReplyId::trusted(&format!("echo:{}", message.as_str()));
+        let mut out = Vec::new();
+        let home = ConversationId(conversation);
+        self.outbox.take_up_echo(at, &service("crm"), &id, home, &message, self.now, &mut out);
+        self.named_reply("crm", &id, conversation, None, content("text"), Some(message));
+        self.record_all(out);
+    }
+}
+
+const STATUSES: [Status; 7] = [
+    Status::Accepted,
+    Status::Unknown,
+    Status::Sent,
+    Status::Delivered,
+    Status::Read,
+    Status::Played,
+    Status::Failed,
+];
+
+/// A naive reading of the records: what each reply has come to, and whether every record was allowed.
+#[derive(Default)]
+struct Model {
+    replies: BTreeMap<Offset, Seen>,
+    merged: Vec<(u64, u64)>,
+}
+
+struct Seen {
+    conversation: u64,
+    status: Status,
+    /// Handed, without outcome, and not put back.
+    is_handed: bool,
+    /// Handed at any time.
+    was_handed: bool,
+    /// Its message's id is known.
+    named: bool,
+    /// Was in a conversation that became part of another: two may be handed then.
+    joined: bool,
+}
+
+impl Model {
+    fn home(&self, conversation: u64) -> u64 {
+        self.merged.iter().fold(conversation, |at, (from, into)| if at == *from { *into } else { at })
+    }
+
+    fn read(&mut self, record: &Record) {
+        match &record.event {
+            Event::Reply(reply) => {
+                let sent = reply.echo_of.is_some();
+                let seen = Seen {
+                    conversation: self.home(record.conversation.unwrap().0),
+                    status: if sent { Status::Sent } else { Status::Accepted },
+                    is_handed: false,
+                    was_handed: sent,
+                    named: sent,
+                    joined: false,
+                };
+                self.replies.insert(record.offset, seen);
+            }
+            Event::Handed(handed) => self.read_handed(handed.reply),
+            Event::Receipt(receipt) => self.read_receipt(receipt, record.conversation),
+            Event::Merged(merged) => {
+                let (from, into) = (self.home(merged.from.0), self.home(record.conversation.unwrap().0));
+                if from != into {
+                    self.merged.push((from, into));
+                }
+                for seen in self.replies.values_mut() {
+                    if from != into && seen.conversation == from {
+                        seen.conversation = into;
+                        seen.joined = true;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn read_handed(&mut self, reply: Offset) {
+        let home = self.replies[&reply].conversation;
+        for (other, seen) in &self.replies {
+            if seen.conversation == home && seen.status == Status::Accepted && *other != reply {
+                assert!(!seen.is_handed, "two at a time");
+                assert!(*other > reply, "out of order");
+            }
+        }
+        let seen = self.replies.get_mut(&reply).unwrap();
+        assert!(seen.status == Status::Accepted && !seen.is_handed);
+        (seen.is_handed, seen.was_handed) = (true, true);
+    }
+
+    fn read_receipt(&mut self, receipt: &Receipt, conversation: Option<ConversationId>) {
+        let seen = self.replies.get_mut(&receipt.reply).unwrap();
+        assert_eq!(conversation, Some(ConversationId(seen.conversation)));
+        let rank = |status| STATUSES.iter().position(|other| *other == status);
+        let forwards = match (seen.status, receipt.status) {
+            (Status::Failed, _) => false,
+            (Status::Accepted | Status::Unknown | Status::Sent, Status::Failed) => true,
+            (_, Status::Failed) => false,
+            (from, to) => rank(to) > rank(from),
+        };
+        let names = receipt.status == seen.status && !seen.named && receipt.message_id.is_some();
+        assert!(forwards || names, "{:?} became {:?}", seen.status, receipt.status);
+        assert!(seen.was_handed || receipt.status == Status::Failed, "nobody can have sent it");
+        assert!(receipt.status != Status::Unknown || seen.is_handed, "its attempt was refused");
+        assert_eq!(receipt.error.is_some(), receipt.status == Status::Failed);
+        seen.status = receipt.status;
+        seen.is_handed = false;
+        seen.named |= receipt.message_id.is_some();
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_sequence_keeps_every_rule_and_loses_nothing(steps in steps()) {
+        let mut world = World::new();
+        let mut model = Model::default();
+        let mut read = 0;
+        for step in &steps {
+            world.step(step);
+            for record in &world.records[read..] {
+                model.read(record);
+            }
+            read = world.records.len();
+            if let Step::PutBack { pick } = step
+                && let Some(reply) = world.pick(*pick)
+            {
+                model.replies.get_mut(&reply).unwrap().is_handed = false;
+            }
+            let open = model.replies.values().filter(|seen| seen.status == Status::Accepted).count();
+            prop_assert_eq!(world.outbox.waiting_len() + world.outbox.handed_len(), open);
+            let mut handed = BTreeMap::new();
+            for (offset, seen) in &model.replies {
+                let now = world.outbox.reply(*offset).unwrap();
+                prop_assert_eq!((now.status, now.conversation.0), (seen.status, seen.conversation));
+                prop_assert_eq!(world.outbox.reply_of(&message_of(*offset)), seen.named.then_some(*offset));
+                if seen.is_handed && !seen.joined {
+                    prop_assert_eq!(handed.insert(seen.conversation, *offset), None, "two at a time");
+                }
+            }
+        }
+        // Nothing is stuck: with a gateway that answers, every reply comes to an outcome.
+        for _ in 0..=world.records.len() {
+            for reply in world.outbox.unresolved_handed().collect::<Vec<_>>() {
+                world.sent(reply);
+            }
+            for reply in world.outbox.next_to_hand(usize::MAX) {
+                prop_assert!(world.hand(reply));
+            }
+        }
+        prop_assert_eq!(world.outbox.waiting_len() + world.outbox.handed_len(), 0);
+    }
+
+    #[test]
+    fn a_replay_equals_the_life(steps in steps(), cut in 0..200_u64) {
+        let mut world = World::new();
+        let mut after_crash = empty();
+        for step in steps.iter().filter(|step| !matches!(step, Step::PutBack { .. })) {
+            world.step(step);
+        }
+        world.outbox.forget(world.now);
+        for record in &world.records {
+            after_crash.apply(record);
+            if record.offset.0 == cut {
+                // A restart in between: what is folded may be asked to forget at any time.
+                after_crash.forget(record.at);
+            }
+        }
+        after_crash.forget(world.now);
+        prop_assert!(world.outbox == after_crash);
+        prop_assert_eq!(world.outbox.next_to_hand(99), after_crash.next_to_hand(99));
+    }
+
+    #[test]
+    fn no_service_starves_another(
+        visits in prop::collection::vec(0..6_usize, 60),
+        outcomes in prop::collection::vec(any::<bool>(), 60),
+    ) {
+        let mut world = World::new();
+        let mut conversation = 0;
+        // Four services that always have something to send, agents' and bots' in different shares.
+        for (at, by) in ["a", "b", "c", "d"].into_iter().enumerate() {
+            for n in 0..60 {
+                conversation += 1;
+                let agent = (n % (at + 1) == 0).then_some("ann");
+                world.reply_with(by, conversation, agent, content("text"));
+            }
+        }
+        let mut turns = Vec::new();
+        for (visits, outcome) in visits.into_iter().zip(outcomes) {
+            // A fifth comes and goes, with bursts.
+            for _ in 0..visits.saturating_sub(3) {
+                conversation += 1;
+                world.reply("visitor", conversation);
+            }
+            let reply = world.outbox.next_to_hand(1)[0];
+            turns.push(world.outbox.reply(reply).unwrap().service.to_string());
+            prop_assert!(world.hand(reply));
+            if outcome {
+                world.sent(reply);
+            }
+        }
+        for by in ["a", "b", "c", "d"] {
+            for from in 0..turns.len() {
+                for to in from..turns.len() {
+                    let got = turns[from..to].iter().filter(|turn| *turn == by).count();
+                    prop_assert!(got >= (to - from) / 5, "{by} got {got} of {}", to - from);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_asked_for_at_once_is_that_of_handing_one_by_one(steps in steps()) {
+        let mut world = World::new();
+        for step in &steps {
+            world.step(step);
+        }
+        let at_once = world.outbox.next_to_hand(99);
+        let mut one_by_one = Vec::new();
+        while let [reply] = world.outbox.next_to_hand(1)[..] {
+            prop_assert!(world.hand(reply));
+            one_by_one.push(reply);
+        }
+        prop_assert_eq!(at_once, one_by_one);
+    }
+
+    #[test]
+    fn any_records_at_all_are_taken_without_harm(
+        records in prop::collection::vec((1..30_u64, 0..5_u8, 1..30_u64, 0..7_u8, any::<bool>()), 0..80),
+    ) {
+        let mut outbox = empty();
+        for (offset, kind, about, status, named) in records {
+            let id = ReplyId::trusted("r");
+            let message = message_of(Offset(about));
+            let status = STATUSES[status as usize];
+            let event = match kind {
+                0 => Event::Reply(Reply {
+                    service: service("crm"),
+                    agent: None,
+                    reply_id: id,
+                    digest: 5,
+                    content: content("text"),
+                    callback_data: None,
+                    to: Customer::default(),
+                    reveal: Settings::default(),
+                    echo_of: named.then_some(message),
+                }),
+                1 => Event::Handed(Handed { reply: Offset(about), attempt: 0 }),
+                2 => Event::Receipt(Receipt {
+                    reply: Offset(about),
+                    service: service("desk"),
+                    reply_id: id,
+                    message_id: named.then_some(message),
+                    status,
+                    error: None,
+                    status_at: START,
+                }),
+                3 => Event::StatusParked(StatusParked {
+                    message_id: message,
+                    status,
+                    error: None,
+                    status_at: START,
+                }),
+                _ => Event::Merged(Merged { from: ConversationId(about % 5) }),
+            };
+            let conversation = named.then_some(ConversationId(offset % 5));
+            outbox.apply(&Record { offset: Offset(offset), at: START, conversation, event });
+            let waiting = outbox.next_to_hand(99);
+            prop_assert!(waiting.len() <= outbox.waiting_len());
+            prop_assert_eq!(outbox.waiting_len() + outbox.handed_len(), outbox.open.len());
+        }
+    }
+}
