@@ -10,8 +10,9 @@ use super::index::Index;
 use super::log::{Log, SEGMENT_BYTES};
 use super::queue::{Append, Queue, Request};
 use super::reader::Reader;
-use super::recovery::{Found, recover};
+use super::recovery::recover;
 use super::sabotage::Sabotage;
+use super::scan::Found;
 use super::store::{Keys, OpenError};
 use super::writer::{Status, Writer};
 use super::{
