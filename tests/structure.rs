@@ -308,18 +308,6 @@ fn every_file_says_what_it_is() {
 }
 
 #[test]
-fn the_program_is_a_shell_around_the_command_line() {
-    let files = files_below("src");
-    let (_, main) = files.iter().find(|(file, _)| file == "main.rs").unwrap();
-    let tokens = tokens(main);
-    for (at, token) in tokens.iter().enumerate() {
-        if *token == Token::Name("sharedline".to_owned()) {
-            assert_eq!(first_names(&tokens[at + 1..]), ["cli"]);
-        }
-    }
-}
-
-#[test]
 fn the_scanner_sees_what_breaks_the_rules() {
     let breaks: &[(&str, &str)] = &[
         ("domain/x.rs", "use crate::journal::Head;"),
