@@ -152,7 +152,7 @@ fn measure(directory: &std::path::Path, before_sync: bool, records: u64, under_w
     delays.sort_unstable();
     println!(
         "{:<6} {:<13} {records:>5} records {:>7.2} M records/s; CPU s per million: {:>6.2} (writer {:>5.2}, zeros {:>5.2}); \
-         p50 {:>5} µs, p99 {:>5} µs",
+         p50 {:>5} µs, p99 {:>5} µs, longest {:>6} µs",
         if before_sync { "os" } else { "fsync" },
         if under_way { "under way" } else { "one at a time" },
         count / time.as_secs_f64() / 1e6,
@@ -161,6 +161,7 @@ fn measure(directory: &std::path::Path, before_sync: bool, records: u64, under_w
         per_million(1),
         delays[delays.len() / 2].as_micros(),
         delays[delays.len() * 99 / 100].as_micros(),
+        delays[delays.len() - 1].as_micros(),
     );
     read_back(&*channel.journal, channel.head.offset);
     drop(channel);

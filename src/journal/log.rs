@@ -19,6 +19,8 @@ use super::{Block, Halt};
 /// Size of a segment unless configured otherwise, in bytes: large enough that making one is rare, small enough that
 /// dropping one frees little at a time.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
+/// Largest segment that can be configured, in bytes: places in a segment are kept as 32-bit numbers.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// Where answers do not wait for the sync: what may have been written and not synced, in bytes. A power cut loses at
 /// most this and one commit.
 pub const UNSYNCED_BYTES_MAX: u64 = 64 << 20;

@@ -64,7 +64,7 @@ use crate::domain::ids::{ChannelId, Offset, PortalId};
 
 pub use block::{Block, BlockBuilder, RecordMeta};
 pub use engine::{EmbeddedJournal, Opened, Options};
-pub use log::{SEGMENT_BYTES, UNSYNCED_BYTES_MAX};
+pub use log::{SEGMENT_BYTES, SEGMENT_BYTES_MAX, UNSYNCED_BYTES_MAX};
 pub use record::{Damage, Entry, RawRecord};
 pub use scan::Found;
 pub use segment::{FORMAT, LEAP};

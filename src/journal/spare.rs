@@ -15,9 +15,6 @@ use super::store::UNFINISHED;
 
 /// Zeros written at a time, in bytes.
 const FILL_BYTES: usize = 1 << 20;
-/// Zeros synced at a time, in bytes: so many that there are few of these syncs, and so few that a commit's own, which may
-/// wait behind them, comes through.
-const FILL_SYNC_BYTES: u64 = 4 << 20;
 
 static ZEROS: [u8; FILL_BYTES] = [0; FILL_BYTES];
 
@@ -238,14 +235,13 @@ impl Shared {
                 let step = usize::try_from(size - filled).unwrap_or(FILL_BYTES).min(FILL_BYTES);
                 file.write_at(ZEROS.get(..step).unwrap_or_default(), filled)?;
                 filled += step as u64;
-                if filled % FILL_SYNC_BYTES == 0 || filled == size {
-                    file.sync()?;
-                }
                 if !go_on() {
                     return Err(io::Error::from(io::ErrorKind::Interrupted));
                 }
             }
-            Ok(())
+            // Once, at the end (measured under full load: commits of 256 records have a 99th percentile of 0.9 ms with it,
+            // of 5 to 10 ms with a sync for each 1 or 4 MiB, because each of those holds up a commit's own).
+            file.sync()
         };
         match fill() {
             Ok(()) => Ok(Spare { name, file, size }),
