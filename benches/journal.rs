@@ -152,7 +152,7 @@ fn measure(directory: &std::path::Path, before_sync: bool, records: u64, under_w
     delays.sort_unstable();
     println!(
         "{:<6} {:<13} {records:>5} records {:>7.2} M records/s; CPU s per million: {:>6.2} (writer {:>5.2}, zeros {:>5.2}); \
-         p50 {:>5} µs, p99 {:>5} µs",
+         p50 {:>5} µs, p99 {:>5} µs, longest {:>6} µs",
         if before_sync { "os" } else { "fsync" },
         if under_way { "under way" } else { "one at a time" },
         count / time.as_secs_f64() / 1e6,
@@ -161,9 +161,29 @@ fn measure(directory: &std::path::Path, before_sync: bool, records: u64, under_w
         per_million(1),
         delays[delays.len() / 2].as_micros(),
         delays[delays.len() * 99 / 100].as_micros(),
+        delays[delays.len() - 1].as_micros(),
     );
+    read_back(&*channel.journal, channel.head.offset);
     drop(channel);
+    let begin = Instant::now();
+    let disk = Arc::new(RealDisk::at(&store).unwrap());
+    drop(EmbeddedJournal::open(disk, &Options::default()).unwrap());
+    println!("{:20} open and close again: {} ms", "", begin.elapsed().as_millis());
     std::fs::remove_dir_all(&store).unwrap();
+}
+
+/// Reads all records once, 256 KiB at a time, as catching up does; they are still in the operating system's cache.
+fn read_back(journal: &dyn Journal, last: Offset) {
+    let begin = Instant::now();
+    let mut next = Offset(1);
+    let mut count = 0_u64;
+    while next <= last {
+        let batch = journal.read(StreamId(1), next, 256 << 10).unwrap();
+        count += batch.entries.len() as u64;
+        next = batch.next;
+    }
+    let rate = count as f64 / begin.elapsed().as_secs_f64() / 1e6;
+    println!("{:20} read back: {:.1} M records, {rate:.2} M records/s", "", count as f64 / 1e6);
 }
 
 fn main() {

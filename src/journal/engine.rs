@@ -7,11 +7,12 @@ use std::thread::{self, JoinHandle};
 use super::control::Order;
 use super::disk::{Disk, DiskLock};
 use super::index::Index;
-use super::log::{Log, SEGMENT_BYTES};
+use super::log::{Log, SEGMENT_BYTES, SEGMENT_BYTES_MAX};
 use super::queue::{Append, Queue, Request};
 use super::reader::Reader;
-use super::recovery::{Found, recover};
+use super::recovery::recover;
 use super::sabotage::Sabotage;
+use super::scan::Found;
 use super::store::{Keys, OpenError};
 use super::writer::{Status, Writer};
 use super::{
@@ -25,7 +26,7 @@ use crate::domain::ids::Offset;
 pub struct Options {
     /// Whether an append is done once the operating system has it, and synced later (`durability = "os"`).
     pub before_sync: bool,
-    /// Size of a segment, in bytes.
+    /// Size of a segment, in bytes; at most [`SEGMENT_BYTES_MAX`].
     pub segment_bytes: u64,
     /// Whether the engine has threads of its own. Without, nothing happens but in [`EmbeddedJournal::turn`].
     pub threads: bool,
@@ -88,6 +89,8 @@ impl EmbeddedJournal {
     /// When another process has it, a newer version wrote it, it is damaged in a way that nobody can attribute, or the
     /// disk refuses.
     pub fn open(disk: Arc<dyn Disk>, options: &Options) -> Result<Opened, OpenError> {
+        let options =
+            &Options { segment_bytes: options.segment_bytes.min(SEGMENT_BYTES_MAX), ..options.clone() };
         let recovered = recover(&disk, options)?;
         let index = Arc::new(recovered.index);
         let (queue, status) = (Arc::new(Queue::default()), Arc::new(Status::default()));

@@ -19,6 +19,8 @@ use super::{Block, Halt};
 /// Size of a segment unless configured otherwise, in bytes: large enough that making one is rare, small enough that
 /// dropping one frees little at a time.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
+/// Largest segment that can be configured, in bytes: places in a segment are kept as 32-bit numbers.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// Where answers do not wait for the sync: what may have been written and not synced, in bytes. A power cut loses at
 /// most this and one commit.
 pub const UNSYNCED_BYTES_MAX: u64 = 64 << 20;
@@ -128,8 +130,7 @@ impl Log {
         if self.active.position + bytes > self.active.size {
             self.rotate(bytes)?;
         }
-        let behind = self.helper.finished_sync();
-        self.note_background_sync(behind)?;
+        self.note_background_sync()?;
         let number = self.active.commit + 1;
         let position = self.active.position;
         let seed = seed(self.settings.store, self.active.number);
@@ -148,8 +149,8 @@ impl Log {
 
     /// Makes all that was written stay.
     pub(super) fn sync(&mut self) -> Result<(), Halt> {
-        let behind = self.helper.settle_sync();
-        self.note_background_sync(behind)?;
+        // A failure is told once, to whichever sync comes first: one behind the writer's back may have taken it.
+        self.take_over(self.helper.end_sync())?;
         if self.settings.sabotage != Some(Sabotage::DataSync) {
             self.active.file.sync().map_err(|error| self.halt("sync", error))?;
         }
@@ -160,8 +161,7 @@ impl Log {
     /// Where answers do not wait for the sync: keeps what is not synced within its bound, without waiting where it can.
     /// A sync that is `due` by the clock is begun however little there is. Returns whether one was begun.
     pub(super) fn sync_behind(&mut self, due: bool) -> Result<bool, Halt> {
-        let behind = self.helper.finished_sync();
-        self.note_background_sync(behind)?;
+        self.note_background_sync()?;
         let unsynced = self.active.position - self.synced_here();
         if unsynced > UNSYNCED_BYTES_MAX.min(self.settings.segment_bytes) {
             return self.sync().map(|()| true);
@@ -194,8 +194,12 @@ impl Log {
     }
 
     /// Takes over what a sync behind the writer's back has achieved.
-    fn note_background_sync(&mut self, behind: Option<io::Result<Position>>) -> Result<(), Halt> {
-        match behind {
+    fn note_background_sync(&mut self) -> Result<(), Halt> {
+        self.take_over(self.helper.finished_sync())
+    }
+
+    fn take_over(&mut self, finished: Option<io::Result<Position>>) -> Result<(), Halt> {
+        match finished {
             Some(Ok(through)) => {
                 self.synced = self.synced.max(through);
                 Ok(())

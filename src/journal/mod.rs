@@ -26,7 +26,7 @@
 //!
 //! # Layout
 //! | on disk | `segment` › `commit` › [`block`] › [`record`] › [`payload`] (of `codec`'s shapes); `control`: the engine's own records; `store`: `FORMAT` and `keys` |
-//! | the embedded engine | [`engine`]: the trait · `queue` › `writer` › `log`: appending · `index`, `reader`, `files`: reading · `recovery`: opening · `spare`: work behind the writer's back |
+//! | the embedded engine | [`engine`]: the trait · `queue` › `writer` › `log`: appending · `index`, `reader`, `files`: reading · `recovery`, `scan`: opening · `spare`: work behind the writer's back |
 //! | beneath | [`disk`]: the one trait for files, and the real one · [`sim_disk`]: one that fails |
 //! | beside | [`memory`]: the engine of tests |
 
@@ -47,6 +47,7 @@ pub mod record;
 mod recovery;
 #[doc(hidden)]
 pub mod sabotage;
+mod scan;
 mod segment;
 pub mod sim_disk;
 mod spare;
@@ -63,9 +64,9 @@ use crate::domain::ids::{ChannelId, Offset, PortalId};
 
 pub use block::{Block, BlockBuilder, RecordMeta};
 pub use engine::{EmbeddedJournal, Opened, Options};
-pub use log::{SEGMENT_BYTES, UNSYNCED_BYTES_MAX};
+pub use log::{SEGMENT_BYTES, SEGMENT_BYTES_MAX, UNSYNCED_BYTES_MAX};
 pub use record::{Damage, Entry, RawRecord};
-pub use recovery::Found;
+pub use scan::Found;
 pub use segment::{FORMAT, LEAP};
 pub use store::{Keys, OpenError};
 

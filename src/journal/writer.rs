@@ -284,6 +284,7 @@ impl Writer {
     /// Lets readers see the commit.
     fn publish(&mut self, written: Written) {
         let leaps = self.log.as_ref().map_or(0, Log::leaps);
+        // A segment is bounded by SEGMENT_BYTES_MAX, and nobody makes four billion of them.
         let segment = u32::try_from(written.segment).unwrap_or(u32::MAX);
         let start = u32::try_from(written.position).unwrap_or(u32::MAX);
         let mut streams = self.index.write();
