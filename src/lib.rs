@@ -3,3 +3,4 @@
 pub mod domain;
 #[cfg(feature = "broker")]
 pub mod journal;
+pub mod wire;
