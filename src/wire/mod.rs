@@ -6,4 +6,5 @@
 //! [`Content`](crate::domain::content::Content) need not read it again.
 
 pub mod content;
+pub mod frame;
 mod redaction;
