@@ -29,3 +29,4 @@
 pub mod domain;
 #[cfg(feature = "broker")]
 pub mod journal;
+pub mod wire;

@@ -1,0 +1,354 @@
+//! The check of a message object, once, at the edge: what comes in is bytes, what goes out is [`Content`].
+//!
+//! Invariants: what passes is one JSON object in UTF-8 with a string `type`, within the limits, and holds no byte
+//! below 0x20, so that it fits a JSON line as it is. What its redaction leaves is again such an object. A name that
+//! decides something must not stand twice, since readers disagree about which of the two counts; of names that are
+//! cut, every one is. Names are compared after unescaping. No error shows what the content says.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::str::Utf8Error;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::domain::content::{CONTENT_BYTES_MAX, CONTENT_DEPTH_MAX, Content};
+use crate::domain::ids::MessageId;
+use crate::wire::redaction;
+
+/// Names that the gateway gives a reply, and that a service therefore may not.
+const ADDRESS_NAMES: [&str; 4] = ["to", "recipient", "recipient_type", "messaging_product"];
+/// What a service wrote for itself and gets back in the statuses.
+const CALLBACK_DATA: &str = "biz_opaque_callback_data";
+
+/// A customer's message object that passed.
+#[derive(Debug)]
+pub struct CheckedInbound {
+    /// The object, with what a redacted copy leaves out.
+    pub content: Content,
+    /// The message that it answers or reacts to; none, too, where it is no message id.
+    pub refers_to: Option<MessageId>,
+}
+
+/// A reply's message object that passed.
+#[derive(Debug)]
+pub struct CheckedReply {
+    /// The object, without the callback data. Nothing in it is cut: who may not see all of it sees none (R19).
+    pub content: Content,
+    /// The value of `biz_opaque_callback_data`, unescaped.
+    pub callback_data: Option<Bytes>,
+}
+
+/// Why a message object was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ContentError {
+    /// Over [`CONTENT_BYTES_MAX`]: `too_large`. Everything else is `bad_message`.
+    #[error("content of {bytes} bytes is over the limit of {CONTENT_BYTES_MAX}")]
+    TooLarge {
+        /// Its size as it came.
+        bytes: usize,
+    },
+    /// Nested deeper than [`CONTENT_DEPTH_MAX`].
+    #[error("content is nested deeper than {CONTENT_DEPTH_MAX}")]
+    TooDeep,
+    /// Not UTF-8.
+    #[error("content is not utf-8")]
+    NotUtf8(#[source] Utf8Error),
+    /// Not JSON, or one of its names cannot be unescaped.
+    #[error("content is not json")]
+    NotJson(#[source] serde_json::Error),
+    /// JSON, perhaps, but no object.
+    #[error("content is not an object")]
+    NotObject,
+    /// No `type`, or one that is not a string.
+    #[error("content has no string `type`")]
+    NoType,
+    /// The value of `type` is written with escapes; WhatsApp's types need none.
+    #[error("the `type` of content is written with escapes")]
+    EscapedType,
+    /// A name that decides something stands twice.
+    #[error("content has `{name}` more than once")]
+    Repeated {
+        /// Which one.
+        name: &'static str,
+    },
+    /// A reply brings what the gateway adds.
+    #[error("content of a reply must not have `{name}`")]
+    Addressed {
+        /// Which one.
+        name: &'static str,
+    },
+    /// The callback data are not a string.
+    #[error("`{CALLBACK_DATA}` is not a string")]
+    CallbackData,
+}
+
+impl ContentError {
+    /// Whether the answer is `too_large` instead of `bad_message`.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Self::TooLarge { .. })
+    }
+}
+
+/// Checks what a customer wrote or did.
+///
+/// # Errors
+/// When it is not a message object within the limits.
+pub fn check_inbound(raw: &Bytes) -> Result<CheckedInbound, ContentError> {
+    let bytes = well_formed(raw)?;
+    let text = utf8(&bytes)?;
+    let found = Found::read(text)?;
+    let kind = found.kind(text)?;
+    let refers_to = match referred(text, found.context.as_ref(), "context", "id")? {
+        Some(id) => Some(id),
+        None => referred(text, found.reaction.as_ref(), "reaction", "message_id")?,
+    };
+    let cuts = if found.may_be_redactable {
+        redaction::cuts(text, redaction::WRITTEN_FOR_MACHINES).map_err(ContentError::NotJson)?
+    } else {
+        Vec::new()
+    };
+    let cuts = cuts.iter().map(stored).collect::<Result<Vec<_>, _>>()?;
+    let content = Content::checked(bytes, kind, &cuts);
+    Ok(CheckedInbound { content, refers_to })
+}
+
+/// Checks what a service wants sent, and takes its callback data out.
+///
+/// # Errors
+/// When it is not a message object within the limits, or has what only the gateway may add.
+pub fn check_reply(raw: &Bytes) -> Result<CheckedReply, ContentError> {
+    let bytes = well_formed(raw)?;
+    let text = utf8(&bytes)?;
+    let found = Found::read(text)?;
+    if let Some(name) = found.addressed {
+        return Err(ContentError::Addressed { name });
+    }
+    let kind = found.kind(text)?;
+    let Some(callback_data) = &found.callback_data else {
+        return Ok(CheckedReply { content: Content::checked(bytes, kind, &[]), callback_data: None });
+    };
+    let callback_data: String =
+        serde_json::from_str(piece(text, callback_data)).map_err(|_| ContentError::CallbackData)?;
+    let cuts =
+        redaction::cuts(text, &[(CALLBACK_DATA, redaction::Rule::Cut)]).map_err(ContentError::NotJson)?;
+    let rest = redaction::without(text, &cuts);
+    let kind = Found::read(&rest)?.kind(&rest)?;
+    Ok(CheckedReply {
+        content: Content::checked(Bytes::from(rest), kind, &[]),
+        callback_data: Some(Bytes::from(callback_data)),
+    })
+}
+
+/// One member of an object at a time: its name unescaped, and where its value stands in `text`.
+///
+/// # Errors
+/// When `text` is not one JSON object, or a name cannot be unescaped.
+pub(super) fn for_each_member(
+    text: &str,
+    each: impl FnMut(&str, Range<usize>),
+) -> Result<(), serde_json::Error> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    serde::Deserializer::deserialize_map(&mut reader, Members { text, each })?;
+    reader.end()
+}
+
+/// What stands in `range`; nothing, if it is no range of `text`.
+pub(super) fn piece<'t>(text: &'t str, range: &Range<usize>) -> &'t str {
+    text.get(range.clone()).unwrap_or_default()
+}
+
+/// A name, borrowed where it holds no escape.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+struct Members<'t, F> {
+    /// What the values are slices of.
+    text: &'t str,
+    each: F,
+}
+
+impl<'de, F: FnMut(&str, Range<usize>)> serde::de::Visitor<'de> for Members<'de, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
+            let value = map.next_value::<&'de RawValue>()?.get();
+            // A borrowed raw value is a slice of the text, so its address tells where it stands.
+            let start = value.as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
+            (self.each)(&name, start..start + value.len());
+        }
+        Ok(())
+    }
+}
+
+/// What one pass over the outermost names finds.
+#[derive(Default)]
+struct Found {
+    kind: Option<Range<usize>>,
+    context: Option<Range<usize>>,
+    reaction: Option<Range<usize>>,
+    callback_data: Option<Range<usize>>,
+    /// A name that a reply may not have.
+    addressed: Option<&'static str>,
+    /// There is a name under which services write for machines.
+    may_be_redactable: bool,
+}
+
+impl Found {
+    fn read(text: &str) -> Result<Self, ContentError> {
+        let mut found = Self::default();
+        let mut repeated = None;
+        for_each_member(text, |name, value| {
+            let (slot, name) = match name {
+                "type" => (&mut found.kind, "type"),
+                "context" => (&mut found.context, "context"),
+                "reaction" => (&mut found.reaction, "reaction"),
+                CALLBACK_DATA => (&mut found.callback_data, CALLBACK_DATA),
+                other => {
+                    found.may_be_redactable |=
+                        redaction::WRITTEN_FOR_MACHINES.iter().any(|(name, _)| *name == other);
+                    if let Some(name) = ADDRESS_NAMES.iter().find(|name| **name == other) {
+                        found.addressed = Some(name);
+                    }
+                    return;
+                }
+            };
+            if slot.replace(value).is_some() {
+                repeated = Some(name);
+            }
+        })
+        .map_err(ContentError::NotJson)?;
+        match repeated {
+            Some(name) => Err(ContentError::Repeated { name }),
+            None => Ok(found),
+        }
+    }
+
+    /// Where the value of `type` stands, without its quotes.
+    fn kind(&self, text: &str) -> Result<Range<u32>, ContentError> {
+        let range = self.kind.as_ref().ok_or(ContentError::NoType)?;
+        let value = piece(text, range);
+        let inner = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        let inner = inner.ok_or(ContentError::NoType)?;
+        if inner.contains('\\') {
+            return Err(ContentError::EscapedType);
+        }
+        stored(&(range.start + 1..range.start + 1 + inner.len()))
+    }
+}
+
+/// The message id `name` in the object that stands in `range`.
+fn referred(
+    text: &str,
+    range: Option<&Range<usize>>,
+    outer: &'static str,
+    name: &str,
+) -> Result<Option<MessageId>, ContentError> {
+    let Some(object) = range.map(|range| piece(text, range)).filter(|value| value.starts_with('{')) else {
+        return Ok(None);
+    };
+    let mut values = Vec::new();
+    for_each_member(object, |member, value| {
+        if member == name {
+            values.push(value);
+        }
+    })
+    .map_err(ContentError::NotJson)?;
+    match values.as_slice() {
+        [] => Ok(None),
+        [value] => {
+            let id = serde_json::from_str::<Cow<'_, str>>(piece(object, value)).ok();
+            Ok(id.and_then(|id| id.parse().ok()))
+        }
+        _ => Err(ContentError::Repeated { name: outer }),
+    }
+}
+
+/// The object within the limits, without white space around it, and with none in it where some is below 0x20.
+fn well_formed(raw: &Bytes) -> Result<Bytes, ContentError> {
+    if raw.len() > CONTENT_BYTES_MAX {
+        return Err(ContentError::TooLarge { bytes: raw.len() });
+    }
+    let text = utf8(raw)?;
+    let text = text.trim_matches([' ', '\t', '\n', '\r']);
+    if !text.starts_with('{') {
+        return Err(ContentError::NotObject);
+    }
+    if is_too_deep(text) {
+        return Err(ContentError::TooDeep);
+    }
+    if !text.bytes().any(|byte| byte < 0x20) {
+        return Ok(raw.slice_ref(text.as_bytes()));
+    }
+    // Checked before it is compacted: without its white space, `1 2` would pass as a number.
+    for_each_member(text, |_, _| ()).map_err(ContentError::NotJson)?;
+    Ok(Bytes::from(compacted(text)))
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, ContentError> {
+    std::str::from_utf8(bytes).map_err(ContentError::NotUtf8)
+}
+
+/// Tells bytes within strings from bytes between tokens, in text that is JSON or will be refused later.
+#[derive(Default)]
+struct Quotes {
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Quotes {
+    /// Whether `byte`, the next one, stands outside of strings.
+    fn is_outside(&mut self, byte: u8) -> bool {
+        if !self.in_string {
+            self.in_string = byte == b'"';
+            return !self.in_string;
+        }
+        if self.escaped {
+            self.escaped = false;
+        } else if byte == b'\\' {
+            self.escaped = true;
+        } else if byte == b'"' {
+            self.in_string = false;
+        }
+        false
+    }
+}
+
+fn is_too_deep(text: &str) -> bool {
+    let mut quotes = Quotes::default();
+    let mut depth = 0_usize;
+    for byte in text.bytes().filter(|byte| quotes.is_outside(*byte)) {
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > CONTENT_DEPTH_MAX {
+            return true;
+        }
+    }
+    false
+}
+
+fn compacted(text: &str) -> Vec<u8> {
+    let mut quotes = Quotes::default();
+    text.bytes()
+        .filter(|byte| !(quotes.is_outside(*byte) && matches!(byte, b' ' | b'\t' | b'\n' | b'\r')))
+        .collect()
+}
+
+/// A range as content keeps it. Content is far shorter than 4 GiB, so this fails for none.
+fn stored(range: &Range<usize>) -> Result<Range<u32>, ContentError> {
+    let place = |at: usize| u32::try_from(at).map_err(|_| ContentError::TooLarge { bytes: at });
+    Ok(place(range.start)?..place(range.end)?)
+}
+
+#[cfg(test)]
+mod tests;
