@@ -26,6 +26,8 @@
 //! - **A block is all or nothing.** What one decision gives lies in one block, so that a crash leaves all or none of it.
 //! - **The core is alone:** without the feature `broker` the library builds without a runtime, a socket or a disk.
 
+#[cfg(feature = "broker")]
+pub mod actors;
 pub mod domain;
 #[cfg(feature = "broker")]
 pub mod journal;
