@@ -15,7 +15,7 @@ use super::channel::{Attach, ChannelActor, Detach, GatewayNews, Pump};
 use super::port::{Answered, CreditBack, EndReason, Outlet, Refusal};
 use super::portal::{ChangeRoster, Create, PortalActor};
 use super::registry::{ChannelEntry, Deliver, GatewayLink, Generation, NumberEntry, SessionKey};
-use super::shared::Shared;
+use super::shared::{MAILBOX_MESSAGES_MAX, Shared};
 use crate::domain::channel::{LIST_MAX, Standing};
 use crate::domain::command::{Command, Inbound, StandingChange, StandingCommand, StatusCommand, StatusOf};
 use crate::domain::event::{Actor as By, RosterChange};
@@ -398,7 +398,7 @@ impl Actor for ServiceAdapterActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         // What bounds the mailbox: the requests in flight, and one wake-up for each channel.
-        ctx.set_mailbox_capacity(usize::MAX >> 1);
+        ctx.set_mailbox_capacity(MAILBOX_MESSAGES_MAX);
         self.parts.outlet.set_waker(ctx.address().recipient());
         let every = LOOK_EVERY.min(self.parts.shared.limits.ack_timeout / 4).max(Duration::from_millis(10));
         ctx.run_interval(every, |actor, _| actor.look_after());

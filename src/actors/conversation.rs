@@ -16,7 +16,7 @@ use super::channel::{ChannelActor, HandedOver, Idle, PresenceChanged};
 use super::clock::now;
 use super::port::{Answered, Outlet, SendNow, Timeline};
 use super::registry::GatewayLink;
-use super::shared::Shared;
+use super::shared::{MAILBOX_MESSAGES_MAX, Shared};
 use crate::domain::channel::ConversationNow;
 use crate::domain::command::Opened;
 use crate::domain::event::{Customer, Event, Record};
@@ -119,7 +119,7 @@ impl Actor for ConversationActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         // What bounds the mailbox is what its channel lets in.
-        ctx.set_mailbox_capacity(usize::MAX >> 1);
+        ctx.set_mailbox_capacity(MAILBOX_MESSAGES_MAX);
     }
 }
 

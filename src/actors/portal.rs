@@ -22,7 +22,7 @@ use super::completion::{Appended, Completions};
 use super::homes::Homes;
 use super::port::{Answered, Outlet, Refusal};
 use super::registry::{ChannelEntry, ChannelSight};
-use super::shared::Shared;
+use super::shared::{MAILBOX_MESSAGES_MAX, Shared};
 use crate::domain::channel::Channel;
 use crate::domain::command::ChannelState;
 use crate::domain::event::{PortalEvent, RosterChange};
@@ -440,7 +440,7 @@ impl Actor for PortalActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         // What is asked of it comes from sessions, which have at most 1,024 requests in flight each.
-        ctx.set_mailbox_capacity(usize::MAX >> 1);
+        ctx.set_mailbox_capacity(MAILBOX_MESSAGES_MAX);
         self.completions.own(StreamId::of_portal(&self.id), ctx.address().recipient());
     }
 }

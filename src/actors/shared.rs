@@ -16,6 +16,10 @@ pub(super) const PROCESS_BYTES_MAX: u32 = 256 << 20;
 /// Most bytes of one session's requests that are not durable yet: a few of the largest messages.
 pub(super) const SESSION_BYTES_MAX: u32 = 8 << 20;
 
+/// Most messages in a mailbox: more than permits, connections and the outbox ever let in, so that none is lost for want
+/// of room; and so far below actix's own counters that any number of addresses fits beside it.
+pub(super) const MAILBOX_MESSAGES_MAX: usize = 1 << 24;
+
 /// What of the configuration the actors need themselves.
 #[derive(Debug, Clone)]
 pub struct Limits {

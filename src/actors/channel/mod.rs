@@ -46,7 +46,7 @@ use super::conversation::ConversationActor;
 use super::port::{Answered, Outlet, Refusal};
 use super::portal::PortalActor;
 use super::registry::{ChannelEntry, Deliver, Generation, NumberEntry};
-use super::shared::Shared;
+use super::shared::{MAILBOX_MESSAGES_MAX, Shared};
 use crate::domain::channel::{Channel, Draft};
 use crate::domain::command::{Answer, Command, Rejection};
 use crate::domain::delivery::ConnectionId;
@@ -349,7 +349,7 @@ impl Actor for ChannelActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         // What bounds the mailbox are the permits that its messages hold.
-        ctx.set_mailbox_capacity(usize::MAX >> 1);
+        ctx.set_mailbox_capacity(MAILBOX_MESSAGES_MAX);
         self.completions.own(StreamId::from(self.channel.id()), ctx.address().recipient());
         if !self.channel.is_new() {
             self.recover();
