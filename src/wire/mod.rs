@@ -7,4 +7,5 @@
 
 pub mod content;
 pub mod frame;
+pub mod message;
 mod redaction;

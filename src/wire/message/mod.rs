@@ -1,0 +1,134 @@
+//! The messages of the protocol as owned values, the same for every encoding and for both sides.
+//!
+//! Stands between the codecs, which make them of bytes and bytes of them, and sessions, adapters and gateways, which
+//! read and write nothing else. What a service is shown on the hot path is not made from these: it is written straight
+//! from the domain's view, in the bytes that these would have.
+//!
+//! **Invariants:** a variant that was published keeps its number, name and fields for ever; a new field is a new
+//! variant with the next number. Ids are checked before a value of these types is decoded. What a person could be
+//! recognised by, content and tokens hide themselves in `Debug`.
+
+mod delivery;
+mod error;
+mod request;
+mod response;
+mod text;
+
+pub mod deliveries {
+    //! The fields of each delivery.
+    pub use super::delivery::{
+        Claim, ConversationMerged, Gap, MaskedReply, Membership, Message, Notice, Presence, Receipt, Reply,
+        Send,
+    };
+}
+pub mod requests {
+    //! The fields of each request.
+    pub use super::request::{
+        Ack, ActivateChannel, ConfigureChannel, CreateChannel, DeactivateChannel, DeleteChannel, GetChannel,
+        Hello, Inbound, ListChannels, ListConversations, Open, PickUp, Ping, Presence, Release, Reply,
+        Roster, Sent, Status, Transfer,
+    };
+}
+pub mod responses {
+    //! The fields of each response.
+    pub use super::response::{
+        Accepted, Channel, Channels, Conversation, Conversations, Error, Goaway, InboundAccepted, Ok,
+        PickedUp, Pong, Warning, Welcome,
+    };
+}
+pub use delivery::{Delivery, GapReason};
+pub use error::{ErrorCode, Holder};
+pub use request::{
+    Addressee, DeliverMode, OPEN_LIMIT_DEFAULT, Positions, Request, SentOutcome, StatusOf, WINDOW_DEFAULT,
+    Who,
+};
+pub use response::{ConversationEntry, Response};
+pub use text::{Name, Parent, Private, RawContent};
+
+/// A variant of a message, as the protocol document lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VariantInfo {
+    /// Its number in the binary encoding, among those that travel in its direction.
+    pub number: u32,
+    /// Its `type` in JSON. Two variants may share one; then their fields tell them apart.
+    pub name: &'static str,
+    /// Its fields in the order in which the binary encoding has them.
+    pub fields: &'static [FieldInfo],
+}
+
+/// A field of a variant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FieldInfo {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type, by the protocol document's name for it.
+    pub kind: &'static str,
+}
+
+/// A message from the broker, as a client reads it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerMessage {
+    /// The id of the request that it answers; 0 where it answers none.
+    pub id: u64,
+    /// What it says.
+    pub body: ServerBody,
+}
+
+/// What the broker says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ServerBody {
+    /// The answer to a request, an error that ends the connection, or `goaway`.
+    Response(Response),
+    /// News of a channel.
+    Delivery(Delivery),
+}
+
+/// Declares an enum of messages, and a struct for the fields of each.
+macro_rules! messages {
+    (
+        $(#[$doc:meta])*
+        pub enum $name:ident {
+            $(
+                $(#[$variant_doc:meta])*
+                $number:literal $variant:ident = $json:literal $(checked by $check:ident)? {
+                    $( $(#[$field_doc:meta])* $field:ident : $type:ty $(= $default:expr)? ),* $(,)?
+                }
+            )*
+        }
+    ) => {
+        $(
+            $(#[$variant_doc])*
+            #[derive(Debug, Clone, PartialEq)]
+            pub struct $variant {
+                $( $(#[$field_doc])* pub $field: $type, )*
+            }
+
+            impl From<$variant> for $name {
+                fn from(fields: $variant) -> Self {
+                    Self::$variant(fields)
+                }
+            }
+        )*
+
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum $name {
+            $( $(#[$variant_doc])* $variant($variant), )*
+        }
+
+        impl $name {
+            /// The `type` of this message in JSON.
+            #[must_use]
+            pub fn name(&self) -> &'static str {
+                match self { $( Self::$variant(_) => $json, )* }
+            }
+
+            /// The number of this variant in the binary encoding.
+            #[must_use]
+            pub fn number(&self) -> u32 {
+                match self { $( Self::$variant(_) => $number, )* }
+            }
+        }
+    };
+}
+use messages;
