@@ -31,4 +31,6 @@ pub mod actors;
 pub mod domain;
 #[cfg(feature = "broker")]
 pub mod journal;
+#[cfg(feature = "broker")]
+pub mod net;
 pub mod wire;

@@ -9,8 +9,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
+
 use crate::domain::event::{Event, Record};
-use crate::domain::ids::{ChannelId, ConversationId, Offset};
+use crate::domain::ids::{ChannelId, ConversationId, Offset, Timestamp};
 
 /// How many encodings a batch can keep frames for.
 pub const ENCODINGS: usize = 2;
@@ -52,6 +54,8 @@ pub enum BatchEntry {
         from: Offset,
         /// The last.
         to: Offset,
+        /// When that was found, by the broker's clock.
+        at: Timestamp,
         /// Why.
         reason: GapReason,
     },
@@ -96,7 +100,7 @@ impl BatchEntry {
 #[derive(Debug)]
 pub struct Frames {
     /// The frames.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     /// Where the frame of each entry ends; where the one before ends if it has none.
     pub ends: Vec<u32>,
 }

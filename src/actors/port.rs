@@ -64,6 +64,12 @@ pub enum Refusal {
     ChannelClosed,
     /// The journal takes nothing now, or the channel is quarantined.
     Unavailable,
+    /// Not understood, or over a limit, before any rule was asked.
+    BadMessage(Arc<str>),
+    /// Content over its size.
+    TooLarge(Arc<str>),
+    /// No such type of message.
+    UnknownType,
     /// Too much at once.
     Overloaded {
         /// When to try again, in milliseconds.
@@ -102,6 +108,8 @@ pub struct Timeline {
 pub enum Answered {
     /// Done.
     Ok,
+    /// A sign of life.
+    Pong,
     /// A channel, and what became of it. What does not apply is none.
     Channel {
         /// The channel.
@@ -205,6 +213,8 @@ pub enum Outgoing {
     },
     /// The last thing: the connection ends for this reason.
     End(EndReason),
+    /// The last thing: what the peer sends can not be read any further.
+    Fail(Refusal),
 }
 
 /// Asks a session's actor to wake the channels that wait for this connection's credit.
@@ -303,6 +313,7 @@ pub struct Outlet {
     ready: Notify,
     in_flight: AtomicUsize,
     room: Notify,
+    ending: Notify,
     /// Nothing that this connection asked for counts any more (it was replaced or revoked).
     void: AtomicBool,
     waker: OnceLock<Recipient<CreditBack>>,
@@ -332,6 +343,7 @@ impl Outlet {
             ready: Notify::new(),
             in_flight: AtomicUsize::new(0),
             room: Notify::new(),
+            ending: Notify::new(),
             void: AtomicBool::new(false),
             waker: OnceLock::new(),
         })
@@ -374,12 +386,16 @@ impl Outlet {
         match &outgoing {
             Outgoing::Presence(_) if waiting.presence >= PRESENCE_QUEUED_MAX => return,
             Outgoing::Presence(_) => waiting.presence += 1,
-            Outgoing::End(_) => waiting.ended = true,
+            Outgoing::End(_) | Outgoing::Fail(_) => waiting.ended = true,
             _ => {}
         }
+        let is_last = waiting.ended;
         waiting.queue.push(outgoing);
         drop(waiting);
         self.ready.notify_one();
+        if is_last {
+            self.ending.notify_one();
+        }
     }
 
     /// Answers one request that the session itself could answer.
@@ -395,6 +411,11 @@ impl Outlet {
         self.put(Outgoing::End(reason));
     }
 
+    /// Ends the connection, because what the peer sends can not be read any further.
+    pub fn fail(&self, refusal: Refusal) {
+        self.put(Outgoing::Fail(refusal));
+    }
+
     pub(super) fn is_void(&self) -> bool {
         self.void.load(Ordering::Acquire)
     }
@@ -407,6 +428,7 @@ impl Outlet {
         drop(waiting);
         self.ready.notify_one();
         self.room.notify_one();
+        self.ending.notify_one();
     }
 
     /// Moves all that waits to leave into `into`; says whether there was anything. Does not wait.
@@ -426,6 +448,13 @@ impl Outlet {
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).ended
+    }
+
+    /// Resolves when nothing will ever be put in again. For one task. Cancel safe.
+    pub async fn ended(&self) {
+        while !self.is_ended() {
+            self.ending.notified().await;
+        }
     }
 
     /// Deliveries to who acknowledges nothing (`watch`) have been written: gives their credit back.
@@ -455,6 +484,12 @@ impl Outlet {
         if before >= IN_FLIGHT_MAX && before - requests < IN_FLIGHT_MAX {
             self.room.notify_one();
         }
+    }
+
+    /// Requests that are not answered and written yet.
+    #[must_use]
+    pub fn requests_in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
     }
 
     /// Whether the connection may be read: fewer than [`IN_FLIGHT_MAX`] requests in flight.
