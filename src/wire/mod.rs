@@ -5,7 +5,12 @@
 //! **Architecture invariant:** a message object is checked here once; whoever holds a
 //! [`Content`](crate::domain::content::Content) need not read it again.
 
+mod binary;
+pub mod codec;
 pub mod content;
+mod field;
 pub mod frame;
+mod json;
 pub mod message;
 mod redaction;
+mod values;
