@@ -8,6 +8,7 @@
 mod binary;
 pub mod codec;
 pub mod content;
+pub mod delivery;
 mod field;
 pub mod frame;
 mod json;
