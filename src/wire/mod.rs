@@ -5,7 +5,13 @@
 //! **Architecture invariant:** a message object is checked here once; whoever holds a
 //! [`Content`](crate::domain::content::Content) need not read it again.
 
+mod binary;
+pub mod codec;
 pub mod content;
+pub mod delivery;
+mod field;
 pub mod frame;
+mod json;
 pub mod message;
 mod redaction;
+mod values;

@@ -10,8 +10,10 @@ use crate::domain::ids::{
 };
 use crate::domain::presence::Doing;
 
-use super::messages;
-use super::text::{Name, Parent, RawContent};
+use super::text::{Flag, Name, Parent, RawContent};
+use super::{FieldInfo, VariantInfo, messages};
+use crate::wire::field::{Fault, Fields, Put, Reader, Take, Writer};
+use crate::wire::values::take_member;
 
 messages! {
     /// A delivery.
@@ -33,7 +35,7 @@ messages! {
             /// The message object.
             content: RawContent,
             /// Whether what another service wrote for machines was left out.
-            redacted: bool,
+            redacted: Flag,
         }
         /// A reply of the service that is told.
         14 Reply = "reply" {
@@ -207,4 +209,25 @@ pub enum GapReason {
     Corrupt,
     /// They were erased.
     Erased,
+}
+
+/// In a timeline a delivery is a message within another: an object with its `type`, or number and fields.
+impl Put for Delivery {
+    fn put<W: Writer>(&self, to: &mut W) {
+        to.begin_variant(self.number(), self.name());
+        self.put_fields(to);
+        to.end_object();
+    }
+}
+
+impl Take for Delivery {
+    fn kind() -> String {
+        "delivery".to_owned()
+    }
+
+    fn take<'a, R: Reader<'a>>(from: &mut R) -> Result<Self, Fault> {
+        from.variant(Self::NAMES, |number, from| {
+            Self::take_fields(number, from).unwrap_or_else(|| Err(Fault::value("type", "no delivery")))
+        })
+    }
 }

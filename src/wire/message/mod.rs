@@ -43,26 +43,26 @@ pub use request::{
     Who,
 };
 pub use response::{ConversationEntry, Response};
-pub use text::{Name, Parent, Private, RawContent};
+pub use text::{Flag, Name, Parent, Private, RawContent};
 
 /// A variant of a message, as the protocol document lists it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VariantInfo {
     /// Its number in the binary encoding, among those that travel in its direction.
     pub number: u32,
     /// Its `type` in JSON. Two variants may share one; then their fields tell them apart.
     pub name: &'static str,
     /// Its fields in the order in which the binary encoding has them.
-    pub fields: &'static [FieldInfo],
+    pub fields: Vec<FieldInfo>,
 }
 
 /// A field of a variant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldInfo {
     /// Its name.
     pub name: &'static str,
     /// Its type, by the protocol document's name for it.
-    pub kind: &'static str,
+    pub kind: String,
 }
 
 /// A message from the broker, as a client reads it.
@@ -103,6 +103,20 @@ macro_rules! messages {
                 $( $(#[$field_doc])* pub $field: $type, )*
             }
 
+            impl $variant {
+                fn put_fields<W: Writer>(&self, _to: &mut W) {
+                    $( self.$field.put_as(stringify!($field), _to); )*
+                }
+
+                fn take_fields<'a, R: Reader<'a>>(_from: &mut R) -> Result<Self, Fault> {
+                    let fields = Self {
+                        $( $field: take_member!(_from, stringify!($field) $(, or $default)?), )*
+                    };
+                    $( $check(&fields)?; )?
+                    Ok(fields)
+                }
+            }
+
             impl From<$variant> for $name {
                 fn from(fields: $variant) -> Self {
                     Self::$variant(fields)
@@ -127,6 +141,42 @@ macro_rules! messages {
             #[must_use]
             pub fn number(&self) -> u32 {
                 match self { $( Self::$variant(_) => $number, )* }
+            }
+
+            /// Every variant, by its number.
+            #[must_use]
+            pub fn variants() -> Vec<VariantInfo> {
+                vec![$(
+                    VariantInfo {
+                        number: $number,
+                        name: $json,
+                        fields: vec![$( FieldInfo { name: stringify!($field), kind: <$type as Take>::kind() } ),*],
+                    }
+                ),*]
+            }
+
+            /// The names in JSON, with the variants' numbers.
+            pub(in crate::wire) const NAMES: &[(&'static str, u32)] = &[$( ($json, $number) ),*];
+
+            /// Reads the fields of the variant with this number; nothing, where there is none.
+            pub(in crate::wire) fn take_fields<'a, R: Reader<'a>>(
+                number: u32,
+                from: &mut R,
+            ) -> Option<Result<Self, Fault>> {
+                match number {
+                    $( $number => Some($variant::take_fields(from).map(Self::$variant)), )*
+                    _ => None,
+                }
+            }
+        }
+
+        impl Fields for $name {
+            fn variant(&self) -> (u32, &'static str) {
+                (self.number(), self.name())
+            }
+
+            fn put_fields<W: Writer>(&self, to: &mut W) {
+                match self { $( Self::$variant(fields) => fields.put_fields(to), )* }
             }
         }
     };

@@ -9,8 +9,10 @@ use crate::domain::ids::{
 };
 use crate::domain::presence::Doing;
 
-use super::messages;
 use super::text::{Private, RawContent};
+use super::{FieldInfo, VariantInfo, messages};
+use crate::wire::field::{Fault, Fields, Put, Reader, Take, Writer};
+use crate::wire::values::take_member;
 
 /// Deliveries that may be unacknowledged where `hello` asks for no `window`.
 pub const WINDOW_DEFAULT: u32 = 1024;
@@ -295,4 +297,26 @@ pub enum SentOutcome {
         /// Whether WhatsApp certainly did not send it.
         definite: bool,
     },
+}
+
+impl Request {
+    /// The number of the one request that has no id.
+    pub(in crate::wire) const ACK: u32 = 16;
+}
+
+fn check_hello(hello: &Hello) -> Result<(), Fault> {
+    match (&hello.who, &hello.adapter) {
+        (Who::Service(_), None) => Err(Fault::value("adapter", "a service's connection has a name")),
+        _ => Ok(()),
+    }
+}
+
+/// A gateway knows of a message only once it is sent.
+fn check_status(status: &Status) -> Result<(), Fault> {
+    match status.status {
+        event::Status::Accepted | event::Status::Unknown => {
+            Err(Fault::value("status", "sent, delivered, read, played or failed"))
+        }
+        _ => Ok(()),
+    }
 }

@@ -10,8 +10,10 @@ use crate::domain::ids::{ChannelId, ConversationId, Offset, ReplyId};
 
 use super::delivery::Delivery;
 use super::error::{ErrorCode, Holder};
-use super::messages;
-use super::text::Private;
+use super::text::{Flag, Private};
+use super::{FieldInfo, VariantInfo, messages};
+use crate::wire::field::{Fault, Fields, Put, Reader, Take, Writer};
+use crate::wire::values::take_member;
 
 messages! {
     /// A response; or, without an id, the error that ends a connection, or `goaway`.
@@ -29,7 +31,7 @@ messages! {
             /// The channels in which the service has a record; at most 500.
             channels: Vec<ChannelSeen>,
             /// There are more channels than these.
-            more: bool,
+            more: Flag,
         }
         /// It is done.
         1 Ok = "ok" {}

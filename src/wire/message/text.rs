@@ -70,3 +70,7 @@ impl fmt::Debug for RawContent {
 /// The parent of a channel; none where nobody is subscribed. JSON says `null` then and does not leave it out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Parent(pub Option<ServiceId>);
+
+/// Something that JSON says only where it is so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Flag(pub bool);

@@ -1,0 +1,282 @@
+//! Messages to bytes and back, in either encoding: what sessions and clients call.
+//!
+//! Stands behind [`frame`](crate::wire::frame), which splits what is read into messages. What is written is a whole
+//! line with its `\n`, or a whole frame with its length, put behind what the buffer holds.
+//!
+//! **Invariants:** a message over [`FRAME_BYTES_MAX`] is never written: the buffer is then as it was. A refusal carries
+//! the request's id wherever it could be read, and no byte of a value.
+
+use bytes::{Bytes, BytesMut};
+
+use super::binary::{BinaryReader, BinaryWriter};
+use super::field::{Fault, Fields, Reader, Writer};
+use super::frame::{Encoding, FRAME_BYTES_MAX, FRAME_HEAD_BYTES};
+use super::json::{JsonReader, JsonWriter};
+use super::message::{Delivery, ErrorCode, Request, Response, ServerBody, ServerMessage, responses};
+
+/// Largest id of a request: the largest whole number that every JSON reader keeps exact.
+pub const REQUEST_ID_MAX: u64 = (1 << 53) - 1;
+
+/// Why a request cannot be read; the answer to it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Refused {
+    /// The request's id, 0 where it has none or it could not be read.
+    pub id: u64,
+    /// `bad_message`, `unknown_type`, or `not_found` where an id is named that the broker never gave out.
+    pub code: ErrorCode,
+    /// For people; names the field and its limit, never its value.
+    pub text: String,
+    /// Whether the connection ends: only binary has broken frames.
+    pub ends_connection: bool,
+}
+
+impl Refused {
+    /// The error that answers the request.
+    #[must_use]
+    pub fn response(&self) -> Response {
+        Response::Error(responses::Error::new(self.code, &self.text))
+    }
+}
+
+/// Why a client cannot read what the broker sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// A message of a later version; it may be passed over.
+    #[error("message of an unknown type")]
+    UnknownType,
+    /// It does not say what its type asks for.
+    #[error("message cannot be read: {0}")]
+    Bad(String),
+}
+
+/// Why a message cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// It would be longer than a line or frame may be.
+    #[error("message of {bytes} bytes is over the limit of {FRAME_BYTES_MAX}")]
+    TooLong {
+        /// What it would have, without its line end or length.
+        bytes: usize,
+    },
+    /// A record belongs to no conversation, and what is shown of it needs one.
+    #[error("record belongs to no conversation")]
+    NoConversation,
+    /// A record is no reply to a known customer.
+    #[error("record is no reply to a customer")]
+    NoReply,
+}
+
+/// Reads a request. The id is 0 for `ack`, which has none.
+///
+/// # Errors
+/// When it is no request; [`Refused`] is what to answer.
+pub fn decode_request(encoding: Encoding, frame: &Bytes) -> Result<(u64, Request), Refused> {
+    match encoding {
+        Encoding::JsonLines => decode_json_request(frame),
+        Encoding::Binary => decode_binary_request(frame),
+    }
+}
+
+/// Reads what the broker sent.
+///
+/// # Errors
+/// When it is of an unknown type, or no message.
+pub fn decode_server(encoding: Encoding, frame: &Bytes) -> Result<ServerMessage, DecodeError> {
+    match encoding {
+        Encoding::JsonLines => decode_json_server(frame),
+        Encoding::Binary => decode_binary_server(frame),
+    }
+}
+
+/// Writes a request; `id` is left out of an `ack`.
+///
+/// # Errors
+/// When it would be too long; `out` is then as it was.
+pub fn encode_request(
+    encoding: Encoding,
+    id: u64,
+    request: &Request,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
+    let id = if matches!(request, Request::Ack(_)) { 0 } else { id };
+    write(encoding, id, request, out)
+}
+
+/// Writes a response; `id` is 0 for an error that ends the connection, and for `goaway`.
+///
+/// # Errors
+/// When it would be too long; `out` is then as it was.
+pub fn encode_response(
+    encoding: Encoding,
+    id: u64,
+    response: &Response,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
+    write(encoding, id, response, out)
+}
+
+/// Writes a delivery that is at hand as a value; [`delivery`](crate::wire::delivery) writes those that are not.
+///
+/// # Errors
+/// When it would be too long; `out` is then as it was.
+pub fn encode_owned_delivery(
+    encoding: Encoding,
+    delivery: &Delivery,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
+    write(encoding, 0, delivery, out)
+}
+
+/// Writes a message, with its line end or length.
+pub(super) fn write<M: Fields>(
+    encoding: Encoding,
+    id: u64,
+    message: &M,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
+    let begin = out.len();
+    match encoding {
+        Encoding::JsonLines => {
+            let (number, name) = message.variant();
+            let mut to = JsonWriter::new(out);
+            to.begin_variant(number, name);
+            if id != 0 {
+                to.name("id");
+                to.number(id);
+            }
+            message.put_fields(&mut to);
+            to.end_object();
+            check_length(begin, 0, out)?;
+            out.extend_from_slice(b"\n");
+        }
+        Encoding::Binary => {
+            out.extend_from_slice(&[0; FRAME_HEAD_BYTES]);
+            let (number, _) = message.variant();
+            let mut to = BinaryWriter::new(out);
+            to.number(id);
+            to.begin_variant(number, "");
+            message.put_fields(&mut to);
+            let length = check_length(begin, FRAME_HEAD_BYTES, out)?;
+            if let Some(head) = out.get_mut(begin..begin + FRAME_HEAD_BYTES) {
+                head.copy_from_slice(&length.to_be_bytes());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The length of the message behind `begin` and its head; takes all of it out again where that is too long.
+fn check_length(begin: usize, head: usize, out: &mut BytesMut) -> Result<u32, EncodeError> {
+    let bytes = out.len() - begin - head;
+    match u32::try_from(bytes) {
+        Ok(length) if bytes <= FRAME_BYTES_MAX => Ok(length),
+        _ => {
+            out.truncate(begin);
+            Err(EncodeError::TooLong { bytes })
+        }
+    }
+}
+
+fn decode_json_request(frame: &Bytes) -> Result<(u64, Request), Refused> {
+    let mut from = JsonReader::new(frame).map_err(|fault| refused(0, fault))?;
+    let id = from.id().ok().flatten().filter(|id| (1..=REQUEST_ID_MAX).contains(id));
+    let known_id = id.unwrap_or(0);
+    let name = from.type_name().map_err(|fault| refused(known_id, fault))?;
+    let Some((_, number)) = Request::NAMES.iter().find(|(known, _)| *known == name) else {
+        return Err(unknown_type(known_id));
+    };
+    let is_ack = *number == Request::ACK;
+    let id = if is_ack { 0 } else { id.ok_or_else(bad_id)? };
+    let request = Request::take_fields(*number, &mut from)
+        .ok_or_else(|| unknown_type(id))?
+        .and_then(|request| from.finish().map(|()| request))
+        .map_err(|fault| refused(id, fault))?;
+    // Nothing is outstanding in a channel that never was, and nothing to be watched; an `ack` is never answered.
+    match from.foreign() {
+        Some(field) if !is_ack => Err(refused(id, Fault::Foreign(field))),
+        _ => Ok((id, request)),
+    }
+}
+
+fn decode_binary_request(frame: &Bytes) -> Result<(u64, Request), Refused> {
+    let mut from = BinaryReader::new(frame);
+    let id = from.number().map_err(|fault| refused(0, fault))?;
+    let is_id = (1..=REQUEST_ID_MAX).contains(&id);
+    let known_id = if is_id { id } else { 0 };
+    let number = from.variant_number().map_err(|fault| refused(known_id, fault))?;
+    let is_ack = number == Request::ACK;
+    let known_id = if is_ack { 0 } else { known_id };
+    let request = Request::take_fields(number, &mut from)
+        .ok_or_else(|| unknown_type(known_id))?
+        .map_err(|fault| refused(known_id, fault))?;
+    if from.has_more() {
+        return Err(refused(known_id, trailing()));
+    }
+    if is_id || is_ack { Ok((known_id, request)) } else { Err(bad_id()) }
+}
+
+fn decode_json_server(frame: &Bytes) -> Result<ServerMessage, DecodeError> {
+    let mut from = JsonReader::new(frame).map_err(bad)?;
+    let id = from.id().map_err(bad)?.unwrap_or(0);
+    let name = from.type_name().map_err(bad)?;
+    let mut first_fault = None;
+    for (_, number) in Response::NAMES.iter().chain(Delivery::NAMES).filter(|(known, _)| *known == name) {
+        from.rewind();
+        let read = take_server(*number, &mut from).ok_or(DecodeError::UnknownType)?;
+        let read = read.and_then(|body| from.finish().map(|()| body)).and_then(|body| match from.foreign() {
+            Some(field) => Err(Fault::Foreign(field)),
+            None => Ok(body),
+        });
+        match read {
+            Ok(body) => return Ok(ServerMessage { id, body }),
+            Err(fault) => first_fault = first_fault.or(Some(fault)),
+        }
+    }
+    Err(first_fault.map_or(DecodeError::UnknownType, bad))
+}
+
+fn decode_binary_server(frame: &Bytes) -> Result<ServerMessage, DecodeError> {
+    let mut from = BinaryReader::new(frame);
+    let id = from.number().map_err(bad)?;
+    let number = from.variant_number().map_err(bad)?;
+    let body = take_server(number, &mut from).ok_or(DecodeError::UnknownType)?.map_err(bad)?;
+    if from.has_more() {
+        return Err(bad(trailing()));
+    }
+    Ok(ServerMessage { id, body })
+}
+
+/// Responses and deliveries share one numbering.
+fn take_server<'a, R: Reader<'a>>(number: u32, from: &mut R) -> Option<Result<ServerBody, Fault>> {
+    match Response::take_fields(number, from) {
+        Some(read) => Some(read.map(ServerBody::Response)),
+        None => Delivery::take_fields(number, from).map(|read| read.map(ServerBody::Delivery)),
+    }
+}
+
+fn trailing() -> Fault {
+    Fault::Bad("bytes follow the message's last field".to_owned())
+}
+
+fn unknown_type(id: u64) -> Refused {
+    let text = "the broker knows no message of this type".to_owned();
+    Refused { id, code: ErrorCode::UnknownType, text, ends_connection: false }
+}
+
+fn bad_id() -> Refused {
+    refused(0, Fault::value("id", format_args!("must be a whole number from 1 to {REQUEST_ID_MAX}")))
+}
+
+fn refused(id: u64, fault: Fault) -> Refused {
+    let (code, ends_connection) = match fault {
+        Fault::Broken(_) => (ErrorCode::BadMessage, true),
+        Fault::Bad(_) => (ErrorCode::BadMessage, false),
+        Fault::Foreign(_) => (ErrorCode::NotFound, false),
+    };
+    Refused { id, code, text: fault.to_string(), ends_connection }
+}
+
+fn bad(fault: Fault) -> DecodeError {
+    DecodeError::Bad(fault.to_string())
+}
