@@ -8,9 +8,18 @@
     feature = "broker",
     doc = "| [`journal`] | the durable record: the trait, its written contract, the segmented log, an engine in memory | `domain` |"
 )]
+//! | [`wire`] | bytes ↔ messages, sans-IO: the check of content, frames, both encodings | `domain` |
+#![cfg_attr(
+    feature = "broker",
+    doc = "| [`actors`] | actix: portal, channel, conversation, service adapter; the registry; the `Broker` handle | `domain`, `journal`, `config` |"
+)]
+#![cfg_attr(
+    feature = "broker",
+    doc = "| [`net`] | the listener and its sessions | `wire`, `actors`, `domain`, `config` |"
+)]
+#![cfg_attr(feature = "broker", doc = "| [`client`] | a small async client | `wire`, `domain` |")]
 //!
-//! Still to come, in the same picture: `wire` (bytes ↔ messages), `actors` (portal, channel, conversation and service
-//! adapter on actix), `net` (sockets and sessions), `gateway` (Meta's JSON, in and out), `cli`.
+//! Still to come, in the same picture: `gateway` (Meta's JSON, in and out), `cli`.
 //!
 //! # The way of a message
 //! ```text
@@ -28,6 +37,8 @@
 
 #[cfg(feature = "broker")]
 pub mod actors;
+#[cfg(feature = "broker")]
+pub mod client;
 pub mod domain;
 #[cfg(feature = "broker")]
 pub mod journal;

@@ -21,10 +21,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["domain"]),
     ("actors", &["domain", "journal", "config"]),
     ("net", &["wire", "actors", "domain", "config"]),
-    ("gateway", &["actors", "domain", "config"]),
+    ("gateway", &["wire", "actors", "domain", "config"]),
     ("admin", &["actors"]),
     ("console", &["actors"]),
-    ("client", &["wire"]),
+    ("client", &["wire", "domain"]),
     (
         "cli",
         &["domain", "wire", "journal", "config", "actors", "net", "gateway", "admin", "console", "client"],

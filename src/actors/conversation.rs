@@ -234,7 +234,10 @@ fn timeline(journal: &dyn Journal, stream: StreamId, read: &ReadTimeline) -> (Ve
         let (entry, previous) = match journal.read_one(stream, at) {
             Ok(Entry::Record(raw)) => match payload::decode_record(&raw) {
                 Ok(record) => (BatchEntry::Record(record), raw.previous),
-                Err(_) => (BatchEntry::Gap { from: at, to: at, at: now(), reason: GapReason::Corrupt }, raw.previous),
+                Err(_) => (
+                    BatchEntry::Gap { from: at, to: at, at: now(), reason: GapReason::Corrupt },
+                    raw.previous,
+                ),
             },
             Ok(Entry::Corrupt(damage)) => {
                 let previous = damage.chain.map_or(Offset::ZERO, |(_, previous)| previous);

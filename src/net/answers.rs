@@ -15,7 +15,7 @@ use crate::wire::codec::EncodeError;
 use crate::wire::delivery::{GapSeen, TimelineWriter};
 use crate::wire::frame::Encoding;
 use crate::wire::message::responses::{self, Error};
-use crate::wire::message::{self, ConversationEntry, ErrorCode, Holder, Name, Private, Response};
+use crate::wire::message::{self, ConversationEntry, ErrorCode, Flag, Holder, Name, Private, Response};
 
 /// What the broker calls itself.
 const SERVER: &str = concat!("sharedline/", env!("CARGO_PKG_VERSION"));
@@ -27,7 +27,7 @@ pub(super) fn greeting(connection: u64, window: u32, channels: Vec<ChannelSeen>,
         version: VERSIONS.last().copied().unwrap_or_default(),
         window,
         channels,
-        more,
+        more: Flag(more),
     })
 }
 
@@ -173,7 +173,9 @@ fn rejected(rejection: Rejection) -> Error {
 /// Why the broker ends a connection; nothing to say where it stops in an orderly way.
 pub(super) fn ended(reason: EndReason) -> Option<Error> {
     Some(match reason {
-        EndReason::Replaced => Error::new(ErrorCode::Replaced, "a newer connection of this name has taken over"),
+        EndReason::Replaced => {
+            Error::new(ErrorCode::Replaced, "a newer connection of this name has taken over")
+        }
         EndReason::Stalled => Error::new(ErrorCode::Stalled, "deliveries were not acknowledged in time"),
         EndReason::Timeout => Error::new(ErrorCode::Timeout, "the promised ping did not come"),
         EndReason::Revoked => Error::new(ErrorCode::Revoked, "the token is not valid any more"),

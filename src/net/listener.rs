@@ -66,7 +66,8 @@ impl Listener {
         let open = Arc::new(AtomicUsize::new(0));
         let homes = broker.arbiters();
         let Some(first) = homes.first().cloned() else { return Err(io::Error::other("no arbiter")) };
-        let accepting = Accepting { broker: broker.clone(), settings, homes, open: Arc::clone(&open), closed };
+        let accepting =
+            Accepting { broker: broker.clone(), settings, homes, open: Arc::clone(&open), closed };
         if !first.spawn_fn(move || drop(actix::spawn(accepting.run(listener)))) {
             return Err(io::Error::other("the broker has stopped"));
         }

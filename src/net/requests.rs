@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::actors::Ask;
+use crate::actors::Deliver;
 use crate::actors::adapter::{CHANNELS_MAX, CONVERSATIONS_MAX, Peer, Request as Asking, list_limit};
 use crate::actors::broker;
 use crate::actors::port::{Answered, Refusal, WINDOW_MAX};
-use crate::actors::Deliver;
 use crate::domain::channel::ListQuery;
 use crate::domain::command::{
     self, ClaimCommand, Command, Inbound, LookedUp, ReplyCommand, SendOutcome, StandingChange, StatusCommand,
@@ -77,7 +77,7 @@ pub(super) fn translate(identity: &Identity, request: Request) -> Translated {
         Request::Status(status) => from_gateway(identity, || gateway_status(status)),
         Request::Sent(sent) => from_gateway(identity, || gateway_sent(sent)),
         request => match &identity.viewer {
-            Some(service) => of_service(service, request).unwrap_or_else(|refusal| refuse(refusal)),
+            Some(service) => of_service(service, request).unwrap_or_else(refuse),
             None => refuse(Refusal::Forbidden),
         },
     }

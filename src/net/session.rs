@@ -26,7 +26,7 @@ use crate::wire::message::responses::Error;
 use crate::wire::message::{ErrorCode, Request, Response};
 
 /// How long a connection may take until its `hello` is here (contract: 5 s).
-pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much is read at once, in bytes.
 const READ_BYTES: usize = 64 << 10;
 /// How often a promised `ping` may be late, as a multiple of its interval (contract: three times).
@@ -50,11 +50,13 @@ pub(super) async fn run(stream: TcpStream, broker: &Rc<Broker>) {
     let Connected { session, channels, more } = connected;
     let outlet = Arc::clone(session.outlet());
     let identity = Identity::of(&hello);
-    let mut writer = Writer::new(write, encoding, Arc::clone(&outlet), identity.viewer.clone(), identity.is_watch);
+    let mut writer =
+        Writer::new(write, encoding, Arc::clone(&outlet), identity.viewer.clone(), identity.is_watch);
     if writer.greet(id, &greeting_response(&outlet, channels, more)).is_err() {
         return;
     }
-    let heartbeat = hello.heartbeat_ms.map(|ms| Duration::from_millis(ms.max(1)).saturating_mul(HEARTBEATS_MISSED));
+    let heartbeat =
+        hello.heartbeat_ms.map(|ms| Duration::from_millis(ms.max(1)).saturating_mul(HEARTBEATS_MISSED));
     let mut reader = Reader { read, splitter, buffer, session, identity, encoding, heartbeat };
     tokio::select! {
         () = writer.run() => {}

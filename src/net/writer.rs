@@ -150,7 +150,9 @@ impl Writer {
                 let written = encode_owned_delivery(self.encoding, &delivery, &mut self.buffer);
                 self.report(written);
             }
-            Outgoing::Goaway { retry_after_ms } => self.put_error_or(0, &Response::Goaway(Goaway { retry_after_ms })),
+            Outgoing::Goaway { retry_after_ms } => {
+                self.put_error_or(0, &Response::Goaway(Goaway { retry_after_ms }))
+            }
             Outgoing::End(reason) => {
                 if let Some(error) = ended(reason) {
                     self.put_error_or(0, &Response::Error(error));
@@ -205,7 +207,8 @@ impl Writer {
         let viewer = Viewer { service, masking: self.outlet.masking() };
         let batch = &slice.batch;
         let encoding = self.encoding;
-        let Some(frames) = batch.frames(slot(encoding), |batch| common_frames(encoding, batch, &viewer)) else {
+        let Some(frames) = batch.frames(slot(encoding), |batch| common_frames(encoding, batch, &viewer))
+        else {
             return;
         };
         let end_of = |at: usize| frames.ends.get(at).copied().unwrap_or(0) as usize;

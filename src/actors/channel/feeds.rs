@@ -637,7 +637,12 @@ fn read_batch(
     };
     let mut entries = Vec::with_capacity(found.entries.len() + 1);
     if found.first > from {
-        entries.push(BatchEntry::Gap { from, to: found.first.before(), at: now(), reason: GapReason::Retention });
+        entries.push(BatchEntry::Gap {
+            from,
+            to: found.first.before(),
+            at: now(),
+            reason: GapReason::Retention,
+        });
     }
     entries.extend(found.entries.into_iter().map(batch_entry));
     // Nothing there up to the end: those offsets were never given out.
@@ -649,7 +654,9 @@ fn batch_entry(entry: Entry) -> BatchEntry {
     match entry {
         Entry::Record(raw) => match payload::decode_record(&raw) {
             Ok(record) => BatchEntry::Record(record),
-            Err(_) => BatchEntry::Gap { from: raw.offset, to: raw.offset, at: now(), reason: GapReason::Corrupt },
+            Err(_) => {
+                BatchEntry::Gap { from: raw.offset, to: raw.offset, at: now(), reason: GapReason::Corrupt }
+            }
         },
         Entry::Corrupt(damage) => {
             BatchEntry::Gap { from: damage.from, to: damage.to, at: now(), reason: GapReason::Corrupt }
