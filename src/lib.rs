@@ -2,4 +2,8 @@
 
 pub mod domain;
 #[cfg(feature = "broker")]
+pub mod gateway;
+#[cfg(feature = "broker")]
 pub mod journal;
+#[cfg(feature = "broker")]
+pub mod net;

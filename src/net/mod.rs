@@ -1,0 +1,3 @@
+//! What listens: the HTTP server, and the adapters' sessions.
+
+pub mod http;
