@@ -17,9 +17,12 @@
     feature = "broker",
     doc = "| [`net`] | the listener and its sessions | `wire`, `actors`, `domain`, `config` |"
 )]
+#![cfg_attr(
+    feature = "broker",
+    doc = "| [`gateway`] | what connects to WhatsApp: Meta's webhooks, their signature, what they say | `actors`, `domain`, `wire`, `config` |"
+)]
 #![cfg_attr(feature = "broker", doc = "| [`client`] | a small async client | `wire`, `domain` |")]
 //!
-//! Still to come, in the same picture: `gateway` (Meta's JSON, in and out), `cli`.
 //!
 //! # The way of a message
 //! ```text
@@ -40,6 +43,8 @@ pub mod actors;
 #[cfg(feature = "broker")]
 pub mod client;
 pub mod domain;
+#[cfg(feature = "broker")]
+pub mod gateway;
 #[cfg(feature = "broker")]
 pub mod journal;
 #[cfg(feature = "broker")]

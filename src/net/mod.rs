@@ -6,6 +6,7 @@
 //! ```
 //!
 //! # Layout
+//! - [`http`]: the HTTP server, its limits and its health
 //! - [`listener`]: accepts, bounds, stops
 //! - `session`: one connection from its first byte to its last
 //! - `requests`: what a peer asks, in the actors' words · `answers`: what the actors say, in the protocol's words
@@ -15,6 +16,7 @@
 //! input ends anything but its own connection.
 
 mod answers;
+pub mod http;
 pub mod listener;
 mod requests;
 mod session;
