@@ -21,6 +21,14 @@
     feature = "broker",
     doc = "| [`gateway`] | what connects to WhatsApp: Meta's webhooks, their signature, what they say | `actors`, `domain`, `wire`, `config` |"
 )]
+#![cfg_attr(
+    feature = "broker",
+    doc = "| [`config`] | default < file < environment < flag, validated in one place | `domain` |"
+)]
+#![cfg_attr(
+    feature = "broker",
+    doc = "| [`cli`] | the command line; `serve` wires everything together | all |"
+)]
 #![cfg_attr(feature = "broker", doc = "| [`client`] | a small async client | `wire`, `domain` |")]
 //!
 //!
@@ -41,7 +49,11 @@
 #[cfg(feature = "broker")]
 pub mod actors;
 #[cfg(feature = "broker")]
+pub mod cli;
+#[cfg(feature = "broker")]
 pub mod client;
+#[cfg(feature = "broker")]
+pub mod config;
 pub mod domain;
 #[cfg(feature = "broker")]
 pub mod gateway;

@@ -330,7 +330,7 @@ fn the_scanner_sees_what_breaks_the_rules() {
         ("journal/x.rs", "use crate::wire;"),
         ("journal/x.rs", "use bincode::encode;"),
         ("config/mod.rs", "use crate::actors;"),
-        ("gateway/x.rs", "use crate::wire;"),
+        ("gateway/x.rs", "use crate::net;"),
         ("client.rs", "use super::net;"),
         ("net/a/b.rs", "mod x {} use super::super::super::gateway;"),
         ("net/x.rs", "const A: char = '\"'; use crate::gateway; const B: char = '\"';"),

@@ -41,9 +41,11 @@ pub mod port;
 mod portal;
 mod reader;
 mod registry;
+mod setup;
 mod shared;
 
 pub use asking::Ask;
 pub use broker::Broker;
 pub use registry::Deliver;
+pub use setup::OpenBrokerError;
 pub use shared::{Halted, Limits};
