@@ -147,27 +147,22 @@ fn content_is_a_slice_of_the_frame_that_it_came_in() {
 #[test]
 fn a_message_that_would_be_too_long_leaves_the_buffer_as_it_was() {
     for encoding in ENCODINGS {
-        let mut out = BytesMut::from(&b"before"[..]);
-        let mut longest = 0;
-        // By one byte more each time, to the last that fits.
-        for length in FRAME_BYTES_MAX - 400..FRAME_BYTES_MAX {
-            let content = RawContent(Bytes::from(vec![b'x'; length]));
-            let request = requests::Inbound { content, ..inbound() }.into();
-            match encode_request(encoding, 1, &request, &mut out) {
-                Ok(()) => {
-                    longest = longest.max(out.len() - 6);
-                    out.truncate(6);
-                }
-                Err(EncodeError::TooLong { bytes }) => {
-                    assert_eq!(bytes, FRAME_BYTES_MAX + 1);
-                    break;
-                }
-                Err(other) => panic!("{other}"),
-            }
-            assert_eq!(&out[..], b"before");
-        }
-        assert_eq!(&out[..], b"before");
         let head = if encoding == Encoding::Binary { 4 } else { 1 };
-        assert_eq!(longest, FRAME_BYTES_MAX + head, "{encoding:?}");
+        let with_content = |length: usize, out: &mut BytesMut| {
+            let content = RawContent(Bytes::from(vec![b'x'; length]));
+            encode_request(encoding, 1, &requests::Inbound { content, ..inbound() }.into(), out)
+        };
+        let mut out = BytesMut::from(&b"before"[..]);
+        let some = FRAME_BYTES_MAX - 2000;
+        with_content(some, &mut out).unwrap();
+        let beside = out.len() - 6 - head - some;
+        out.truncate(6);
+
+        with_content(FRAME_BYTES_MAX - beside, &mut out).unwrap();
+        assert_eq!(out.len(), 6 + head + FRAME_BYTES_MAX);
+        out.truncate(6);
+        let refused = with_content(FRAME_BYTES_MAX - beside + 1, &mut out);
+        assert_eq!(refused, Err(EncodeError::TooLong { bytes: FRAME_BYTES_MAX + 1 }));
+        assert_eq!(&out[..], b"before");
     }
 }
