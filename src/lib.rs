@@ -4,13 +4,14 @@
 //! | module | owns | may import |
 //! |---|---|---|
 //! | [`domain`] | the rules as pure state machines: decide, apply, view; which connection gets which delivery | nothing of ours |
+//! | [`wire`] | what travels: bytes ↔ messages in two encodings, the check of a message object; its contract is `docs/protocol.md` | `domain` |
 #![cfg_attr(
     feature = "broker",
     doc = "| [`journal`] | the durable record: the trait, its written contract, the segmented log, an engine in memory | `domain` |"
 )]
 //!
-//! Still to come, in the same picture: `wire` (bytes ↔ messages), `actors` (portal, channel, conversation and service
-//! adapter on actix), `net` (sockets and sessions), `gateway` (Meta's JSON, in and out), `cli`.
+//! Still to come, in the same picture: `actors` (portal, channel, conversation and service adapter on actix),
+//! `net` (sockets and sessions), `gateway` (Meta's JSON, in and out), `cli`.
 //!
 //! # The way of a message
 //! ```text

@@ -381,17 +381,9 @@ fn debug_shows_no_token_content_customer_or_agent() {
         format!("{:?}", all_deliveries()),
     ];
     for text in texts {
-        for hidden in [
-            "s3cret",
-            "16505551234",
-            "US.1349",
-            "Eve",
-            "ann@",
-            "Ann",
-            "c0nf1rm",
-            "Undeliverable",
-            "no\"",
-        ] {
+        for hidden in
+            ["s3cret", "16505551234", "US.1349", "Eve", "ann@", "Ann", "c0nf1rm", "Undeliverable", "no\""]
+        {
             assert!(!text.contains(hidden), "{hidden}");
         }
     }
