@@ -4,11 +4,11 @@
 //! | module | owns | may import |
 //! |---|---|---|
 //! | [`domain`] | the rules as pure state machines: decide, apply, view; which connection gets which delivery | nothing of ours |
+//! | [`wire`] | what travels: bytes ↔ messages in two encodings, the check of a message object; its contract is `docs/protocol.md` | `domain` |
 #![cfg_attr(
     feature = "broker",
     doc = "| [`journal`] | the durable record: the trait, its written contract, the segmented log, an engine in memory | `domain` |"
 )]
-//! | [`wire`] | bytes ↔ messages, sans-IO: the check of content, frames, both encodings | `domain` |
 #![cfg_attr(
     feature = "broker",
     doc = "| [`actors`] | actix: portal, channel, conversation, service adapter; the registry; the `Broker` handle | `domain`, `journal`, `config` |"
@@ -34,9 +34,12 @@
 //!
 //! # The way of a message
 //! ```text
-//!  command ──▶ Channel::decide ──▶ drafts ──▶ Channel::apply ──▶ a block of records ──▶ Journal::append
-//!                                                                                          │ durable
-//!  views per service ◀── domain::view ◀── ServiceCursor (who gets it) ◀── records ◀────────┘
+//!  adapter, gateway ══TCP══▶ net::session ─▶ wire ─┐
+//!  Meta's webhook ═══HTTP══▶ gateway::webhook ─────┼─▶ ChannelActor ─▶ Channel::decide ─▶ drafts ─▶ Channel::apply
+//!  embedding program ──────▶ Broker ───────────────┘                                          │
+//!                                                          Journal::append ◀── a block of records
+//!                                                                 │ durable
+//!  adapter ◀══ net::writer ◀─ domain::view ◀─ ServiceCursor ◀─────┘──▶ held answers, sends to the gateway
 //! ```
 //!
 //! # Invariants worth naming

@@ -21,14 +21,15 @@ use bytes::{Bytes, BytesMut};
 use crate::domain::ids::{ChannelId, ConversationId, Offset};
 
 use super::field::{Fault, Reader, Writer};
+use super::staged::Staged;
 
 /// Appends to a buffer, which never fails.
-struct Sink<'b>(&'b mut BytesMut);
+struct Sink<'b>(Staged<'b>);
 
 impl bincode::enc::write::Writer for Sink<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {
-        self.0.extend_from_slice(bytes);
+        self.0.push(bytes);
         Ok(())
     }
 }
@@ -40,7 +41,7 @@ pub(super) struct BinaryWriter<'b> {
 
 impl<'b> BinaryWriter<'b> {
     pub(super) fn new(out: &'b mut BytesMut) -> Self {
-        Self { encoder: EncoderImpl::new(Sink(out), bincode::config::standard()) }
+        Self { encoder: EncoderImpl::new(Sink(Staged::new(out)), bincode::config::standard()) }
     }
 
     #[inline]
@@ -135,7 +136,7 @@ impl Writer for BinaryWriter<'_> {
     }
 
     fn encoded(&mut self, bytes: &[u8]) {
-        self.encoder.writer().0.extend_from_slice(bytes);
+        self.encoder.writer().0.push(bytes);
     }
 }
 

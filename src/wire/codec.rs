@@ -147,6 +147,7 @@ pub(super) fn write<M: Fields>(
             }
             message.put_fields(&mut to);
             to.end_object();
+            drop(to);
             check_length(begin, 0, out)?;
             out.extend_from_slice(b"\n");
         }
@@ -157,6 +158,7 @@ pub(super) fn write<M: Fields>(
             to.number(id);
             to.begin_variant(number, "");
             message.put_fields(&mut to);
+            drop(to);
             let length = check_length(begin, FRAME_HEAD_BYTES, out)?;
             if let Some(head) = out.get_mut(begin..begin + FRAME_HEAD_BYTES) {
                 head.copy_from_slice(&length.to_be_bytes());

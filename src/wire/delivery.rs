@@ -323,8 +323,8 @@ impl TimelineWriter {
                 message.put_fields(&mut to);
             }
         }
-        // A comma stands before each but the first.
-        let commas = self.ends.len();
+        // In a line a comma stands before each but the first.
+        let commas = if self.encoding == Encoding::JsonLines { self.ends.len() } else { 0 };
         if self.entries.len() + commas > self.room && !self.ends.is_empty() {
             self.entries.truncate(begin);
             return false;

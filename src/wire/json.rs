@@ -17,23 +17,24 @@ use serde_json::value::RawValue;
 use crate::domain::ids::{ChannelId, ConversationId, ID_BYTES_MAX, IdError, Offset};
 
 use super::field::{Fault, Reader, Writer};
+use super::staged::Staged;
 
 /// Members that an object has room for at first; no message has as many fields.
 const MEMBERS_EXPECTED: usize = 12;
 
 /// Writes values behind what `out` holds.
 pub(super) struct JsonWriter<'b> {
-    out: &'b mut BytesMut,
+    out: Staged<'b>,
 }
 
 impl<'b> JsonWriter<'b> {
     pub(super) fn new(out: &'b mut BytesMut) -> Self {
-        Self { out }
+        Self { out: Staged::new(out) }
     }
 
     #[inline]
     fn push(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
+        self.out.push(bytes);
     }
 
     /// A comma, unless an object or a list has just begun.
@@ -44,24 +45,26 @@ impl<'b> JsonWriter<'b> {
         }
     }
 
-    fn hexadecimal(&mut self, prefix: &[u8], value: u128, digits: usize) {
+    /// The last `2 * count` hexadecimal digits of `value`, behind a prefix.
+    fn hexadecimal(&mut self, prefix: &[u8], value: u128, count: usize) {
         self.push(b"\"");
         self.push(prefix);
-        let mut text = [0_u8; 32];
-        for (at, digit) in text.iter_mut().rev().take(digits).enumerate() {
-            let nibble = (value >> (4 * at)) & 0xf;
-            *digit = *b"0123456789abcdef".get(nibble as usize).unwrap_or(&b'0');
+        let bytes = value.to_be_bytes();
+        for byte in bytes.get(bytes.len() - count..).unwrap_or_default() {
+            self.push(&[digit(byte >> 4), digit(byte & 0xf)]);
         }
-        self.push(text.get(32 - digits..).unwrap_or_default());
         self.push(b"\"");
     }
 
     fn escaped(&mut self, text: &str) {
         let bytes = text.as_bytes();
+        // Without an early end, the look at all bytes is one of vectors.
+        if bytes.iter().fold(true, |all, byte| all & is_plain(*byte)) {
+            return self.push(bytes);
+        }
         let mut written = 0;
         for (at, byte) in bytes.iter().enumerate() {
-            let is_plain = *byte >= 0x20 && *byte != b'"' && *byte != b'\\';
-            if is_plain {
+            if is_plain(*byte) {
                 continue;
             }
             self.push(bytes.get(written..at).unwrap_or_default());
@@ -74,15 +77,24 @@ impl<'b> JsonWriter<'b> {
                 b'\t' => self.push(b"\\t"),
                 _ => {
                     self.push(b"\\u00");
-                    for nibble in [byte >> 4, byte & 0xf] {
-                        let digit = b"0123456789abcdef".get(usize::from(nibble)).copied();
-                        self.push(&[digit.unwrap_or(b'0')]);
-                    }
+                    self.push(&[digit(byte >> 4), digit(byte & 0xf)]);
                 }
             }
         }
         self.push(bytes.get(written..).unwrap_or_default());
     }
+}
+
+/// A hexadecimal digit of a value below 16.
+#[inline]
+fn digit(value: u8) -> u8 {
+    if value < 10 { b'0' + value } else { b'a' + (value - 10) }
+}
+
+/// Whether a byte stands in a JSON string as it is.
+#[inline]
+fn is_plain(byte: u8) -> bool {
+    byte >= 0x20 && byte != b'"' && byte != b'\\'
 }
 
 impl Writer for JsonWriter<'_> {
@@ -144,21 +156,21 @@ impl Writer for JsonWriter<'_> {
     }
 
     fn channel(&mut self, id: ChannelId) {
-        self.hexadecimal(b"ch-", id.0, 32);
+        self.hexadecimal(b"ch-", id.0, 16);
     }
 
     fn conversation(&mut self, id: ConversationId) {
-        self.hexadecimal(b"cv-", u128::from(id.0), 16);
+        self.hexadecimal(b"cv-", u128::from(id.0), 8);
     }
 
     fn raw(&mut self, json: &[u8]) {
-        let from = self.out.len();
-        self.push(json);
-        // Content that the broker has checked has none; a client's may be laid out over lines. In JSON such a byte
-        // stands between tokens only, where a blank says the same.
-        for byte in self.out.iter_mut().skip(from).filter(|byte| **byte < 0x20) {
-            *byte = b' ';
+        if json.iter().fold(true, |all, byte| all & (*byte >= 0x20)) {
+            return self.push(json);
         }
+        // Content that the broker has checked has no such byte; a client's may be laid out over lines. In JSON it
+        // stands between tokens only, where a blank says the same.
+        let on_one_line: Vec<u8> = json.iter().map(|byte| (*byte).max(b' ')).collect();
+        self.push(&on_one_line);
     }
 
     fn word(&mut self, _: u32, word: &str) {

@@ -2,6 +2,17 @@
 //!
 //! It stands between `net`, which reads and writes bytes, and `domain`, which never sees an unchecked one.
 //!
+//! | file | owns |
+//! |---|---|
+//! | [`frame`] | bytes → lines or frames |
+//! | [`codec`] | a line or frame → a request or an answer, and back: what sessions and clients call |
+//! | [`delivery`] | a domain's view → bytes, without a message in between; timelines |
+//! | [`message`] | the messages as values, each field named once, in the order of the protocol document |
+//! | `field`, `values` | how a value stands in a message, whatever the encoding |
+//! | `staged` | small pieces, gathered before they go to a buffer |
+//! | `json`, `binary` | the encodings: the only places that name a codec, beside the check of content |
+//! | [`content`], `redaction` | the check of a message object, and what its redacted copy leaves out |
+//!
 //! **Architecture invariant:** a message object is checked here once; whoever holds a
 //! [`Content`](crate::domain::content::Content) need not read it again.
 
@@ -14,4 +25,5 @@ pub mod frame;
 mod json;
 pub mod message;
 mod redaction;
+mod staged;
 mod values;

@@ -74,9 +74,9 @@ macro_rules! words {
         }
     )*
 
-        /// Every set of words, as the protocol document lists it: its name, then its words by number.
-        pub(super) const WORDS: &[(&str, &[(u32, &str)])] = &[
+        const WORDS: &[(&str, &[(u32, &str)])] = &[
             $( ($kind, &[$( ($number, $word) ),*]), )*
+            ("window state", &[(0, WINDOW_WORDS[0]), (1, WINDOW_WORDS[1]), (2, WINDOW_WORDS[2])]),
         ];
     };
 }
@@ -110,6 +110,12 @@ words! {
         18 Overloaded "overloaded", 19 Unavailable "unavailable", 20 Internal "internal", 21 Replaced "replaced",
         22 Stalled "stalled", 23 Timeout "timeout", 24 Revoked "revoked",
     }
+}
+
+/// Every set of words, as the protocol document lists it: its name, then its words by number.
+#[must_use]
+pub fn word_sets() -> &'static [(&'static str, &'static [(u32, &'static str)])] {
+    WORDS
 }
 
 impl ErrorCode {
@@ -446,7 +452,7 @@ fn choose<W: Writer>(number: u32, name: &str, value: &impl Put, to: &mut W) {
 }
 
 /// The words of a window's state, by number.
-pub(super) const WINDOW_WORDS: [&str; 3] = ["unknown", "open", "closed"];
+const WINDOW_WORDS: [&str; 3] = ["unknown", "open", "closed"];
 
 fn put_window<W: Writer>(window: Window, to: &mut W) {
     let [unknown, open, closed] = WINDOW_WORDS;

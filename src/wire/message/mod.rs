@@ -36,6 +36,7 @@ pub mod responses {
         PickedUp, Pong, Warning, Welcome,
     };
 }
+pub use super::values::word_sets;
 pub use delivery::{Delivery, GapReason};
 pub use error::{ErrorCode, Holder};
 pub use request::{

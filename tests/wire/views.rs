@@ -1,0 +1,370 @@
+//! What is written straight from the domain has the bytes that the owned message has, so that a client reads it as that.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use sharedline::domain::command::Window;
+use sharedline::domain::content::Content;
+use sharedline::domain::event::{
+    Actor, ClaimAction, ClaimChange, ClearTo, Customer, Event, Membership, MembershipAction, Merged, Message,
+    Notice, Receipt, Record, Reply, Settings, Status, StatusError,
+};
+use sharedline::domain::ids::{ConversationId, Offset, ServiceId, Timestamp};
+use sharedline::domain::presence::{Doing, Presence, PresenceSeen};
+use sharedline::domain::view::{Masking, Viewer, view};
+use sharedline::wire::codec::{EncodeError, decode_server, encode_owned_delivery, encode_response};
+use sharedline::wire::delivery::{
+    GapSeen, TimelineWriter, encode_delivery, encode_gap, encode_presence, encode_send,
+};
+use sharedline::wire::frame::{Encoding, FRAME_BYTES_MAX};
+use sharedline::wire::message::{Delivery, Flag, GapReason, Parent, Response, ServerBody, responses};
+
+use crate::cases::{CHANNEL, CONVERSATION, customer, id, opened};
+use crate::golden::split;
+
+const ENCODINGS: [Encoding; 2] = [Encoding::JsonLines, Encoding::Binary];
+const SECRET: &str = "canary-7f3a";
+
+fn text(body: &str) -> Content {
+    Content::checked(Bytes::from(format!(r#"{{"type":"text","text":{{"body":"{body}"}}}}"#)), 9..13, &[])
+}
+
+/// A customer's answer to a button whose payload another service wrote.
+fn button() -> Content {
+    let json = format!(r#"{{"type":"button","button":{{"payload":"{SECRET}","text":"Yes"}}}}"#);
+    let (start, end) = (json.find(r#""payload""#).unwrap(), json.find(r#""text""#).unwrap());
+    let cut = u32::try_from(start).unwrap()..u32::try_from(end).unwrap();
+    Content::checked(Bytes::from(json), 9..15, std::slice::from_ref(&cut))
+}
+
+fn record(event: Event) -> Record {
+    let of_channel = matches!(event, Event::Membership(_) | Event::Notice(_));
+    Record {
+        offset: Offset(300),
+        at: Timestamp(1_772_000_000_000),
+        conversation: (!of_channel).then_some(CONVERSATION),
+        event,
+    }
+}
+
+fn message(clear_to: ClearTo, content: Content) -> Record {
+    record(Event::Message(Message {
+        message_id: id("wamid.1"),
+        customer: customer(),
+        formerly: Vec::new(),
+        sent_at: Timestamp(1_771_999_999_000),
+        content,
+        refers_to: None,
+        clear_to,
+    }))
+}
+
+fn reply(reveal: Settings) -> Record {
+    record(Event::Reply(Reply {
+        service: id("crm"),
+        agent: Some(id("ann")),
+        reply_id: id("r-1"),
+        digest: 5,
+        content: text(SECRET),
+        callback_data: None,
+        to: customer(),
+        reveal,
+        echo_of: None,
+    }))
+}
+
+fn records() -> Vec<Record> {
+    let claim = |action, from| {
+        record(Event::Claim(ClaimChange {
+            action,
+            service: id("crm"),
+            agent: id("ann"),
+            name: Some("Ann".into()),
+            from,
+            by: Actor::Broker,
+            by_agent: None,
+        }))
+    };
+    let receipt = |message_id, status, error| {
+        record(Event::Receipt(Receipt {
+            reply: Offset(290),
+            service: id("crm"),
+            reply_id: id("r-1"),
+            message_id,
+            status,
+            error,
+            status_at: Timestamp(1),
+        }))
+    };
+    let membership = |parent: Option<ServiceId>| {
+        record(Event::Membership(Membership {
+            action: MembershipAction::Deleted,
+            service: id("crm"),
+            by: Actor::Operator,
+            subscribers: parent.iter().cloned().collect(),
+            parent,
+            settings: Settings::default(),
+            backfill: false,
+        }))
+    };
+    let error = StatusError { code: "131026".into(), title: Some("No".into()), details: None };
+    vec![
+        message(ClearTo::Everyone, text("Hi")),
+        message(ClearTo::Only(id("crm")), button()),
+        reply(Settings::default()),
+        reply(Settings { reveal_service: true, reveal_kind: true }),
+        claim(ClaimAction::PickedUp, None),
+        claim(ClaimAction::Transferred, Some(id("bob"))),
+        receipt(Some(id("wamid.2")), Status::Sent, None),
+        receipt(None, Status::Failed, Some(error)),
+        record(Event::Merged(Merged { from: ConversationId(9) })),
+        record(Event::Notice(Notice {
+            field: "account_update".into(),
+            content: text("news"),
+            parent: id("crm"),
+        })),
+        membership(Some(id("desk"))),
+        membership(None),
+    ]
+}
+
+/// Every delivery that the records are, to the service concerned, to another one, and to one that masks for itself.
+fn deliveries(encoding: Encoding) -> Vec<(Delivery, Bytes)> {
+    let mut all = Vec::new();
+    for (service, masking) in
+        [("crm", Masking::Broker), ("desk", Masking::Broker), ("desk", Masking::Service)]
+    {
+        let service: ServiceId = id(service);
+        for record in records() {
+            let Some((_, seen)) = view(&record, &Viewer { service: &service, masking }) else { continue };
+            let mut out = BytesMut::new();
+            encode_delivery(encoding, CHANNEL, &record, &seen, &mut out).unwrap();
+            all.push((read(encoding, &out), out.freeze()));
+        }
+    }
+    all
+}
+
+fn read(encoding: Encoding, bytes: &[u8]) -> Delivery {
+    match decode_server(encoding, &split(encoding, bytes)[0]).unwrap().body {
+        ServerBody::Delivery(delivery) => delivery,
+        ServerBody::Response(response) => panic!("{response:?}"),
+    }
+}
+
+fn written(encoding: Encoding, delivery: &Delivery) -> Bytes {
+    let mut out = BytesMut::new();
+    encode_owned_delivery(encoding, delivery, &mut out).unwrap();
+    out.freeze()
+}
+
+#[test]
+fn what_is_written_from_a_view_is_what_the_owned_delivery_writes() {
+    for encoding in ENCODINGS {
+        let deliveries = deliveries(encoding);
+        assert_eq!(deliveries.len(), 12 + 9 + 9, "{encoding:?}");
+        for (delivery, bytes) in deliveries {
+            assert_eq!(written(encoding, &delivery), bytes, "{delivery:?}");
+        }
+    }
+}
+
+#[test]
+fn both_encodings_say_the_same_of_a_view() {
+    let of = |encoding| deliveries(encoding).into_iter().map(|(delivery, _)| delivery).collect::<Vec<_>>();
+    assert_eq!(of(Encoding::JsonLines), of(Encoding::Binary));
+}
+
+#[test]
+fn a_view_says_of_the_record_what_its_viewer_may_know() {
+    let seen: Vec<Delivery> =
+        deliveries(Encoding::Binary).into_iter().map(|(delivery, _)| delivery).collect();
+    let (crm, desk, trusted) = (&seen[..12], &seen[12..21], &seen[21..]);
+
+    let Delivery::Message(message) = &crm[0] else { panic!("{:?}", crm[0]) };
+    assert_eq!(
+        (message.at, message.offset, message.channel),
+        (Timestamp(1_771_999_999_000), Offset(300), CHANNEL)
+    );
+    assert_eq!(message.customer, customer());
+    let Delivery::Message(message) = &crm[1] else { panic!("{:?}", crm[1]) };
+    assert_eq!((message.redacted, &message.content.0), (Flag(false), button().expose()));
+    let Delivery::Message(message) = &desk[1] else { panic!("{:?}", desk[1]) };
+    assert_eq!((message.redacted, &message.content.0[..]), (Flag(true), &button().redacted()[..]));
+
+    let Delivery::Reply(reply) = &crm[2] else { panic!("{:?}", crm[2]) };
+    assert_eq!((reply.reply_id.as_str(), &reply.content.0), ("r-1", text(SECRET).expose()));
+    let Delivery::MaskedReply(masked) = &desk[2] else { panic!("{:?}", desk[2]) };
+    assert_eq!((&masked.service, &masked.kind, &masked.content), (&None, &None, &None));
+    let Delivery::MaskedReply(masked) = &desk[3] else { panic!("{:?}", desk[3]) };
+    assert_eq!(
+        (&masked.service, &masked.kind, &masked.content),
+        (&Some(id("crm")), &Some("text".into()), &None)
+    );
+    let Delivery::MaskedReply(masked) = &trusted[2] else { panic!("{:?}", trusted[2]) };
+    assert_eq!(masked.content.as_ref().map(|content| &content.0), Some(text(SECRET).expose()));
+
+    let Delivery::Claim(claim) = &crm[5] else { panic!("{:?}", crm[5]) };
+    assert_eq!((claim.action, claim.own, &claim.agent), (ClaimAction::Transferred, true, &Some(id("ann"))));
+    let Delivery::Claim(claim) = &desk[5] else { panic!("{:?}", desk[5]) };
+    assert_eq!((claim.own, &claim.agent), (false, &None));
+
+    let Delivery::Receipt(receipt) = &crm[7] else { panic!("{:?}", crm[7]) };
+    assert_eq!((receipt.offset, receipt.status, &receipt.message_id), (Offset(300), Status::Failed, &None));
+    let Delivery::Membership(membership) = &desk[8] else { panic!("{:?}", desk[8]) };
+    assert_eq!((&membership.parent, membership.subscribers.len()), (&Parent(None), 0));
+}
+
+#[test]
+fn no_byte_of_a_masked_reply_is_written_for_another_service() {
+    for encoding in ENCODINGS {
+        let canary = SECRET.as_bytes();
+        for (at, (delivery, bytes)) in deliveries(encoding).iter().enumerate().skip(12).take(9) {
+            let shows = bytes.windows(canary.len()).any(|window| window == canary);
+            assert!(!shows, "delivery {at}: {delivery:?}");
+        }
+    }
+}
+
+#[test]
+fn a_record_without_the_conversation_that_its_view_needs_is_refused() {
+    for encoding in ENCODINGS {
+        let mut record = message(ClearTo::Everyone, text("Hi"));
+        record.conversation = None;
+        let viewer = Viewer { service: &id("crm"), masking: Masking::Broker };
+        let (_, seen) = view(&record, &viewer).unwrap();
+        let mut out = BytesMut::new();
+        let refused = encode_delivery(encoding, CHANNEL, &record, &seen, &mut out);
+        assert_eq!((refused, out.len()), (Err(EncodeError::NoConversation), 0));
+    }
+}
+
+#[test]
+fn presence_gap_and_send_read_back_as_what_they_are() {
+    let (crm, ann): (ServiceId, _) = (id("crm"), id("ann"));
+    let name: Arc<str> = "Ann".into();
+    let change = Presence::default().renew(&crm, &ann, Some(&name), Doing::Writing, Timestamp(5)).unwrap();
+    let own = change.seen_by(&crm).unwrap();
+    let others = PresenceSeen { doing: Doing::Gone, own: None };
+    let gap = GapSeen {
+        channel: CHANNEL,
+        at: Timestamp(5),
+        from: Offset(2),
+        to: Offset(9),
+        reason: GapReason::Retention,
+    };
+    for encoding in ENCODINGS {
+        for seen in [&own, &others] {
+            let mut out = BytesMut::new();
+            encode_presence(encoding, CHANNEL, CONVERSATION, Timestamp(5), seen, &mut out).unwrap();
+            let Delivery::Presence(told) = read(encoding, &out) else { panic!() };
+            assert_eq!((told.doing, told.own, told.at), (seen.doing, seen.own.is_some(), Timestamp(5)));
+            assert_eq!(told.agent.as_ref(), seen.own.as_ref().map(|own| own.agent));
+            assert_eq!(told.name.as_ref().map(|name| &name.0), seen.own.as_ref().and_then(|own| own.name));
+            assert_eq!(written(encoding, &Delivery::Presence(told)), out);
+        }
+
+        let mut out = BytesMut::new();
+        encode_gap(encoding, &gap, &mut out).unwrap();
+        let Delivery::Gap(told) = read(encoding, &out) else { panic!() };
+        assert_eq!((told.offset, told.from, told.to), (Offset(9), Offset(2), Offset(9)));
+        assert_eq!(written(encoding, &Delivery::Gap(told)), out);
+
+        let mut out = BytesMut::new();
+        encode_send(encoding, CHANNEL, &reply(Settings::default()), &mut out).unwrap();
+        let Delivery::Send(told) = read(encoding, &out) else { panic!() };
+        assert_eq!(
+            (told.to.as_str(), told.offset, told.reply_id.as_str()),
+            ("16505551234", Offset(300), "r-1")
+        );
+        assert_eq!(&told.content.0, text(SECRET).expose());
+        assert_eq!(written(encoding, &Delivery::Send(told)), out);
+    }
+}
+
+#[test]
+fn a_send_goes_to_the_user_id_where_no_phone_is_known_and_only_a_reply_is_sent() {
+    let mut record = reply(Settings::default());
+    let Event::Reply(reply) = &mut record.event else { panic!() };
+    reply.to = Customer { wa_id: None, ..customer() };
+    let mut out = BytesMut::new();
+    encode_send(Encoding::JsonLines, CHANNEL, &record, &mut out).unwrap();
+    let Delivery::Send(told) = read(Encoding::JsonLines, &out) else { panic!() };
+    assert_eq!(told.to.as_str(), "US.13491208655302741918");
+
+    let other = message(ClearTo::Everyone, text("Hi"));
+    let refused = encode_send(Encoding::JsonLines, CHANNEL, &other, &mut out);
+    assert_eq!(refused, Err(EncodeError::NoReply));
+}
+
+fn conversation_in(encoding: Encoding, bytes: &[u8]) -> responses::Conversation {
+    match decode_server(encoding, &split(encoding, bytes)[0]).unwrap().body {
+        ServerBody::Response(Response::Conversation(conversation)) => conversation,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_timeline_gathered_newest_first_is_read_oldest_first() {
+    let response = opened(Window::Open(Timestamp(5)), Vec::new());
+    for encoding in ENCODINGS {
+        let mut timeline = TimelineWriter::new(encoding, 7, &response);
+        assert!(timeline.is_empty());
+        for offset in (1..=5).rev() {
+            let mut record = message(ClearTo::Everyone, text("Hi"));
+            record.offset = Offset(offset);
+            let viewer = Viewer { service: &id("crm"), masking: Masking::Broker };
+            let (_, seen) = view(&record, &viewer).unwrap();
+            assert_eq!(timeline.push(CHANNEL, &record, &seen), Ok(true));
+        }
+        let gap = GapSeen {
+            channel: CHANNEL,
+            at: Timestamp(5),
+            from: Offset(0),
+            to: Offset(0),
+            reason: GapReason::Corrupt,
+        };
+        assert!(timeline.push_gap(&gap));
+        let mut out = BytesMut::new();
+        timeline.finish(7, &response, &mut out).unwrap();
+
+        let told = conversation_in(encoding, &out);
+        let offsets: Vec<u64> = told
+            .timeline
+            .iter()
+            .map(|entry| match entry {
+                Delivery::Message(message) => message.offset.0,
+                Delivery::Gap(gap) => gap.offset.0,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(offsets, [0, 1, 2, 3, 4, 5]);
+        // The same response, as a value, has the same bytes.
+        let mut owned = BytesMut::new();
+        encode_response(encoding, 7, &told.clone().into(), &mut owned).unwrap();
+        assert_eq!(owned, out);
+        assert_eq!(responses::Conversation { timeline: Vec::new(), ..told }, response);
+    }
+}
+
+#[test]
+fn a_timeline_ends_where_the_response_would_be_too_long_but_has_one_entry() {
+    for encoding in ENCODINGS {
+        for (body, at_least) in [(100_000, 10), (1000, 700), (1_030_000, 1)] {
+            let response = responses::Conversation { more: false, ..opened(Window::Unknown, Vec::new()) };
+            let mut timeline = TimelineWriter::new(encoding, 7, &response);
+            let record = message(ClearTo::Everyone, text(&"x".repeat(body)));
+            let viewer = Viewer { service: &id("crm"), masking: Masking::Broker };
+            let (_, seen) = view(&record, &viewer).unwrap();
+            while timeline.push(CHANNEL, &record, &seen).unwrap() {}
+            assert!(timeline.len() >= at_least, "{} of {body}", timeline.len());
+            let mut out = BytesMut::new();
+            timeline.finish(7, &response, &mut out).unwrap();
+            let told = conversation_in(encoding, &out);
+            assert_eq!(told.timeline.len(), timeline.len());
+            // It ends for want of room, not before: another entry, with its comma, would not have fitted.
+            let entry = written(encoding, &told.timeline[0]).len();
+            assert!(out.len() + entry + 64 > FRAME_BYTES_MAX, "{encoding:?} {body}");
+        }
+    }
+}
