@@ -314,6 +314,19 @@ fn every_file_says_what_it_is() {
 }
 
 #[test]
+fn the_program_is_a_shell_around_the_command_line() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/main.rs");
+    let tokens = tokens(&fs::read_to_string(path).unwrap());
+    let of_ours: BTreeSet<String> = tokens
+        .iter()
+        .enumerate()
+        .filter(|(_, token)| **token == Token::Name("sharedline".to_owned()))
+        .flat_map(|(at, _)| first_names(&tokens[at + 1..]))
+        .collect();
+    assert_eq!(of_ours, BTreeSet::from(["cli".to_owned()]));
+}
+
+#[test]
 fn the_scanner_sees_what_breaks_the_rules() {
     let breaks: &[(&str, &str)] = &[
         ("domain/x.rs", "use crate::journal::Head;"),

@@ -8,6 +8,7 @@
 //! Exit codes: 0; 1 failed; 64 usage; 74 input/output; 78 configuration.
 
 mod check_config;
+mod demo;
 mod out;
 mod peer;
 mod send;
@@ -43,6 +44,8 @@ struct Cli {
 enum Verb {
     /// Run the broker.
     Serve(serve::Arguments),
+    /// Play a story on the real thing: three services, one number, a customer, a kill; then stay open for yours.
+    Demo(demo::Arguments),
     /// Say what is wrong with a configuration, or what it amounts to.
     CheckConfig(check_config::Arguments),
     /// Watch what a service sees: one delivery a line, as JSON.
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match cli.verb {
         Verb::Serve(arguments) => serve::run(&arguments),
+        Verb::Demo(arguments) => demo::run(&arguments),
         Verb::CheckConfig(arguments) => check_config::run(&arguments),
         Verb::Tail(arguments) => tail::run(&arguments),
         Verb::Send(arguments) => send::run(&arguments),

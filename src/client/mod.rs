@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 pub use self::connection::{Connection, Receiver, Sender};
 use crate::domain::ids::{ChannelId, Offset};
@@ -218,9 +219,10 @@ impl Task {
     /// Connects again, with growing pauses, until it works or nobody wants it any more.
     async fn again(&mut self) -> Option<Connection> {
         let mut pause = self.retry_after.take().unwrap_or(RECONNECT_AFTER);
+        let mut until = Instant::now() + pause;
         loop {
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep_until(until) => {}
                 // What is asked meanwhile is lost at once: who asks decides whether to ask again.
                 asked = self.asked.recv() => match asked {
                     Some(Do::Ask(_, answer)) => {
@@ -249,6 +251,7 @@ impl Task {
                 }
                 Err(_) => pause = (pause * 2).min(RECONNECT_AFTER_MAX),
             }
+            until = Instant::now() + pause;
         }
     }
 
