@@ -4,7 +4,7 @@
 //! **Invariants:** the handle works from any thread and any runtime. The library never ends the process: when the
 //! journal fails, nothing more is acknowledged and [`Broker::halted`] resolves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
@@ -22,7 +22,8 @@ use super::asking::{Ask, Asked, Permits, ReplyTo, Work};
 use super::channel::Settle;
 use super::homes::Homes;
 use super::port::{Answered, EndReason, Outgoing, Outlet, Refusal};
-use super::portal::{PortalActor, PortalError};
+pub use super::portal::{Breaks, PortalError};
+use super::portal::{PortalActor, check_unowned};
 use super::reader::Readers;
 use super::registry::{Deliver, GatewayLink, NumberEntry, Registry, SessionEntry, SessionKey};
 use super::shared::{HaltSwitch, Halted, Limits, PROCESS_BYTES_MAX, SESSION_BYTES_MAX, Shared};
@@ -35,7 +36,7 @@ use crate::domain::ids::{AdapterId, GatewayId, Number, PortalId, ServiceId};
 use crate::domain::portal::{Numbers, Plan, PortalRules};
 use crate::domain::senders::Senders;
 use crate::domain::view::Masking;
-use crate::journal::{self, Journal};
+use crate::journal::{self, Journal, StreamId};
 
 /// How long a draining broker looks between two checks whether all is durable.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -518,6 +519,7 @@ fn enter_numbers(shared: &Shared, portal: &PortalSetup) {
             shared.registry.gateways.get(&(id.clone(), gateway.clone())).map(|link| Arc::clone(link.value()))
         });
         let entry = NumberEntry {
+            portal: id.clone(),
             link,
             send_ttl_ms: number.send_ttl_ms,
             senders: Arc::new(Mutex::new(Senders::new(Key::new(shared.keys.fingerprint)))),
@@ -533,6 +535,13 @@ type Ready = mpsc::Sender<Result<(Arc<Homes>, System), StartError>>;
 fn run(shared: &Arc<Shared>, portals: Vec<PortalRules>, ready: &Ready) {
     let runner = System::new();
     let started = runner.block_on(async {
+        let owned: BTreeSet<StreamId> =
+            portals.iter().map(|rules| StreamId::of_portal(&rules.portal)).collect();
+        for (stream, _) in shared.journal.streams() {
+            if !owned.contains(&stream) {
+                check_unowned(shared, stream)?;
+            }
+        }
         let homes = Arc::new(Homes::start());
         for rules in portals {
             let id = rules.portal.clone();

@@ -7,7 +7,7 @@
 //! **Invariants:** a channel's actor is started when its id is durable; channels are told of a portal's state only when
 //! that state is durable. A panic in here halts the broker.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem;
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::domain::channel::Channel;
 use crate::domain::command::ChannelState;
 use crate::domain::event::{PortalEvent, RosterChange};
 use crate::domain::ids::{ChannelId, Number, Offset, PortalId, ServiceId};
-use crate::domain::portal::{Portal, PortalRules};
+use crate::domain::portal::{Plan, Portal, PortalRules};
 use crate::journal::{
     BlockBuilder, Durability, Entry, Head, Outcome, ReadError, RecordMeta, StreamId, payload,
 };
@@ -117,6 +117,9 @@ pub enum PortalError {
         /// Where in it.
         position: u64,
     },
+    /// The configuration breaks what exists.
+    #[error("{0}")]
+    Breaks(#[from] Breaks),
     /// A record is whole and yet not understood.
     #[error("record {offset} of portal {portal} can not be read")]
     Payload {
@@ -128,6 +131,78 @@ pub enum PortalError {
         #[source]
         error: payload::PayloadError,
     },
+}
+
+/// What a configuration must not take away from channels that exist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Breaks {
+    /// A number with a channel has vanished.
+    #[error("number {number} has a channel in portal {portal} and stands no longer in its configuration")]
+    NumberGone {
+        /// Whose it was.
+        portal: PortalId,
+        /// Which.
+        number: Number,
+    },
+    /// The plan has changed under channels.
+    #[error("the plan of portal {portal} has changed, and number {number} has a channel of the other plan")]
+    PlanChanged {
+        /// Whose.
+        portal: PortalId,
+        /// Which number.
+        number: Number,
+    },
+    /// A portal with channels has vanished.
+    #[error("number {number} has a channel in a portal that stands no longer in the configuration")]
+    PortalGone {
+        /// Which number.
+        number: Number,
+    },
+}
+
+/// Whether the portal's open channels still fit its configuration.
+fn check_kept(shared: &Shared, portal: &Portal) -> Result<(), Breaks> {
+    for (_, number, only) in portal.open_channels() {
+        let (portal_id, number) = (portal.id().clone(), number.clone());
+        let is_ours = shared.registry.numbers.get(&number).is_some_and(|entry| entry.portal == portal_id);
+        if !is_ours {
+            return Err(Breaks::NumberGone { portal: portal_id, number });
+        }
+        if only.is_some() != (portal.plan() == Plan::Isolated) {
+            return Err(Breaks::PlanChanged { portal: portal_id, number });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a stream that no configured portal owns is that of a portal with open channels.
+pub(super) fn check_unowned(shared: &Shared, stream: StreamId) -> Result<(), PortalError> {
+    let mut open = BTreeMap::new();
+    let mut from = Offset(1);
+    // One record tells a channel's stream from a portal's.
+    let mut bytes = 1;
+    loop {
+        // A stream that can not be read, or is a channel's, says nothing of portals.
+        let Ok(found) = shared.journal.read(stream, from, bytes) else { return Ok(()) };
+        bytes = super::reader::READ_BYTES;
+        for entry in found.entries {
+            let Entry::Record(raw) = entry else { return Ok(()) };
+            match payload::decode_portal(raw.kind, &raw.payload) {
+                Ok(PortalEvent::ChannelOpened { channel, number, .. }) => drop(open.insert(channel, number)),
+                Ok(PortalEvent::ChannelClosed { channel }) => drop(open.remove(&channel)),
+                Ok(PortalEvent::Roster(_)) => {}
+                Err(_) => return Ok(()),
+            }
+        }
+        if found.next <= from {
+            break;
+        }
+        from = found.next;
+    }
+    match open.into_values().next() {
+        Some(number) => Err(Breaks::PortalGone { number }.into()),
+        None => Ok(()),
+    }
 }
 
 /// The actor of one portal.
@@ -188,6 +263,7 @@ impl PortalActor {
             }
             from = found.next;
         }
+        check_kept(shared, &portal)?;
         let channels = ever
             .iter()
             .filter_map(|(channel, place)| fold_channel(shared, &portal, *channel, place))
@@ -370,7 +446,7 @@ impl PortalActor {
             return;
         };
         let state = Channel::new(channel, number.clone(), only.clone(), self.shared.keys, entry.send_ttl_ms);
-        let sight = Arc::new(ChannelSight::new(state.seen(), std::collections::BTreeMap::new()));
+        let sight = Arc::new(ChannelSight::new(state.seen(), BTreeMap::new()));
         let mut listed =
             ChannelEntry { id: channel, portal: self.id.clone(), number, only, addr: None, sight };
         listed.addr = self.start_channel(&listed, state, me);

@@ -84,6 +84,7 @@ impl ChannelEntry {
 /// A number's open channels, and who sent which of its messages.
 #[derive(Debug)]
 pub(super) struct NumberEntry {
+    pub(super) portal: PortalId,
     /// Its gateway, if that is one over TCP.
     pub(super) link: Option<Arc<GatewayLink>>,
     pub(super) send_ttl_ms: u64,

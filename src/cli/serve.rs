@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::{Configured, EXIT_CONFIG, EXIT_IO, Failure, Outcome, block_on, out};
-use crate::actors::broker::StartError;
+use crate::actors::broker::{PortalError, StartError};
 use crate::actors::{Broker, OpenBrokerError};
 use crate::config::Config;
 use crate::gateway::Route;
@@ -170,7 +170,9 @@ fn bind_failure(what: &str, address: SocketAddr, error: std::io::Error) -> Failu
 
 fn open_failure(error: OpenBrokerError) -> Failure {
     let code = match &error {
-        OpenBrokerError::Start(StartError::NumberTwice(_)) => EXIT_CONFIG,
+        OpenBrokerError::Start(StartError::NumberTwice(_) | StartError::Portal(PortalError::Breaks(_))) => {
+            EXIT_CONFIG
+        }
         _ => EXIT_IO,
     };
     Failure::new(code, error)

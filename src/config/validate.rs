@@ -39,6 +39,13 @@ struct Problems<'p> {
     beside: &'p Path,
 }
 
+/// Where each number and each of Meta's ids stands already, over all portals.
+#[derive(Default)]
+struct Known {
+    numbers: BTreeMap<Number, String>,
+    phone_number_ids: BTreeMap<String, String>,
+}
+
 pub(super) fn validate(raw: Raw, beside: &Path) -> Result<Config, Vec<Problem>> {
     let default = Config::default();
     let mut problems = Problems { found: Vec::new(), beside };
@@ -280,7 +287,7 @@ impl Problems<'_> {
 
     fn portals(&mut self, raw: Vec<raw::Portal>, whatsapp: &WhatsApp) -> Vec<Portal> {
         let mut ids = BTreeSet::new();
-        let mut numbers: BTreeMap<Number, String> = BTreeMap::new();
+        let mut numbers = Known::default();
         let mut portals = Vec::new();
         for (at, portal) in raw.into_iter().enumerate() {
             let key = format!("portals[{at}]");
@@ -299,7 +306,7 @@ impl Problems<'_> {
         id: Option<PortalId>,
         raw: raw::Portal,
         whatsapp: &WhatsApp,
-        known: &mut BTreeMap<Number, String>,
+        known: &mut Known,
     ) -> Option<Portal> {
         let plans = [("bundle", Plan::Bundle), ("isolated", Plan::Isolated)];
         let plan = self.word(&format!("{key}.plan"), raw.plan, &plans, Plan::Bundle);
@@ -341,7 +348,13 @@ impl Problems<'_> {
         for (at, number) in raw.numbers.into_iter().enumerate() {
             let key = format!("{key}.numbers[{at}]");
             let Some(number) = self.number(&key, number, &gateways, whatsapp) else { continue };
-            if let Some(other) = known.insert(number.number.clone(), key.clone()) {
+            if let Some(id) = &number.phone_number_id
+                && let Some(other) = known.phone_number_ids.insert(id.clone(), key.clone())
+            {
+                let accepted = format!("an id that stands nowhere else ({other} has it)");
+                self.quoted(format!("{key}.phone_number_id"), id, accepted);
+            }
+            if let Some(other) = known.numbers.insert(number.number.clone(), key.clone()) {
                 let accepted = format!("a number that stands nowhere else ({other} has it)");
                 self.quoted(format!("{key}.number"), number.number.as_str(), accepted);
             }

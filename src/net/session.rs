@@ -33,6 +33,8 @@ const READ_BYTES: usize = 64 << 10;
 const HEARTBEATS_MISSED: u32 = 3;
 /// How long an ended connection has to take what was written to it.
 const END_GRACE: Duration = Duration::from_secs(1);
+/// How much of what an ended peer still sends is read at once, in bytes.
+const DISCARD_BYTES: usize = 16 << 10;
 /// How long answers are still written after the peer has closed its side.
 const LINGER: Duration = Duration::from_secs(5);
 /// How often that is looked at.
@@ -44,7 +46,10 @@ pub(super) const VERSIONS: [u32; 1] = [1];
 pub(super) async fn run(stream: TcpStream, broker: &Rc<Broker>) {
     let (read, write) = stream.into_split();
     let mut greeting = Greeting { read, write, splitter: Splitter::new(), buffer: BytesMut::new() };
-    let Some((hello, id, connected)) = greeting.run(broker).await else { return };
+    let Some((hello, id, connected)) = greeting.run(broker).await else {
+        let _ = timeout(END_GRACE, greeting.write.shutdown()).await;
+        return discard(&mut greeting.read).await;
+    };
     let Greeting { read, write, splitter, buffer } = greeting;
     let Some(encoding) = splitter.encoding() else { return };
     let Connected { session, channels, more } = connected;
@@ -63,6 +68,22 @@ pub(super) async fn run(stream: TcpStream, broker: &Rc<Broker>) {
         () = reader.run() => linger(&mut writer, &outlet).await,
         () = forced_end(&outlet) => {}
     }
+    if outlet.is_ended() {
+        discard(&mut reader.read).await;
+    }
+}
+
+/// Reads and throws away what a peer still sends after it was told that the connection ends: a socket that is closed
+/// with bytes unread resets the connection, and the peer might never see why.
+async fn discard(read: &mut OwnedReadHalf) {
+    let mut scrap = BytesMut::with_capacity(DISCARD_BYTES);
+    let until_closed = async {
+        while read.read_buf(&mut scrap).await.is_ok_and(|read| read > 0) {
+            scrap.clear();
+        }
+    };
+    // Who goes on and on is cut off.
+    let _ = timeout(END_GRACE, until_closed).await;
 }
 
 fn greeting_response(

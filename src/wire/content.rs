@@ -27,7 +27,7 @@ const CALLBACK_DATA: &str = "biz_opaque_callback_data";
 pub struct CheckedInbound {
     /// The object, with what a redacted copy leaves out.
     pub content: Content,
-    /// The message that it answers or reacts to; none, too, where it is no message id.
+    /// The message that it answers, reacts to, edits or takes back; none, too, where it is no message id.
     pub refers_to: Option<MessageId>,
 }
 
@@ -101,10 +101,16 @@ pub fn check_inbound(raw: &Bytes) -> Result<CheckedInbound, ContentError> {
     let text = utf8(&bytes)?;
     let found = Found::read(text)?;
     let kind = found.kind(text)?;
-    let refers_to = match referred(text, found.context.as_ref(), "context", "id")? {
-        Some(id) => Some(id),
-        None => referred(text, found.reaction.as_ref(), "reaction", "message_id")?,
-    };
+    let mut refers_to = referred(text, found.context.as_ref(), "context", "id")?;
+    for (range, outer, name) in [
+        (&found.reaction, "reaction", "message_id"),
+        (&found.edit, "edit", "original_message_id"),
+        (&found.revoke, "revoke", "original_message_id"),
+    ] {
+        if refers_to.is_none() {
+            refers_to = referred(text, range.as_ref(), outer, name)?;
+        }
+    }
     let cuts = if found.may_be_redactable {
         redaction::cuts(text, redaction::WRITTEN_FOR_MACHINES).map_err(ContentError::NotJson)?
     } else {
@@ -205,6 +211,8 @@ struct Found {
     kind: Option<Range<usize>>,
     context: Option<Range<usize>>,
     reaction: Option<Range<usize>>,
+    edit: Option<Range<usize>>,
+    revoke: Option<Range<usize>>,
     callback_data: Option<Range<usize>>,
     /// A name that a reply may not have.
     addressed: Option<&'static str>,
@@ -221,6 +229,8 @@ impl Found {
                 "type" => (&mut found.kind, "type"),
                 "context" => (&mut found.context, "context"),
                 "reaction" => (&mut found.reaction, "reaction"),
+                "edit" => (&mut found.edit, "edit"),
+                "revoke" => (&mut found.revoke, "revoke"),
                 CALLBACK_DATA => (&mut found.callback_data, CALLBACK_DATA),
                 other => {
                     found.may_be_redactable |=

@@ -1,4 +1,4 @@
-//! The outbox and its gateway: which reply is handed over when, and what is known of it while it has no outcome.
+//! The outbox and its gateway, and what must be set right at start: which reply is handed over when, and what is known of it while it has no outcome.
 //!
 //! ```text
 //! next_to_hand ─▶ Handed (synced) ─▶ ConversationActor reads it ─▶ GatewayLink::send ─▶ HandedOver
@@ -12,9 +12,9 @@ use std::sync::Arc;
 use super::{ChannelActor, Command, GatewayNews, HandedOver};
 use crate::actors::clock::now;
 use crate::actors::registry::{GatewayLink, Generation};
-use crate::domain::command::SendOutcome;
-use crate::domain::event::{Event, Record, Status};
-use crate::domain::ids::Offset;
+use crate::domain::command::{SendOutcome, StandingChange, StandingCommand};
+use crate::domain::event::{Actor, Event, Record, Status};
+use crate::domain::ids::{Offset, Timestamp};
 
 /// Most replies handed over in one go; the rest follow when these are durable.
 const HAND_AT_ONCE_MAX: usize = 64;
@@ -62,7 +62,25 @@ impl ChannelActor {
             }
             self.record(now);
         }
+        self.deactivate_vanished(now);
         self.tick(now);
+    }
+
+    /// A service that the configuration does not have any more leaves the list; its record stays.
+    fn deactivate_vanished(&mut self, now: Timestamp) {
+        let subscribers = Arc::clone(self.channel.subscribers());
+        for service in subscribers.iter() {
+            if self.portal.service(service).is_some() {
+                continue;
+            }
+            let standing = StandingCommand {
+                service: service.clone(),
+                by: Actor::Operator,
+                change: StandingChange::Deactivate,
+                backfill: false,
+            };
+            let _ = self.decide(&Command::Standing(standing), now);
+        }
     }
 
     /// Hands over what may be handed over.
