@@ -47,12 +47,14 @@ impl<'b> JsonWriter<'b> {
 
     /// The last `2 * count` hexadecimal digits of `value`, behind a prefix.
     fn hexadecimal(&mut self, prefix: &[u8], value: u128, count: usize) {
+        let bytes = value.to_be_bytes();
+        let mut text = [0_u8; 32];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+        }
         self.push(b"\"");
         self.push(prefix);
-        let bytes = value.to_be_bytes();
-        for byte in bytes.get(bytes.len() - count..).unwrap_or_default() {
-            self.push(&[digit(byte >> 4), digit(byte & 0xf)]);
-        }
+        self.push(text.get(32 - 2 * count..).unwrap_or_default());
         self.push(b"\"");
     }
 
