@@ -350,7 +350,7 @@ fn a_timeline_gathered_newest_first_is_read_oldest_first() {
 #[test]
 fn a_timeline_ends_where_the_response_would_be_too_long_but_has_one_entry() {
     for encoding in ENCODINGS {
-        for (body, at_least) in [(100_000, 10), (1000, 700), (1_030_000, 1)] {
+        for (body, at_least) in [(100_000, 10), (1000, 700), (10, 2500), (1_030_000, 1)] {
             let response = responses::Conversation { more: false, ..opened(Window::Unknown, Vec::new()) };
             let mut timeline = TimelineWriter::new(encoding, 7, &response);
             let record = message(ClearTo::Everyone, text(&"x".repeat(body)));
