@@ -13,6 +13,7 @@ use super::field::{Fault, Fields, Reader, Writer};
 use super::frame::{Encoding, FRAME_BYTES_MAX, FRAME_HEAD_BYTES};
 use super::json::{JsonReader, JsonWriter};
 use super::message::{Delivery, ErrorCode, Request, Response, ServerBody, ServerMessage, responses};
+use super::shorten::shorter;
 
 /// Largest id of a request: the largest whole number that every JSON reader keeps exact.
 pub const REQUEST_ID_MAX: u64 = (1 << 53) - 1;
@@ -105,15 +106,26 @@ pub fn encode_request(
 
 /// Writes a response; `id` is 0 for an error that ends the connection, and for `goaway`.
 ///
+/// A list that would be too long is cut, and says that there is more; of too many claims and warnings the last go.
+///
 /// # Errors
-/// When it would be too long; `out` is then as it was.
+/// When it would be too long all the same; `out` is then as it was.
 pub fn encode_response(
     encoding: Encoding,
     id: u64,
     response: &Response,
     out: &mut BytesMut,
 ) -> Result<(), EncodeError> {
-    write(encoding, id, response, out)
+    let Err(mut refused) = write(encoding, id, response, out) else { return Ok(()) };
+    let mut cut = shorter(response);
+    while let Some(response) = cut {
+        match write(encoding, id, &response, out) {
+            Ok(()) => return Ok(()),
+            Err(error) => refused = error,
+        }
+        cut = shorter(&response);
+    }
+    Err(refused)
 }
 
 /// Writes a delivery that is at hand as a value; [`delivery`](crate::wire::delivery) writes those that are not.
