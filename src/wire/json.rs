@@ -274,12 +274,17 @@ impl<'a> JsonReader<'a> {
         self.text()
     }
 
-    /// Where the message's members begin to be read anew, because its fields are those of another variant.
+    /// Where the message's members begin to be read anew, because it may be another variant.
     pub(super) fn rewind(&mut self) {
         self.next = 0;
         self.foreign = None;
         for member in &mut self.members {
-            member.is_taken = matches!(&*member.name, "id" | "type");
+            member.is_taken = false;
+        }
+        for name in ["id", "type"] {
+            if let Some(member) = self.members.iter_mut().find(|member| member.name == name) {
+                member.is_taken = true;
+            }
         }
     }
 

@@ -422,6 +422,33 @@ fn many_members_cost_no_more_than_one_look_each() {
 }
 
 #[test]
+fn another_version_is_told_so_whatever_its_other_fields_are() {
+    let mut later = BytesMut::new();
+    let request = all_requests().into_iter().find(|request| matches!(request, Request::Hello(_))).unwrap();
+    let Request::Hello(hello) = request else { panic!() };
+    encode_request(Encoding::Binary, 7, &requests::Hello { version: 2, ..hello }.into(), &mut later).unwrap();
+    let later = split(Encoding::Binary, &later).remove(0);
+    for (encoding, frame) in [
+        (Encoding::JsonLines, Bytes::from_static(br#"{"type":"hello","id":7,"who":["crm"],"version":2}"#)),
+        (Encoding::Binary, later.slice(..4)),
+        (Encoding::Binary, later),
+    ] {
+        let refused = decode_request(encoding, &frame).unwrap_err();
+        let expected = (ErrorCode::UnsupportedVersion, 7, false);
+        assert_eq!((refused.code, refused.id, refused.ends_connection), expected);
+        let Response::Error(error) = refused.response() else { panic!() };
+        assert_eq!(error.versions, Some(vec![1]));
+    }
+    assert_bad(r#"{"type":"hello","id":7,"version":"2"}"#, 7, "version");
+    assert_bad(r#"{"type":"hello","id":7}"#, 7, "version");
+    assert_bad(
+        r#"{"type":"hello","id":7,"id":8,"version":1,"portal":"acme","service":"crm","token":"t","adapter":"a"}"#,
+        7,
+        "twice",
+    );
+}
+
+#[test]
 fn a_refusal_makes_the_error_that_answers_it() {
     let refused = refused(r#"{"type":"get_channel","id":7,"channel":5}"#);
     let Response::Error(error) = refused.response() else { panic!() };
