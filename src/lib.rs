@@ -9,15 +9,37 @@
     feature = "broker",
     doc = "| [`journal`] | the durable record: the trait, its written contract, the segmented log, an engine in memory | `domain` |"
 )]
+#![cfg_attr(
+    feature = "broker",
+    doc = "| [`actors`] | actix: portal, channel, conversation, service adapter; the registry; the `Broker` handle | `domain`, `journal`, `config` |"
+)]
+#![cfg_attr(
+    feature = "broker",
+    doc = "| [`net`] | the listener and its sessions | `wire`, `actors`, `domain`, `config` |"
+)]
+#![cfg_attr(
+    feature = "broker",
+    doc = "| [`gateway`] | what connects to WhatsApp: Meta's webhooks, their signature, what they say | `actors`, `domain`, `wire`, `config` |"
+)]
+#![cfg_attr(
+    feature = "broker",
+    doc = "| [`config`] | default < file < environment < flag, validated in one place | `domain` |"
+)]
+#![cfg_attr(
+    feature = "broker",
+    doc = "| [`cli`] | the command line; `serve` wires everything together | all |"
+)]
+#![cfg_attr(feature = "broker", doc = "| [`client`] | a small async client | `wire`, `domain` |")]
 //!
-//! Still to come, in the same picture: `actors` (portal, channel, conversation and service adapter on actix),
-//! `net` (sockets and sessions), `gateway` (Meta's JSON, in and out), `cli`.
 //!
 //! # The way of a message
 //! ```text
-//!  command ──▶ Channel::decide ──▶ drafts ──▶ Channel::apply ──▶ a block of records ──▶ Journal::append
-//!                                                                                          │ durable
-//!  views per service ◀── domain::view ◀── ServiceCursor (who gets it) ◀── records ◀────────┘
+//!  adapter, gateway ══TCP══▶ net::session ─▶ wire ─┐
+//!  Meta's webhook ═══HTTP══▶ gateway::webhook ─────┼─▶ ChannelActor ─▶ Channel::decide ─▶ drafts ─▶ Channel::apply
+//!  embedding program ──────▶ Broker ───────────────┘                                          │
+//!                                                          Journal::append ◀── a block of records
+//!                                                                 │ durable
+//!  adapter ◀══ net::writer ◀─ domain::view ◀─ ServiceCursor ◀─────┘──▶ held answers, sends to the gateway
 //! ```
 //!
 //! # Invariants worth naming
@@ -27,7 +49,19 @@
 //! - **A block is all or nothing.** What one decision gives lies in one block, so that a crash leaves all or none of it.
 //! - **The core is alone:** without the feature `broker` the library builds without a runtime, a socket or a disk.
 
+#[cfg(feature = "broker")]
+pub mod actors;
+#[cfg(feature = "broker")]
+pub mod cli;
+#[cfg(feature = "broker")]
+pub mod client;
+#[cfg(feature = "broker")]
+pub mod config;
 pub mod domain;
 #[cfg(feature = "broker")]
+pub mod gateway;
+#[cfg(feature = "broker")]
 pub mod journal;
+#[cfg(feature = "broker")]
+pub mod net;
 pub mod wire;

@@ -115,6 +115,17 @@ pub fn check_inbound(raw: &Bytes) -> Result<CheckedInbound, ContentError> {
     Ok(CheckedInbound { content, refers_to })
 }
 
+/// Checks the value of a webhook change that is neither message nor status: any object within the limits. It has no
+/// `type` of WhatsApp's, so its kind is empty.
+///
+/// # Errors
+/// When it is no object, or over a limit.
+pub fn check_notice(raw: &Bytes) -> Result<Content, ContentError> {
+    let bytes = well_formed(raw)?;
+    for_each_member(utf8(&bytes)?, |_, _| ()).map_err(ContentError::NotJson)?;
+    Ok(Content::checked(bytes, 0..0, &[]))
+}
+
 /// Checks what a service wants sent, and takes its callback data out.
 ///
 /// # Errors

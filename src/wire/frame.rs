@@ -80,6 +80,12 @@ impl Splitter {
         Self { encoding: None, limit: FRAME_BYTES_MAX_BEFORE_HELLO, searched: 0 }
     }
 
+    /// Begins at a client: what the broker sends is in the encoding that the client has chosen, and has no preface.
+    #[must_use]
+    pub fn of_server(encoding: Encoding) -> Self {
+        Self { encoding: Some(encoding), limit: FRAME_BYTES_MAX, searched: 0 }
+    }
+
     /// From here, because `hello` was accepted, the limit is [`FRAME_BYTES_MAX`].
     pub fn accept_hello(&mut self) {
         self.limit = FRAME_BYTES_MAX;

@@ -299,6 +299,14 @@ impl Channel {
         self.outbox.apply(record);
     }
 
+    /// The next offset lies behind `end` at least: after a crash in the mode that acknowledges before the sync, offsets
+    /// that may have been handed out are not given out again. A channel without records stays new.
+    pub fn leap_to(&mut self, end: Offset) {
+        if !self.is_new() {
+            self.head = self.head.max(end);
+        }
+    }
+
     /// Drops what has been kept long enough: message ids, reply ids, parked statuses. In no record: the owner calls
     /// it after each [`Command::Tick`], and it changes no answer, since what is too old is not looked at anyway.
     pub fn forget(&mut self, now: Timestamp) {

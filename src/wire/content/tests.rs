@@ -416,3 +416,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_notice_is_any_object_within_the_limits() {
+    let check = |text: &str| check_notice(&Bytes::from(text.to_owned()));
+    let content = check("{\"quality\": \n\"GREEN\", \"n\": [1, 2]}").unwrap();
+    assert_eq!(content.expose(), r#"{"quality":"GREEN","n":[1,2]}"#);
+    assert_eq!(content.kind(), "");
+    assert!(matches!(check("[1]"), Err(ContentError::NotObject)));
+    assert!(matches!(check("{\"a\":}"), Err(ContentError::NotJson(_))));
+    assert!(matches!(check(&"{\"a\":".repeat(65)), Err(ContentError::TooDeep)));
+    let large = format!("{{\"a\":\"{}\"}}", "x".repeat(CONTENT_BYTES_MAX));
+    assert!(matches!(check(&large), Err(ContentError::TooLarge { .. })));
+}

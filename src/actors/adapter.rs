@@ -1,0 +1,481 @@
+//! The actor of one connection: of a service's adapter, or of a gateway.
+//!
+//! It routes what the connection asks, one message per batch and channel, watches that deliveries are acknowledged in
+//! time, and tells the channels when the connection has gone. What leaves goes past it, straight into the
+//! connection's [`Outlet`].
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler};
+use tokio::sync::Semaphore;
+
+use super::asking::{Ask, Asked, Gather, Permits, ReplyTo, Work};
+use super::channel::{Attach, ChannelActor, Detach, GatewayNews, Pump};
+use super::port::{Answered, CreditBack, EndReason, Outlet, Refusal};
+use super::portal::{ChangeRoster, Create, PortalActor};
+use super::registry::{ChannelEntry, Deliver, GatewayLink, Generation, NumberEntry, SessionKey};
+use super::shared::{MAILBOX_MESSAGES_MAX, Shared};
+use crate::domain::channel::{LIST_MAX, Standing};
+use crate::domain::command::{Command, Inbound, StandingChange, StandingCommand, StatusCommand, StatusOf};
+use crate::domain::event::{Actor as By, RosterChange};
+use crate::domain::ids::{ChannelId, GatewayId, Number, PortalId, ServiceId};
+use crate::domain::portal::{NumberRefusal, Numbers};
+
+/// How often a connection is looked after, at least; more often where `ack_timeout` is shorter than a few of these.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Most channels in one answer, and in `welcome` (contract: 500).
+pub const CHANNELS_MAX: usize = 500;
+
+/// Who is at the other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Peer {
+    /// An adapter of a service.
+    Service(ServiceId),
+    /// A gateway.
+    Gateway(GatewayId),
+}
+
+/// What a connection asks, checked and in the domain's words.
+#[derive(Debug)]
+pub enum Request {
+    /// Something of a channel.
+    Of(ChannelId, Ask),
+    /// A change of standing in a channel.
+    Standing {
+        /// The channel.
+        channel: ChannelId,
+        /// What is asked.
+        change: StandingChange,
+        /// Whether it asks for what retention still has.
+        backfill: bool,
+    },
+    /// Create the number in the service.
+    Create {
+        /// The number.
+        number: Number,
+        /// Whether it asks for what retention still has.
+        backfill: bool,
+    },
+    /// The service names its agents.
+    Roster(RosterChange),
+    /// The channels in which the service has a record.
+    ListChannels {
+        /// Behind this one.
+        after: Option<ChannelId>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// A gateway brings a customer's message.
+    Inbound {
+        /// To which number.
+        number: Number,
+        /// The message.
+        inbound: Inbound,
+    },
+    /// A gateway brings a status.
+    Status {
+        /// Of which number.
+        number: Number,
+        /// Of a reply in this channel; else by the message's id.
+        channel: Option<ChannelId>,
+        /// The status.
+        status: StatusCommand,
+    },
+}
+
+/// What one read of a connection brought, in order, with the ids of the requests (0: unanswered).
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(super) struct Requests {
+    pub(super) requests: Vec<(u64, Request)>,
+    pub(super) permits: Arc<Permits>,
+}
+
+/// The session is listed: its channels deliver to it from now on.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(super) struct Begin;
+
+/// The connection is gone, or is to go.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(super) struct Stop;
+
+/// What a connection's actor is made of.
+pub(super) struct Parts {
+    pub(super) shared: Arc<Shared>,
+    pub(super) numbers: Arc<Numbers>,
+    pub(super) portal: PortalId,
+    pub(super) portal_actor: Addr<PortalActor>,
+    pub(super) peer: Peer,
+    pub(super) is_isolated: bool,
+    pub(super) outlet: Arc<Outlet>,
+    pub(super) deliver: Deliver,
+    pub(super) key: SessionKey,
+    /// Of a gateway's connection that gets `send`.
+    pub(super) link: Option<Arc<GatewayLink>>,
+}
+
+/// The actor of one connection.
+pub(super) struct ServiceAdapterActor {
+    parts: Parts,
+    generation: Option<Generation>,
+    /// When credit was last seen to come back, and how often it had by then.
+    alive: (u64, Instant),
+}
+
+/// Requests of one batch for one channel.
+struct Routed {
+    entry: ChannelEntry,
+    asked: Vec<Asked>,
+}
+
+impl ServiceAdapterActor {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self { parts, generation: None, alive: (0, Instant::now()) }
+    }
+
+    /// From here on the connection is delivered to.
+    fn begin(&mut self, ctx: &mut Context<Self>) {
+        if let Some(link) = &self.parts.link {
+            let (generation, lost) = link.connect(&self.parts.outlet, ctx.address().recipient());
+            self.generation = Some(generation);
+            let _ = self.parts.portal_actor.try_send(GatewayNews { lost });
+        }
+        if self.parts.deliver != Deliver::None && self.service().is_some() {
+            for channel in self.my_channels() {
+                let (outlet, deliver) = (Arc::clone(&self.parts.outlet), self.parts.deliver.clone());
+                let _ = channel.try_send(Attach { outlet, deliver });
+            }
+        }
+    }
+
+    fn refuse(&self, id: u64, refusal: Refusal) {
+        if id != 0 {
+            self.parts.outlet.answer(id, Answered::Refused(refusal));
+        }
+    }
+
+    fn service(&self) -> Option<&ServiceId> {
+        match &self.parts.peer {
+            Peer::Service(service) => Some(service),
+            Peer::Gateway(_) => None,
+        }
+    }
+
+    /// The one service that a channel of this service is for, where the portal's plan is `isolated` (R10).
+    fn only(&self) -> Option<ServiceId> {
+        self.service().filter(|_| self.parts.is_isolated).cloned()
+    }
+
+    fn channel(&self, channel: ChannelId, batch: &[Routed]) -> Option<ChannelEntry> {
+        if let Some(routed) = batch.iter().find(|routed| routed.entry.id == channel) {
+            return Some(routed.entry.clone());
+        }
+        let entry = self.parts.shared.registry.channels.get(&channel)?.value().clone();
+        entry.is_for(&self.parts.portal, self.service()).then_some(entry)
+    }
+
+    /// The number, where the portal may use it (B1).
+    fn number(&self, number: &Number) -> Result<Arc<NumberEntry>, Refusal> {
+        self.parts.numbers.admit(&self.parts.portal, number).map_err(|refusal| match refusal {
+            NumberRefusal::Taken => Refusal::NumberTaken,
+            NumberRefusal::NotFound => Refusal::NotFound,
+        })?;
+        let found = self.parts.shared.registry.numbers.get(number).map(|found| Arc::clone(found.value()));
+        found.ok_or(Refusal::NotFound)
+    }
+
+    fn route(&self, id: u64, request: Request, batch: &mut Vec<Routed>) {
+        let routed = match (request, &self.parts.peer) {
+            (Request::Inbound { number, inbound }, Peer::Gateway(_)) => {
+                self.route_inbound(id, &number, inbound, batch)
+            }
+            (Request::Status { number, channel, status }, Peer::Gateway(_)) => {
+                self.route_status(id, &number, channel, status, batch)
+            }
+            (Request::Of(channel, ask @ Ask::Outcome { .. }), Peer::Gateway(_)) => {
+                self.route_outcome(id, channel, ask, batch)
+            }
+            (Request::Inbound { .. } | Request::Status { .. } | Request::Of(_, Ask::Outcome { .. }), _)
+            | (_, Peer::Gateway(_)) => Err(Refusal::Forbidden),
+            (Request::Of(channel, ask), Peer::Service(_)) => self.route_to(id, channel, ask, batch),
+            (Request::Standing { channel, change, backfill }, Peer::Service(service)) => {
+                let by = By::Service(service.clone());
+                let standing = StandingCommand { service: service.clone(), by, change, backfill };
+                self.route_to(id, channel, Ask::Standing(standing), batch)
+            }
+            (Request::Create { number, backfill }, Peer::Service(service)) => {
+                self.create(id, number, service, backfill)
+            }
+            (Request::Roster(change), Peer::Service(_)) => {
+                let origin = Some(Arc::clone(&self.parts.outlet));
+                let change = ChangeRoster { change, origin, reply_to: ReplyTo::Session(id) };
+                self.parts.portal_actor.try_send(change).map_err(|_| Refusal::Unavailable)
+            }
+            (Request::ListChannels { after, limit }, Peer::Service(service)) => {
+                let (channels, next) = self.list_channels(service, after, limit);
+                self.parts.outlet.answer(id, Answered::Channels { channels, next });
+                Ok(())
+            }
+        };
+        if let Err(refusal) = routed {
+            self.refuse(id, refusal);
+        }
+    }
+
+    fn route_to(
+        &self,
+        id: u64,
+        channel: ChannelId,
+        ask: Ask,
+        batch: &mut Vec<Routed>,
+    ) -> Result<(), Refusal> {
+        let entry = self.channel(channel, batch).ok_or(Refusal::NotFound)?;
+        let reply_to = if id == 0 { ReplyTo::Nobody } else { ReplyTo::Session(id) };
+        put(batch, entry, Asked { ask, reply_to })
+    }
+
+    fn create(&self, id: u64, number: Number, service: &ServiceId, backfill: bool) -> Result<(), Refusal> {
+        self.number(&number)?;
+        let standing = StandingCommand {
+            service: service.clone(),
+            by: By::Service(service.clone()),
+            change: StandingChange::Create,
+            backfill,
+        };
+        let create = Create {
+            number,
+            only: self.only(),
+            origin: Some(Arc::clone(&self.parts.outlet)),
+            asked: Asked { ask: Ask::Standing(standing), reply_to: ReplyTo::Session(id) },
+        };
+        self.parts.portal_actor.try_send(create).map_err(|_| Refusal::Unavailable)
+    }
+
+    fn route_inbound(
+        &self,
+        id: u64,
+        number: &Number,
+        inbound: Inbound,
+        batch: &mut Vec<Routed>,
+    ) -> Result<(), Refusal> {
+        let known = self.number(number).map_err(|_| Refusal::NotFound)?;
+        let open = known.open();
+        if let [only] = &*open {
+            let ask = Ask::Command(Command::Inbound(inbound));
+            return put(batch, only.clone(), Asked { ask, reply_to: ReplyTo::Session(id) });
+        }
+        let gather = Gather::for_session(open.len(), true, Arc::clone(&self.parts.outlet), id);
+        for entry in open.iter() {
+            let ask = Ask::Command(Command::Inbound(inbound.clone()));
+            let reply_to = ReplyTo::Part(Arc::clone(&gather));
+            if let Err(refusal) = put(batch, entry.clone(), Asked { ask, reply_to }) {
+                gather.part(Answered::Refused(refusal));
+            }
+        }
+        Ok(())
+    }
+
+    fn route_status(
+        &self,
+        id: u64,
+        number: &Number,
+        channel: Option<ChannelId>,
+        status: StatusCommand,
+        batch: &mut Vec<Routed>,
+    ) -> Result<(), Refusal> {
+        let known = self.number(number).map_err(|_| Refusal::NotFound)?;
+        let channel = channel.or_else(|| sender_of(&known, &status));
+        if let Some(channel) = channel {
+            let entry = self.channel(channel, batch).filter(|entry| entry.number == *number);
+            let ask = Ask::Command(Command::Status(status));
+            let reply_to = ReplyTo::Session(id);
+            return put(batch, entry.ok_or(Refusal::NotFound)?, Asked { ask, reply_to });
+        }
+        let open = known.open();
+        let gather = Gather::for_session(open.len(), false, Arc::clone(&self.parts.outlet), id);
+        for entry in open.iter() {
+            let ask = Ask::Command(Command::Status(status.clone()));
+            let reply_to = ReplyTo::Part(Arc::clone(&gather));
+            if let Err(refusal) = put(batch, entry.clone(), Asked { ask, reply_to }) {
+                gather.part(Answered::Refused(refusal));
+            }
+        }
+        Ok(())
+    }
+
+    /// What became of a reply is told by the gateway of the reply's number, and by no other.
+    fn route_outcome(
+        &self,
+        id: u64,
+        channel: ChannelId,
+        ask: Ask,
+        batch: &mut Vec<Routed>,
+    ) -> Result<(), Refusal> {
+        let entry = self.channel(channel, batch).ok_or(Refusal::NotFound)?;
+        let number = self.number(&entry.number)?;
+        let Peer::Gateway(gateway) = &self.parts.peer else { return Err(Refusal::Forbidden) };
+        let own = self.parts.shared.registry.gateways.get(&(self.parts.portal.clone(), gateway.clone()));
+        let is_own = match (&number.link, own) {
+            (Some(link), Some(own)) => Arc::ptr_eq(link, own.value()),
+            _ => false,
+        };
+        if !is_own {
+            return Err(Refusal::Forbidden);
+        }
+        put(batch, entry, Asked { ask, reply_to: ReplyTo::Session(id) })
+    }
+
+    fn list_channels(
+        &self,
+        service: &ServiceId,
+        after: Option<ChannelId>,
+        limit: usize,
+    ) -> (Vec<crate::domain::command::ChannelSeen>, Option<ChannelId>) {
+        let limit = limit.clamp(1, CHANNELS_MAX);
+        let mut channels = recorded(&self.parts.shared, &self.parts.portal, service, after);
+        let next =
+            if channels.len() > limit { channels.get(limit - 1).map(|seen| seen.channel) } else { None };
+        channels.truncate(limit);
+        (channels, next)
+    }
+
+    fn my_channels(&self) -> Vec<Addr<ChannelActor>> {
+        let channels = self.parts.shared.registry.channels_of(&self.parts.portal, self.service());
+        channels.into_iter().filter_map(|entry| entry.addr).collect()
+    }
+
+    /// Ends a connection that leaves its deliveries unacknowledged for too long.
+    fn look_after(&mut self) {
+        let credit = self.parts.outlet.credit();
+        let returns = credit.returns();
+        let is_idle = credit.outstanding() == 0;
+        // One that is not read because of its own requests can not acknowledge.
+        let is_paused = !self.parts.outlet.has_request_room();
+        if is_idle || is_paused || returns != self.alive.0 {
+            self.alive = (returns, Instant::now());
+        } else if self.alive.1.elapsed() >= self.parts.shared.limits.ack_timeout {
+            self.parts.outlet.end(EndReason::Stalled);
+        }
+    }
+}
+
+/// The channels in which the service has a record, behind `after`.
+pub(super) fn recorded(
+    shared: &Shared,
+    portal: &PortalId,
+    service: &ServiceId,
+    after: Option<ChannelId>,
+) -> Vec<crate::domain::command::ChannelSeen> {
+    let channels = shared.registry.channels_of(portal, Some(service));
+    let behind = channels.iter().filter(|entry| after.is_none_or(|after| entry.id > after));
+    let recorded = behind.filter(|entry| entry.sight.standing(service) != Standing::None);
+    recorded.map(|entry| entry.sight.seen()).collect()
+}
+
+/// The channel whose reply the status is about, where that is known.
+fn sender_of(number: &NumberEntry, status: &StatusCommand) -> Option<ChannelId> {
+    let StatusOf::Message(message_id) = &status.of else { return None };
+    let senders = number.senders.lock().unwrap_or_else(PoisonError::into_inner);
+    senders.find(message_id).map(|sender| sender.channel)
+}
+
+fn put(batch: &mut Vec<Routed>, entry: ChannelEntry, asked: Asked) -> Result<(), Refusal> {
+    if entry.addr.is_none() {
+        return Err(Refusal::Unavailable);
+    }
+    match batch.iter_mut().find(|routed| routed.entry.id == entry.id) {
+        Some(routed) => routed.asked.push(asked),
+        None => batch.push(Routed { entry, asked: vec![asked] }),
+    }
+    Ok(())
+}
+
+impl Actor for ServiceAdapterActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        // What bounds the mailbox: the requests in flight, and one wake-up for each channel.
+        ctx.set_mailbox_capacity(MAILBOX_MESSAGES_MAX);
+        self.parts.outlet.set_waker(ctx.address().recipient());
+        let every = LOOK_EVERY.min(self.parts.shared.limits.ack_timeout / 4).max(Duration::from_millis(10));
+        ctx.run_interval(every, |actor, _| actor.look_after());
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.parts.outlet.close();
+        let registry = &self.parts.shared.registry;
+        let connection = self.parts.outlet.connection();
+        registry.sessions.remove_if(&self.parts.key, |_, entry| entry.outlet.connection() == connection);
+        for channel in self.my_channels() {
+            let _ = channel.try_send(Detach(connection));
+        }
+        if let (Some(link), Some(generation)) = (&self.parts.link, self.generation)
+            && link.disconnect(generation)
+        {
+            let _ = self.parts.portal_actor.try_send(GatewayNews { lost: Some(generation) });
+        }
+    }
+}
+
+impl Handler<Begin> for ServiceAdapterActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Begin, ctx: &mut Self::Context) {
+        self.begin(ctx);
+    }
+}
+
+impl Handler<Requests> for ServiceAdapterActor {
+    type Result = ();
+
+    fn handle(&mut self, batch: Requests, _: &mut Self::Context) {
+        if self.parts.outlet.is_void() {
+            return;
+        }
+        let mut routed: Vec<Routed> = Vec::new();
+        for (id, request) in batch.requests {
+            self.route(id, request, &mut routed);
+        }
+        for Routed { entry, asked } in routed {
+            let Some(addr) = entry.addr else { continue };
+            let origin = Some(Arc::clone(&self.parts.outlet));
+            // A closed mailbox means that the broker has halted; the connection is about to end.
+            let _ = addr.try_send(Work { origin, asked, permits: Some(Arc::clone(&batch.permits)) });
+        }
+    }
+}
+
+impl Handler<CreditBack> for ServiceAdapterActor {
+    type Result = ();
+
+    fn handle(&mut self, _: CreditBack, _: &mut Self::Context) {
+        for channel in self.my_channels() {
+            let _ = channel.try_send(Pump(self.parts.outlet.connection()));
+        }
+    }
+}
+
+impl Handler<Stop> for ServiceAdapterActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+/// Most conversations or channels that a list is asked for.
+#[must_use]
+pub fn list_limit(asked: Option<u64>, most: usize) -> usize {
+    asked.and_then(|asked| usize::try_from(asked).ok()).unwrap_or(most).clamp(1, most)
+}
+
+/// Most conversations in one list.
+pub const CONVERSATIONS_MAX: usize = LIST_MAX;
+
+/// A session's own share of the process's room, as permits.
+pub(super) fn session_bytes() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(super::shared::SESSION_BYTES_MAX as usize))
+}

@@ -1,0 +1,193 @@
+//! Blocks on their way to the journal, what is held until they are durable, and what happens then.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::{Arc, PoisonError};
+
+use super::asks::{Held, HeldWhat, answer};
+use super::{ChannelActor, ConversationId};
+use crate::actors::asking::{Permits, ReplyTo};
+use crate::actors::batch::{Batch, BatchEntry};
+use crate::actors::conversation::HandOver;
+use crate::actors::port::{Answered, Outgoing, Outlet, Refusal};
+use crate::actors::portal::Closed;
+use crate::domain::channel::Standing;
+use crate::domain::command::{ChannelSeen, ChannelState};
+use crate::domain::event::Event;
+use crate::domain::ids::{Offset, ServiceId};
+use crate::journal::{Durability, Head, StreamId};
+
+/// One block, and what waits for it.
+#[derive(Debug, Default)]
+pub(super) struct Flight {
+    pub(super) entries: Vec<BatchEntry>,
+    /// Answers that were decided on it, in order.
+    pub(super) held: Vec<Held>,
+    pub(super) permits: Vec<Arc<Permits>>,
+    /// What the channel is after it, where it changes that.
+    pub(super) sight: Option<(ChannelSeen, BTreeMap<ServiceId, Standing>)>,
+    /// It must be synced in every mode.
+    pub(super) synced: bool,
+}
+
+impl Flight {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+impl ChannelActor {
+    /// Keeps a batch's room taken until what was decided of it is durable.
+    pub(super) fn keep_permits(&mut self, permits: Arc<Permits>) {
+        if !self.open.is_empty() {
+            self.open.permits.push(permits);
+        } else if let Some(last) = self.flights.back_mut() {
+            last.permits.push(permits);
+        }
+    }
+
+    /// Holds an answer until what it was decided on is durable.
+    pub(super) fn hold_what(&mut self, held: Held) {
+        if !self.open.is_empty() {
+            self.open.held.push(held);
+        } else if let Some(last) = self.flights.back_mut() {
+            last.held.push(held);
+        } else {
+            self.released.push(held);
+        }
+    }
+
+    /// Appends what was decided.
+    pub(super) fn seal(&mut self) {
+        let Some(block) = self.builder.take() else { return };
+        let flight = mem::take(&mut self.open);
+        let durability = if flight.synced { Durability::Synced } else { Durability::Configured };
+        let expected = Head { offset: self.appended, token: 0 };
+        self.appended = block.last();
+        self.flights.push_back(flight);
+        let stream = StreamId::from(self.channel.id());
+        self.shared.journal.append(stream, expected, block, durability, &self.completions.sink());
+    }
+
+    /// All up to `head` is durable: its effects leave, in order.
+    pub(super) fn land(&mut self, head: Offset) {
+        while let Some(flight) = self.flights.front() {
+            let last = flight.entries.last().map_or(Offset::ZERO, BatchEntry::offset);
+            if last > head {
+                break;
+            }
+            if let Some(flight) = self.flights.pop_front() {
+                self.land_one(flight, last);
+            }
+        }
+        self.pump_all();
+    }
+
+    fn land_one(&mut self, flight: Flight, last: Offset) {
+        let first = self.durable.next();
+        self.durable = last;
+        self.remember_senders(&flight.entries);
+        self.entry.sight.set_head(last);
+        let mut closed = false;
+        if let Some((seen, standings)) = flight.sight {
+            closed = seen.state == ChannelState::Closed;
+            self.entry.sight.set(seen, standings);
+        }
+        let handed: Vec<_> = flight.entries.iter().filter_map(handed).collect();
+        let batch = Arc::new(Batch::new(self.channel.id(), first, last, flight.entries));
+        self.recent.push(batch);
+        self.release(flight.held);
+        for (conversation, reply) in handed {
+            let gateway = self.sending.link();
+            let job = HandOver { reply, customer_at: self.customer_at(conversation), gateway };
+            self.tell_conversation(conversation, job);
+        }
+        if closed {
+            // A closed mailbox means that the broker stops; at start the portal finds the closed channel again.
+            let _ = self.portal_actor.try_send(Closed(self.channel.id()));
+        }
+    }
+
+    fn customer_at(&self, conversation: ConversationId) -> Offset {
+        let found = self.channel.conversation(conversation, crate::actors::clock::now());
+        found.map_or(Offset::ZERO, |now| now.customer_at)
+    }
+
+    fn remember_senders(&self, entries: &[BatchEntry]) {
+        let names_a_message = |event: &Event| match event {
+            Event::Receipt(receipt) => receipt.message_id.is_some(),
+            Event::Reply(reply) => reply.echo_of.is_some(),
+            _ => false,
+        };
+        for entry in entries {
+            if let BatchEntry::Record(record) = entry
+                && names_a_message(&record.event)
+            {
+                let mut senders = self.number.senders.lock().unwrap_or_else(PoisonError::into_inner);
+                senders.apply(self.channel.id(), record);
+            }
+        }
+    }
+
+    /// What nothing holds leaves.
+    pub(super) fn release_free(&mut self) {
+        if !self.released.is_empty() {
+            let released = mem::take(&mut self.released);
+            self.release(released);
+        }
+    }
+
+    /// Lets answers go, in order; those of one connection together.
+    fn release(&mut self, held: Vec<Held>) {
+        let mut group: Vec<(u64, Answered)> = Vec::new();
+        let mut to: Option<Arc<Outlet>> = None;
+        for Held { origin, reply_to, what } in held {
+            let what = match what {
+                HeldWhat::Answer(answered) => answered,
+                HeldWhat::Open(open) => {
+                    self.read_timeline(origin, reply_to, open);
+                    continue;
+                }
+                HeldWhat::List(list) => {
+                    self.read_customers(origin, reply_to, list);
+                    continue;
+                }
+            };
+            match (origin, reply_to) {
+                (Some(outlet), ReplyTo::Session(id)) => {
+                    if to.as_ref().is_some_and(|same| !Arc::ptr_eq(same, &outlet))
+                        && let Some(before) = to.take()
+                    {
+                        before.put(Outgoing::Answers(mem::take(&mut group)));
+                    }
+                    to = Some(outlet);
+                    group.push((id, what));
+                }
+                (origin, reply_to) => answer(origin.as_ref(), reply_to, what),
+            }
+        }
+        if let Some(outlet) = to {
+            outlet.put(Outgoing::Answers(group));
+        }
+    }
+
+    /// Nothing more will be durable: what is held is refused, its effects never happen.
+    pub(super) fn abandon(&mut self) {
+        let open = mem::take(&mut self.open);
+        for flight in mem::take(&mut self.flights).into_iter().chain([open]) {
+            for held in flight.held {
+                answer(held.origin.as_ref(), held.reply_to, Answered::Refused(Refusal::Unavailable));
+            }
+        }
+    }
+}
+
+fn handed(entry: &BatchEntry) -> Option<(ConversationId, Offset)> {
+    match entry {
+        BatchEntry::Record(record) => match &record.event {
+            Event::Handed(handed) => record.conversation.map(|conversation| (conversation, handed.reply)),
+            _ => None,
+        },
+        BatchEntry::Gap { .. } => None,
+    }
+}

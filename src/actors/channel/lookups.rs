@@ -1,0 +1,185 @@
+//! Message ids that must be compared with the full id in the journal before a message counts as a repeat (B6).
+//!
+//! What the channel still holds in memory is compared at once. Else the record is read off the Arbiter; meanwhile a
+//! second copy waits for the first, and so does all that the same connection sends later to this channel. Others go on.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::{ChannelActor, Command, LookedAt};
+use crate::actors::asking::{Permits, ReplyTo};
+use crate::actors::batch::BatchEntry;
+use crate::actors::port::{Answered, Outlet, Refusal};
+use crate::domain::command::{Answer, Inbound, LookedUp};
+use crate::domain::delivery::ConnectionId;
+use crate::domain::event::{Event, Record};
+use crate::domain::ids::{MessageId, Offset, Timestamp};
+use crate::journal::{Entry, StreamId, payload};
+
+/// A customer's message that waits.
+#[derive(Debug)]
+struct WaitingInbound {
+    origin: Option<Arc<Outlet>>,
+    inbound: Inbound,
+    reply_to: ReplyTo,
+}
+
+impl WaitingInbound {
+    fn connection(&self) -> Option<ConnectionId> {
+        self.origin.as_ref().map(|outlet| outlet.connection())
+    }
+}
+
+/// The message that is looked at, and those behind it. Bounded by the requests in flight of all connections.
+#[derive(Debug, Default)]
+pub(super) struct Lookups {
+    /// The first is being looked at.
+    waiting: VecDeque<(WaitingInbound, Offset)>,
+    /// Room that they take up.
+    permits: Vec<Arc<Permits>>,
+}
+
+impl Lookups {
+    fn blocks(&self, connection: Option<ConnectionId>, message_id: &MessageId) -> bool {
+        self.waiting
+            .iter()
+            .any(|(other, _)| other.connection() == connection || other.inbound.message_id == *message_id)
+    }
+}
+
+impl ChannelActor {
+    /// A customer's message arrives.
+    pub(super) fn inbound(
+        &mut self,
+        origin: Option<&Arc<Outlet>>,
+        inbound: Inbound,
+        reply_to: ReplyTo,
+        now: Timestamp,
+    ) {
+        let connection = origin.map(|outlet| outlet.connection());
+        let arrived = WaitingInbound { origin: origin.cloned(), inbound, reply_to };
+        if !self.lookups.waiting.is_empty() && self.lookups.blocks(connection, &arrived.inbound.message_id) {
+            self.lookups.waiting.push_back((arrived, Offset::ZERO));
+            return;
+        }
+        if let Some((arrived, suspect)) = self.settle_inbound(arrived, now) {
+            let idle = self.lookups.waiting.is_empty();
+            self.lookups.waiting.push_back((arrived, suspect));
+            if idle {
+                self.look_at_first();
+            }
+        }
+    }
+
+    /// Decides and answers, unless a look at the journal is needed: then gives it back, with where to look.
+    fn settle_inbound(
+        &mut self,
+        arrived: WaitingInbound,
+        now: Timestamp,
+    ) -> Option<(WaitingInbound, Offset)> {
+        let WaitingInbound { origin, mut inbound, reply_to } = arrived;
+        self.name_sender(&mut inbound);
+        let mut command = Command::Inbound(inbound);
+        let mut decided = self.decide(&command, now);
+        if let (Ok(Answer::LookUp(suspect)), Command::Inbound(inbound)) = (&decided, &mut command) {
+            let suspect = *suspect;
+            match self.message_id_here(suspect).map(|known| known == inbound.message_id) {
+                Some(true) => inbound.looked_up = LookedUp::Same(suspect),
+                Some(false) => inbound.looked_up = LookedUp::Different,
+                None => {
+                    let Command::Inbound(inbound) = command else { return None };
+                    return Some((WaitingInbound { origin, inbound, reply_to }, suspect));
+                }
+            }
+            decided = self.decide(&command, now);
+        }
+        let answered = self.take_inbound(decided);
+        self.hold(origin.as_ref(), reply_to, answered);
+        None
+    }
+
+    /// Who sent the message that it answers: only where its content has something for him alone (B7).
+    fn name_sender(&self, inbound: &mut Inbound) {
+        if inbound.content.is_redactable()
+            && let Some(refers_to) = &inbound.refers_to
+        {
+            let senders = self.number.senders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            inbound.sender = senders.find(refers_to).map(|sender| sender.service);
+        }
+    }
+
+    /// The message id of a record that is still in memory.
+    fn message_id_here(&self, offset: Offset) -> Option<MessageId> {
+        let flying = self.flights.iter().chain([&self.open]).flat_map(|flight| flight.entries.iter());
+        let in_flight = flying.filter_map(|entry| match entry {
+            BatchEntry::Record(record) if record.offset == offset => Some(record),
+            _ => None,
+        });
+        let recent = self.recent.record(offset);
+        message_id_of(recent.or_else(|| in_flight.last())?)
+    }
+
+    fn look_at_first(&self) {
+        let Some((first, suspect)) = self.lookups.waiting.front() else { return };
+        let (message_id, suspect) = (first.inbound.message_id.clone(), *suspect);
+        let (stream, me) = (StreamId::from(self.channel.id()), self.me.clone());
+        self.shared.readers.read(move |journal| {
+            let same = match journal.read_one(stream, suspect) {
+                Ok(Entry::Record(raw)) => payload::decode_record(&raw)
+                    .ok()
+                    .and_then(|record| message_id_of(&record))
+                    .is_some_and(|known| known == message_id),
+                // What can not be read can not confirm a suspicion.
+                Ok(Entry::Corrupt(_)) | Err(_) => false,
+            };
+            let _ = me.try_send(LookedAt { message_id, same });
+        });
+    }
+
+    /// The first that waits was looked at: it is decided, and all that may follow it.
+    pub(super) fn looked_at(&mut self, message_id: &MessageId, same: bool) {
+        let now = super::now();
+        let Some((mut first, suspect)) = self.lookups.waiting.pop_front() else { return };
+        debug_assert_eq!(first.inbound.message_id, *message_id, "one look at a time, in order");
+        first.inbound.looked_up = if same { LookedUp::Same(suspect) } else { LookedUp::Different };
+        if self.shared.halt.is_halted() {
+            super::asks::answer(
+                first.origin.as_ref(),
+                first.reply_to,
+                Answered::Refused(Refusal::Unavailable),
+            );
+        } else {
+            self.settle_inbound(first, now);
+        }
+        for (waiting, _) in std::mem::take(&mut self.lookups.waiting) {
+            self.inbound(
+                waiting.origin.as_ref().map(Arc::clone).as_ref(),
+                waiting.inbound,
+                waiting.reply_to,
+                now,
+            );
+        }
+        let permits = std::mem::take(&mut self.lookups.permits);
+        if self.lookups.waiting.is_empty() {
+            for permits in permits {
+                self.keep_permits(permits);
+            }
+        } else {
+            self.lookups.permits = permits;
+        }
+    }
+
+    /// Whether messages wait for a look; then the room of a batch stays taken until they are decided.
+    pub(super) fn keep_for_lookups(&mut self, permits: &Arc<Permits>) {
+        if !self.lookups.waiting.is_empty() {
+            self.lookups.permits.push(Arc::clone(permits));
+        }
+    }
+}
+
+fn message_id_of(record: &Record) -> Option<MessageId> {
+    match &record.event {
+        Event::Message(message) => Some(message.message_id.clone()),
+        _ => None,
+    }
+}

@@ -1,0 +1,136 @@
+//! The outbox and its gateway: which reply is handed over when, and what is known of it while it has no outcome.
+//!
+//! ```text
+//! next_to_hand ─▶ Handed (synced) ─▶ ConversationActor reads it ─▶ GatewayLink::send ─▶ HandedOver
+//!      ▲                                                              │ no connection
+//!      └────────────────── put_back ◀─────────────────────────────────┘
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{ChannelActor, Command, GatewayNews, HandedOver};
+use crate::actors::clock::now;
+use crate::actors::registry::{GatewayLink, Generation};
+use crate::domain::command::SendOutcome;
+use crate::domain::event::{Event, Record, Status};
+use crate::domain::ids::Offset;
+
+/// Most replies handed over in one go; the rest follow when these are durable.
+const HAND_AT_ONCE_MAX: usize = 64;
+
+/// A channel's gateway, and what it was handed.
+#[derive(Debug)]
+pub(super) struct Sending {
+    link: Option<Arc<GatewayLink>>,
+    /// Replies without outcome, and which connection has each; none before it left.
+    handed: HashMap<Offset, Option<Generation>>,
+    /// Rights to hand over that outcomes have freed.
+    freed: usize,
+}
+
+impl Sending {
+    pub(super) fn new(link: Option<Arc<GatewayLink>>) -> Self {
+        Self { link, handed: HashMap::new(), freed: 0 }
+    }
+
+    pub(super) fn link(&self) -> Option<Arc<GatewayLink>> {
+        self.link.clone()
+    }
+
+    /// Looks at what was decided: an outcome frees a place.
+    pub(super) fn decided(&mut self, record: &Record) {
+        if let Event::Receipt(receipt) = &record.event
+            && receipt.status != Status::Accepted
+            && self.handed.remove(&receipt.reply).is_some()
+        {
+            self.freed += 1;
+        }
+    }
+}
+
+impl ChannelActor {
+    /// What a process before this one had handed over has no outcome any more that anybody could know.
+    pub(super) fn recover(&mut self) {
+        let now = now();
+        while self.channel.outbox().handed_len() > 0 && !self.shared.halt.is_halted() {
+            self.drafts.clear();
+            let max = crate::domain::channel::DRAFTS_MAX;
+            self.channel.outbox().lose_handed(max, now, &mut self.drafts);
+            if self.drafts.is_empty() {
+                break;
+            }
+            self.record(now);
+        }
+        self.tick(now);
+    }
+
+    /// Hands over what may be handed over.
+    pub(super) fn pump_outbox(&mut self) {
+        let Some(link) = self.sending.link() else { return };
+        let freed = std::mem::take(&mut self.sending.freed);
+        if freed > 0 && link.give_back(freed) {
+            self.wake_siblings();
+        }
+        if self.channel.outbox().waiting_len() == 0 || self.shared.halt.is_halted() || !link.is_connected() {
+            return;
+        }
+        let now = now();
+        for reply in self.channel.outbox().next_to_hand(HAND_AT_ONCE_MAX) {
+            if !link.take() {
+                break;
+            }
+            let before = self.channel.head();
+            // A rejection says that it may not leave any more; it stands in a record already.
+            let decided = self.decide(&Command::Hand { reply }, now);
+            if decided.is_ok() && self.channel.head() > before {
+                self.sending.handed.insert(reply, None);
+            } else {
+                link.give_back(1);
+            }
+        }
+    }
+
+    /// The gateway has room again: its other channels may go on.
+    fn wake_siblings(&self) {
+        for entry in self.shared.registry.channels_of(&self.entry.portal, None) {
+            if let Some(addr) = entry.addr.filter(|_| entry.id != self.entry.id) {
+                let _ = addr.try_send(GatewayNews { lost: None });
+            }
+        }
+    }
+
+    /// A reply has left, or could not.
+    pub(super) fn handed_over(&mut self, handed: HandedOver) {
+        let HandedOver { reply, to } = handed;
+        let Some(state) = self.sending.handed.get_mut(&reply) else { return };
+        if let Some(generation) = to {
+            *state = to;
+            // The news of the loss may have come before this.
+            if self.sending.link.as_ref().is_some_and(|link| !link.is_current(generation)) {
+                self.lose_sends(generation);
+            }
+            return;
+        }
+        // It surely was not sent, so it waits again.
+        self.sending.handed.remove(&reply);
+        self.sending.freed += 1;
+        self.channel.outbox_mut().put_back(reply);
+    }
+
+    /// A connection of the gateway is lost: what it had is `unknown`.
+    pub(super) fn lose_sends(&mut self, lost: Generation) {
+        let now = now();
+        let mut replies: Vec<Offset> = self
+            .sending
+            .handed
+            .iter()
+            .filter(|(_, to)| **to == Some(lost))
+            .map(|(reply, _)| *reply)
+            .collect();
+        replies.sort_unstable();
+        for reply in replies {
+            let _ = self.decide(&Command::Outcome { reply, outcome: SendOutcome::Unknown }, now);
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The actor of one conversation: started by its channel when somebody looks at it or writes to it, and owned by it.
+//!
+//! It assembles timelines, off the Arbiter, holds presence, and hands the conversation's replies to the gateway, one
+//! at a time. It decides nothing that is journaled, so putting it to sleep loses nothing.
+
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler};
+
+use super::asking::ReplyTo;
+use super::batch::{BatchEntry, GapReason};
+use super::channel::asks::answer;
+use super::channel::{ChannelActor, HandedOver, Idle, PresenceChanged};
+use super::clock::now;
+use super::port::{Answered, Outlet, SendNow, Timeline};
+use super::registry::GatewayLink;
+use super::shared::{MAILBOX_MESSAGES_MAX, Shared};
+use crate::domain::channel::ConversationNow;
+use crate::domain::command::Opened;
+use crate::domain::event::{Customer, Event, Record};
+use crate::domain::ids::{AgentId, ChannelId, ConversationId, Offset, ServiceId};
+use crate::domain::presence::{Doing, Presence, PresenceChange};
+use crate::domain::view::{Masking, Viewer, customer_of, view};
+use crate::journal::{Entry, Journal, StreamId, payload};
+
+/// Most bytes of a timeline (contract: 1 MiB for the whole answer), less what stands beside it.
+pub(super) const TIMELINE_BYTES_MAX: usize = (1 << 20) - (64 << 10);
+/// What an entry takes beside its content, in bytes, at most: ids, names, punctuation.
+const ENTRY_FIELDS_BYTES: usize = 1_536;
+/// Most records that one timeline looks at, so that one that shows little stops nobody else for long.
+const LOOKED_AT_MAX: usize = 20_000;
+
+/// Reads a timeline and answers.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(super) struct ReadTimeline {
+    pub(super) opened: Opened,
+    pub(super) now: ConversationNow,
+    pub(super) service: ServiceId,
+    pub(super) masking: Masking,
+    pub(super) limit: usize,
+    pub(super) before: Option<Offset>,
+    pub(super) origin: Option<Arc<Outlet>>,
+    pub(super) reply_to: ReplyTo,
+}
+
+/// An agent says what he does.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(super) struct Renew {
+    pub(super) service: ServiceId,
+    pub(super) agent: AgentId,
+    pub(super) name: Option<Arc<str>>,
+    pub(super) doing: Doing,
+}
+
+/// A reply's `handed` is durable: it may leave.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(super) struct HandOver {
+    pub(super) reply: Offset,
+    /// Where the customer's newest names are.
+    pub(super) customer_at: Offset,
+    pub(super) gateway: Option<Arc<GatewayLink>>,
+}
+
+/// Presence may have lapsed.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+struct Lapse;
+
+/// The actor of one conversation.
+pub(super) struct ConversationActor {
+    shared: Arc<Shared>,
+    channel: ChannelId,
+    conversation: ConversationId,
+    owner: Addr<ChannelActor>,
+    presence: Presence,
+    lapse_asked: bool,
+    handled: u64,
+}
+
+impl ConversationActor {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        channel: ChannelId,
+        conversation: ConversationId,
+        owner: Addr<ChannelActor>,
+    ) -> Self {
+        let presence = Presence::default();
+        Self { shared, channel, conversation, owner, presence, lapse_asked: false, handled: 0 }
+    }
+
+    fn tell(&self, changes: Vec<PresenceChange>) {
+        if !changes.is_empty() {
+            let _ = self.owner.try_send(PresenceChanged { conversation: self.conversation, changes });
+        }
+    }
+
+    /// After every message: a timer for the next lapse, or sleep.
+    fn after(&mut self, ctx: &mut Context<Self>) {
+        match self.presence.next_deadline() {
+            Some(deadline) if !self.lapse_asked => {
+                self.lapse_asked = true;
+                ctx.notify_later(Lapse, Duration::from_millis(deadline.since_ms(now()) + 1));
+            }
+            Some(_) => {}
+            None => {
+                let _ = self.owner.try_send(Idle { conversation: self.conversation, handled: self.handled });
+            }
+        }
+    }
+}
+
+impl Actor for ConversationActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        // What bounds the mailbox is what its channel lets in.
+        ctx.set_mailbox_capacity(MAILBOX_MESSAGES_MAX);
+    }
+}
+
+impl Handler<Renew> for ConversationActor {
+    type Result = ();
+
+    fn handle(&mut self, renew: Renew, ctx: &mut Self::Context) {
+        self.handled += 1;
+        let Renew { service, agent, name, doing } = renew;
+        let change = self.presence.renew(&service, &agent, name.as_ref(), doing, now());
+        self.tell(change.into_iter().collect());
+        self.after(ctx);
+    }
+}
+
+impl Handler<Lapse> for ConversationActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Lapse, ctx: &mut Self::Context) {
+        self.lapse_asked = false;
+        let changes = self.presence.lapse(now());
+        self.tell(changes);
+        self.after(ctx);
+    }
+}
+
+impl Handler<ReadTimeline> for ConversationActor {
+    type Result = ();
+
+    fn handle(&mut self, read: ReadTimeline, ctx: &mut Self::Context) {
+        self.handled += 1;
+        let channel = self.channel;
+        self.shared.readers.read(move |journal| {
+            let stream = StreamId::from(channel);
+            let customer = customer_in(journal, stream, read.now.customer_at);
+            let (entries, more) = timeline(journal, stream, &read);
+            let timeline = Timeline { channel, opened: read.opened, customer, entries, more };
+            answer(read.origin.as_ref(), read.reply_to, Answered::Conversation(Box::new(timeline)));
+        });
+        self.after(ctx);
+    }
+}
+
+impl Handler<HandOver> for ConversationActor {
+    type Result = ();
+
+    fn handle(&mut self, job: HandOver, ctx: &mut Self::Context) {
+        self.handled += 1;
+        let (channel, owner) = (self.channel, self.owner.clone());
+        self.shared.readers.read(move |journal| {
+            let HandOver { reply, customer_at, gateway } = job;
+            let send = read_reply(journal, channel, reply, customer_at);
+            if send.is_none() {
+                tracing::error!(%channel, offset = reply.0, "a reply can not be read and is not sent");
+            }
+            let to = send.and_then(|send| gateway.as_ref()?.send(send));
+            let _ = owner.try_send(HandedOver { reply, to });
+        });
+        self.after(ctx);
+    }
+}
+
+fn read_record(journal: &dyn Journal, stream: StreamId, offset: Offset) -> Option<Record> {
+    match journal.read_one(stream, offset) {
+        Ok(Entry::Record(raw)) => payload::decode_record(&raw).ok(),
+        Ok(Entry::Corrupt(_)) | Err(_) => None,
+    }
+}
+
+/// The customer, as the record at `at` names him; nobody where it can not be read any more.
+pub(super) fn customer_in(journal: &dyn Journal, stream: StreamId, at: Offset) -> Customer {
+    read_record(journal, stream, at).and_then(|record| customer_of(&record).cloned()).unwrap_or_default()
+}
+
+fn read_reply(
+    journal: &dyn Journal,
+    channel: ChannelId,
+    offset: Offset,
+    customer_at: Offset,
+) -> Option<SendNow> {
+    let stream = StreamId::from(channel);
+    let record = read_record(journal, stream, offset)?;
+    let Event::Reply(reply) = record.event else { return None };
+    let customer = if reply.to.id().is_some() { reply.to } else { customer_in(journal, stream, customer_at) };
+    let to = customer.wa_id.or(customer.user_id)?;
+    Some(SendNow {
+        channel,
+        offset,
+        conversation: record.conversation?,
+        to,
+        reply_id: reply.reply_id,
+        content: reply.content.expose().clone(),
+    })
+}
+
+/// Reads backwards along the conversation's chain, and those of the conversations that became part of it.
+fn timeline(journal: &dyn Journal, stream: StreamId, read: &ReadTimeline) -> (Vec<BatchEntry>, bool) {
+    let viewer = Viewer { service: &read.service, masking: read.masking };
+    let before = read.before.unwrap_or(Offset(u64::MAX));
+    let mut chains: BinaryHeap<Offset> = read.now.merged.iter().map(|(_, head)| *head).collect();
+    chains.push(read.opened.head);
+    let mut entries = Vec::new();
+    let mut bytes = 0;
+    let mut looked_at = 0;
+    let mut last = Offset(u64::MAX);
+    while let Some(at) = chains.pop() {
+        if at == Offset::ZERO || at >= last {
+            continue;
+        }
+        last = at;
+        looked_at += 1;
+        let (entry, previous) = match journal.read_one(stream, at) {
+            Ok(Entry::Record(raw)) => match payload::decode_record(&raw) {
+                Ok(record) => (BatchEntry::Record(record), raw.previous),
+                Err(_) => (
+                    BatchEntry::Gap { from: at, to: at, at: now(), reason: GapReason::Corrupt },
+                    raw.previous,
+                ),
+            },
+            Ok(Entry::Corrupt(damage)) => {
+                let previous = damage.chain.map_or(Offset::ZERO, |(_, previous)| previous);
+                (BatchEntry::Gap { from: at, to: at, at: now(), reason: GapReason::Corrupt }, previous)
+            }
+            // Retention has dropped what lies further back.
+            Err(_) => continue,
+        };
+        chains.push(previous);
+        let visible = match &entry {
+            BatchEntry::Record(record) => view(record, &viewer).is_some(),
+            BatchEntry::Gap { .. } => true,
+        };
+        if at >= before || !visible {
+            if looked_at >= LOOKED_AT_MAX {
+                entries.reverse();
+                return (entries, true);
+            }
+            continue;
+        }
+        let weight = entry.weight() as usize + ENTRY_FIELDS_BYTES;
+        if entries.len() == read.limit || (!entries.is_empty() && bytes + weight > TIMELINE_BYTES_MAX) {
+            entries.reverse();
+            return (entries, true);
+        }
+        bytes += weight;
+        entries.push(entry);
+    }
+    entries.reverse();
+    (entries, false)
+}

@@ -1,0 +1,507 @@
+//! What a session and the actors say to each other: requests in the domain's words, answers, deliveries, credit.
+//!
+//! An [`Outlet`] is the broker's end of one connection. Actors put answers and deliveries in; whoever has the
+//! connection (a socket's writer, an embedding program) takes them out in one go with [`Outlet::take`]. Nothing in
+//! here waits: a delivery is put in only where the connection's [`Credit`] has room for it.
+//!
+//! **Invariants:** what lies in an outlet is bounded: answers by the requests in flight, deliveries by the window,
+//! presence by [`PRESENCE_QUEUED_MAX`]. After its end an outlet takes nothing more.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use actix::Recipient;
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::batch::{BatchEntry, Slice};
+use crate::domain::command::{ChannelSeen, ConversationSeen, Opened, Rejection, Warned};
+use crate::domain::delivery::ConnectionId;
+use crate::domain::event::Customer;
+use crate::domain::ids::{AgentId, ChannelId, ConversationId, CustomerName, Offset, ReplyId, ServiceId};
+use crate::domain::presence::Doing;
+use crate::domain::view::Masking;
+
+/// Most requests of one connection that are not answered yet; then the broker stops reading (contract: 1,024).
+pub const IN_FLIGHT_MAX: usize = 1_024;
+/// Most deliveries in a window (contract: 65,536).
+pub const WINDOW_MAX: u32 = 65_536;
+/// The window where `hello` names none (contract: 1,024).
+pub const WINDOW_DEFAULT: u32 = 1_024;
+/// Most unacknowledged bytes of a connection (contract: 16 MiB).
+pub const WINDOW_BYTES_MAX: i64 = 16 << 20;
+/// Most changes of presence that wait for one connection; further ones are dropped, since they lapse anyway.
+pub const PRESENCE_QUEUED_MAX: usize = 1_024;
+
+/// Why a connection is ended by the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    /// A newer session of the same adapter.
+    Replaced,
+    /// Unacknowledged deliveries, and no acknowledgement in time.
+    Stalled,
+    /// No `ping` in time.
+    Timeout,
+    /// Its token is no longer valid.
+    Revoked,
+    /// The broker stops.
+    Shutdown,
+}
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Refusal {
+    /// By the rules.
+    Rejected(Rejection),
+    /// No such channel or number for who asks.
+    NotFound,
+    /// The number is another portal's (B1).
+    NumberTaken,
+    /// This kind of session may not ask that, or the configuration decides it.
+    Forbidden,
+    /// The channel is closed.
+    ChannelClosed,
+    /// The journal takes nothing now, or the channel is quarantined.
+    Unavailable,
+    /// Not understood, or over a limit, before any rule was asked.
+    BadMessage(Arc<str>),
+    /// Content over its size.
+    TooLarge(Arc<str>),
+    /// No such type of message.
+    UnknownType,
+    /// Too much at once.
+    Overloaded {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u64,
+    },
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::NotFound => Self::NotFound,
+            Rejection::ChannelClosed => Self::ChannelClosed,
+            Rejection::Forbidden => Self::Forbidden,
+            other => Self::Rejected(other),
+        }
+    }
+}
+
+/// An opened conversation: what the channel decided, and the timeline that belongs to it.
+#[derive(Debug)]
+pub struct Timeline {
+    /// The channel.
+    pub channel: ChannelId,
+    /// What `open` tells beside the timeline.
+    pub opened: Opened,
+    /// The customer, by his newest names.
+    pub customer: Customer,
+    /// What the service may see, oldest first.
+    pub entries: Vec<BatchEntry>,
+    /// Whether there is more before the first.
+    pub more: bool,
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub enum Answered {
+    /// Done.
+    Ok,
+    /// A sign of life.
+    Pong,
+    /// A channel, and what became of it. What does not apply is none.
+    Channel {
+        /// The channel.
+        seen: ChannelSeen,
+        /// Whether the create made it.
+        created: Option<bool>,
+        /// Whether the create joined one that was there.
+        joined: Option<bool>,
+        /// Whether anything changed.
+        changed: Option<bool>,
+    },
+    /// Channels in which the service has a record.
+    Channels {
+        /// They.
+        channels: Vec<ChannelSeen>,
+        /// The `after` of the next call, if there are more.
+        next: Option<ChannelId>,
+    },
+    /// Conversations, each with its customer.
+    Conversations {
+        /// They.
+        conversations: Vec<(ConversationSeen, Customer)>,
+        /// The `after` of the next call, if there may be more.
+        next: Option<ConversationId>,
+    },
+    /// An opened conversation.
+    Conversation(Box<Timeline>),
+    /// The agent holds the conversation.
+    PickedUp,
+    /// Warned; nothing was done.
+    Warned(Warned),
+    /// The reply is accepted.
+    Accepted {
+        /// Where it stands.
+        offset: Offset,
+        /// Its conversation.
+        conversation: ConversationId,
+        /// Its name.
+        reply_id: ReplyId,
+        /// Whether it was accepted before.
+        duplicate: bool,
+    },
+    /// A customer's message was taken.
+    Taken {
+        /// How many channels have it, now or from before.
+        channels: u32,
+        /// Whether all of them had it.
+        duplicate: bool,
+    },
+    /// Refused; nothing has changed.
+    Refused(Refusal),
+}
+
+/// A reply for its gateway.
+#[derive(Debug, Clone)]
+pub struct SendNow {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Where the reply stands.
+    pub offset: Offset,
+    /// Its conversation.
+    pub conversation: ConversationId,
+    /// To whom: the `wa_id` where known, else the `user_id`.
+    pub to: CustomerName,
+    /// Its name.
+    pub reply_id: ReplyId,
+    /// The message object. The gateway is the one that sends it on.
+    pub content: Bytes,
+}
+
+/// What an agent does, as one service may be told.
+#[derive(Debug, Clone)]
+pub struct PresenceTold {
+    /// The channel.
+    pub channel: ChannelId,
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// What he does.
+    pub doing: Doing,
+    /// Who, when it is one of the service's own.
+    pub agent: Option<(AgentId, Option<Arc<str>>)>,
+    /// When it was told, by the broker's clock.
+    pub at: crate::domain::ids::Timestamp,
+}
+
+/// What leaves over a connection.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// Answers, by the id of their requests.
+    Answers(Vec<(u64, Answered)>),
+    /// Deliveries.
+    Deliveries(Slice),
+    /// What an agent does.
+    Presence(PresenceTold),
+    /// A reply for a gateway.
+    Send(SendNow),
+    /// The broker is about to stop.
+    Goaway {
+        /// When to come again, in milliseconds.
+        retry_after_ms: u64,
+    },
+    /// The last thing: the connection ends for this reason.
+    End(EndReason),
+    /// The last thing: what the peer sends can not be read any further.
+    Fail(Refusal),
+}
+
+/// Asks a session's actor to wake the channels that wait for this connection's credit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, actix::Message)]
+#[rtype(result = "()")]
+pub struct CreditBack;
+
+/// How many deliveries and bytes a connection may still be given; shared by all channels that deliver to it.
+#[derive(Debug)]
+pub struct Credit {
+    deliveries: AtomicU32,
+    bytes: AtomicI64,
+    window: u32,
+    /// A channel found no room and waits.
+    starved: AtomicBool,
+    /// How often anything was given back: the sign of life that `stalled` looks at.
+    returns: AtomicU64,
+}
+
+impl Credit {
+    fn new(window: u32) -> Self {
+        Self {
+            deliveries: AtomicU32::new(window),
+            bytes: AtomicI64::new(WINDOW_BYTES_MAX),
+            window,
+            starved: AtomicBool::new(false),
+            returns: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether another delivery fits. The last one may exceed the bytes, else a large one would wait for ever.
+    pub(super) fn has_room(&self) -> bool {
+        self.deliveries.load(Ordering::Acquire) > 0 && self.bytes.load(Ordering::Acquire) > 0
+    }
+
+    pub(super) fn take(&self, bytes: u32) -> bool {
+        if self.bytes.load(Ordering::Acquire) <= 0 {
+            return false;
+        }
+        let less = |left: u32| left.checked_sub(1);
+        let taken = self.deliveries.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok();
+        if taken {
+            self.bytes.fetch_sub(i64::from(bytes), Ordering::AcqRel);
+        }
+        taken
+    }
+
+    pub(super) fn give_back(&self, deliveries: u32, bytes: u64) {
+        self.deliveries.fetch_add(deliveries, Ordering::AcqRel);
+        self.bytes.fetch_add(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::AcqRel);
+        self.returns.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn starve(&self) {
+        self.starved.store(true, Ordering::Release);
+    }
+
+    fn was_starved(&self) -> bool {
+        self.starved.load(Ordering::Relaxed) && self.starved.swap(false, Ordering::AcqRel)
+    }
+
+    /// Deliveries given out and not given back.
+    #[must_use]
+    pub fn outstanding(&self) -> u32 {
+        self.window.saturating_sub(self.deliveries.load(Ordering::Acquire))
+    }
+
+    /// How often credit was given back.
+    #[must_use]
+    pub fn returns(&self) -> u64 {
+        self.returns.load(Ordering::Acquire)
+    }
+
+    /// The window, as granted.
+    #[must_use]
+    pub fn window(&self) -> u32 {
+        self.window
+    }
+}
+
+/// What waits to leave, and whether anything more may.
+#[derive(Debug, Default)]
+struct Waiting {
+    queue: Vec<Outgoing>,
+    presence: usize,
+    ended: bool,
+}
+
+/// The broker's end of one connection.
+pub struct Outlet {
+    connection: ConnectionId,
+    service: Option<ServiceId>,
+    masking: Masking,
+    credit: Credit,
+    waiting: Mutex<Waiting>,
+    ready: Notify,
+    in_flight: AtomicUsize,
+    room: Notify,
+    ending: Notify,
+    /// Nothing that this connection asked for counts any more (it was replaced or revoked).
+    void: AtomicBool,
+    waker: OnceLock<Recipient<CreditBack>>,
+}
+
+impl fmt::Debug for Outlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outlet").field("connection", &self.connection).field("credit", &self.credit).finish()
+    }
+}
+
+impl Outlet {
+    /// The outlet of a connection for a service (none: a gateway's), with a window between 1 and [`WINDOW_MAX`].
+    #[must_use]
+    pub fn new(
+        connection: ConnectionId,
+        service: Option<ServiceId>,
+        masking: Masking,
+        window: u32,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            connection,
+            service,
+            masking,
+            credit: Credit::new(window.clamp(1, WINDOW_MAX)),
+            waiting: Mutex::default(),
+            ready: Notify::new(),
+            in_flight: AtomicUsize::new(0),
+            room: Notify::new(),
+            ending: Notify::new(),
+            void: AtomicBool::new(false),
+            waker: OnceLock::new(),
+        })
+    }
+
+    /// Which connection it is.
+    #[must_use]
+    pub fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
+    /// The service that sees what is delivered; none for a gateway.
+    #[must_use]
+    pub fn service(&self) -> Option<&ServiceId> {
+        self.service.as_ref()
+    }
+
+    /// How that service receives others' replies.
+    #[must_use]
+    pub fn masking(&self) -> Masking {
+        self.masking
+    }
+
+    /// The connection's credit.
+    #[must_use]
+    pub fn credit(&self) -> &Credit {
+        &self.credit
+    }
+
+    pub(super) fn set_waker(&self, waker: Recipient<CreditBack>) {
+        let _ = self.waker.set(waker);
+    }
+
+    /// Puts something in. After the end it is dropped.
+    pub(super) fn put(&self, outgoing: Outgoing) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.ended {
+            return;
+        }
+        match &outgoing {
+            Outgoing::Presence(_) if waiting.presence >= PRESENCE_QUEUED_MAX => return,
+            Outgoing::Presence(_) => waiting.presence += 1,
+            Outgoing::End(_) | Outgoing::Fail(_) => waiting.ended = true,
+            _ => {}
+        }
+        let is_last = waiting.ended;
+        waiting.queue.push(outgoing);
+        drop(waiting);
+        self.ready.notify_one();
+        if is_last {
+            self.ending.notify_one();
+        }
+    }
+
+    /// Answers one request that the session itself could answer.
+    pub fn answer(&self, id: u64, answered: Answered) {
+        self.put(Outgoing::Answers(vec![(id, answered)]));
+    }
+
+    /// Ends the connection. `void`: nothing that it asked for and that is not decided yet counts any more.
+    pub fn end(&self, reason: EndReason) {
+        if matches!(reason, EndReason::Replaced | EndReason::Revoked) {
+            self.void.store(true, Ordering::Release);
+        }
+        self.put(Outgoing::End(reason));
+    }
+
+    /// Ends the connection, because what the peer sends can not be read any further.
+    pub fn fail(&self, refusal: Refusal) {
+        self.put(Outgoing::Fail(refusal));
+    }
+
+    pub(super) fn is_void(&self) -> bool {
+        self.void.load(Ordering::Acquire)
+    }
+
+    /// The connection is gone: drops what waits, takes nothing more.
+    pub fn close(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.ended = true;
+        waiting.queue.clear();
+        drop(waiting);
+        self.ready.notify_one();
+        self.room.notify_one();
+        self.ending.notify_one();
+    }
+
+    /// Moves all that waits to leave into `into`; says whether there was anything. Does not wait.
+    pub fn take(&self, into: &mut Vec<Outgoing>) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.presence = 0;
+        into.append(&mut waiting.queue);
+        !into.is_empty()
+    }
+
+    /// Resolves when there may be something to take, or the outlet was closed. Cancel safe.
+    pub async fn ready(&self) {
+        self.ready.notified().await;
+    }
+
+    /// Whether nothing will ever be put in again.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).ended
+    }
+
+    /// Resolves when nothing will ever be put in again. For one task. Cancel safe.
+    pub async fn ended(&self) {
+        while !self.is_ended() {
+            self.ending.notified().await;
+        }
+    }
+
+    /// Deliveries to who acknowledges nothing (`watch`) have been written: gives their credit back.
+    pub fn written(&self, deliveries: u32, bytes: u64) {
+        self.credit.give_back(deliveries, bytes);
+        self.wake_starved();
+    }
+
+    /// Lets the channels that found no room know that there is some.
+    pub(super) fn wake_starved(&self) {
+        if self.credit.was_starved()
+            && let Some(waker) = self.waker.get()
+        {
+            // A full mailbox means that the actor wakes up anyway; a closed one, that it is gone.
+            let _ = waker.try_send(CreditBack);
+        }
+    }
+
+    /// Counts requests that are now in flight.
+    pub fn requests_begin(&self, requests: usize) {
+        self.in_flight.fetch_add(requests, Ordering::AcqRel);
+    }
+
+    /// Counts requests that are answered and written.
+    pub fn requests_end(&self, requests: usize) {
+        let before = self.in_flight.fetch_sub(requests, Ordering::AcqRel);
+        if before >= IN_FLIGHT_MAX && before - requests < IN_FLIGHT_MAX {
+            self.room.notify_one();
+        }
+    }
+
+    /// Requests that are not answered and written yet.
+    #[must_use]
+    pub fn requests_in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Whether the connection may be read: fewer than [`IN_FLIGHT_MAX`] requests in flight.
+    #[must_use]
+    pub fn has_request_room(&self) -> bool {
+        self.in_flight.load(Ordering::Acquire) < IN_FLIGHT_MAX
+    }
+
+    /// Resolves when a request may be read, or the outlet was closed. Cancel safe.
+    pub async fn request_room(&self) {
+        while !self.has_request_room() && !self.is_ended() {
+            self.room.notified().await;
+        }
+    }
+}

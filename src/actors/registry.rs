@@ -1,0 +1,272 @@
+//! Who is where: channels, numbers, sessions, gateways, in dashmaps that every thread may read.
+//!
+//! Holds addresses and shared observable state, no rules. No guard of a map is held across an `.await`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use actix::{Addr, Recipient};
+use dashmap::DashMap;
+
+use super::adapter::{ServiceAdapterActor, Stop};
+use super::channel::ChannelActor;
+use super::port::{EndReason, Outgoing, Outlet, SendNow};
+use super::portal::PortalActor;
+use crate::domain::channel::Standing;
+use crate::domain::command::ChannelSeen;
+use crate::domain::delivery::ConnectionId;
+use crate::domain::ids::{AdapterId, ChannelId, GatewayId, Number, Offset, PortalId, ServiceId};
+use crate::domain::outbox::UNRESOLVED_MAX;
+use crate::domain::senders::Senders;
+
+/// What a channel is, as far as it is durable: for lists, for `welcome`, for whoever observes the broker.
+#[derive(Debug)]
+pub(super) struct ChannelSight {
+    head: AtomicU64,
+    seen: Mutex<(ChannelSeen, Arc<BTreeMap<ServiceId, Standing>>)>,
+}
+
+impl ChannelSight {
+    pub(super) fn new(seen: ChannelSeen, standings: BTreeMap<ServiceId, Standing>) -> Self {
+        Self { head: AtomicU64::new(seen.head.0), seen: Mutex::new((seen, Arc::new(standings))) }
+    }
+
+    pub(super) fn set_head(&self, head: Offset) {
+        self.head.store(head.0, Ordering::Release);
+    }
+
+    pub(super) fn set(&self, seen: ChannelSeen, standings: BTreeMap<ServiceId, Standing>) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = (seen, Arc::new(standings));
+    }
+
+    /// The channel.
+    #[must_use]
+    pub(super) fn seen(&self) -> ChannelSeen {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).0.clone();
+        seen.head = Offset(self.head.load(Ordering::Acquire));
+        seen
+    }
+
+    /// A service's standing in it.
+    #[must_use]
+    pub(super) fn standing(&self, service: &ServiceId) -> Standing {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.1.get(service).copied().unwrap_or_default()
+    }
+}
+
+/// A channel, for who sends to it.
+#[derive(Debug, Clone)]
+pub(super) struct ChannelEntry {
+    pub(super) id: ChannelId,
+    pub(super) portal: PortalId,
+    pub(super) number: Number,
+    /// Its one service on plan `isolated`.
+    pub(super) only: Option<ServiceId>,
+    /// None: it is quarantined.
+    pub(super) addr: Option<Addr<ChannelActor>>,
+    pub(super) sight: Arc<ChannelSight>,
+}
+
+impl ChannelEntry {
+    /// Whether a service of the portal may know of it (R10).
+    pub(super) fn is_for(&self, portal: &PortalId, service: Option<&ServiceId>) -> bool {
+        let own = match (&self.only, service) {
+            (Some(only), Some(service)) => only == service,
+            _ => true,
+        };
+        self.portal == *portal && own
+    }
+}
+
+/// A number's open channels, and who sent which of its messages.
+#[derive(Debug)]
+pub(super) struct NumberEntry {
+    /// Its gateway, if that is one over TCP.
+    pub(super) link: Option<Arc<GatewayLink>>,
+    pub(super) send_ttl_ms: u64,
+    pub(super) senders: Arc<Mutex<Senders>>,
+    pub(super) channels: Mutex<Arc<[ChannelEntry]>>,
+}
+
+impl NumberEntry {
+    pub(super) fn open(&self) -> Arc<[ChannelEntry]> {
+        Arc::clone(&self.channels.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What a session is known by: one at a time for each.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum SessionKey {
+    Adapter(PortalId, ServiceId, AdapterId),
+    /// A connection that replaces nobody.
+    Single(PortalId, ConnectionId),
+}
+
+/// A session, for who ends it or delivers to it.
+#[derive(Debug, Clone)]
+pub(super) struct SessionEntry {
+    pub(super) portal: PortalId,
+    pub(super) actor: Addr<ServiceAdapterActor>,
+    pub(super) outlet: Arc<Outlet>,
+    /// What the channels deliver to it.
+    pub(super) deliver: Deliver,
+}
+
+/// How a session is delivered to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deliver {
+    /// It shares its service's deliveries.
+    Share,
+    /// It gets none.
+    None,
+    /// It sees all that its service sees, from these offsets or the head, and acknowledges nothing.
+    Watch(BTreeMap<ChannelId, Offset>),
+}
+
+impl SessionEntry {
+    pub(super) fn stop(&self, reason: EndReason) {
+        self.outlet.end(reason);
+        let _ = self.actor.try_send(Stop);
+    }
+}
+
+/// Which of a gateway's connections, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Generation(pub u64);
+
+#[derive(Debug, Default)]
+struct Link {
+    generation: Generation,
+    connected: Option<(Arc<Outlet>, Recipient<Stop>)>,
+}
+
+/// The way to one TCP gateway, whatever connection it has just now.
+pub(super) struct GatewayLink {
+    link: Mutex<Link>,
+    /// Replies handed to it without outcome, over all its channels (B14).
+    unresolved: AtomicUsize,
+}
+
+impl fmt::Debug for GatewayLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatewayLink").field("unresolved", &self.unresolved).finish()
+    }
+}
+
+impl GatewayLink {
+    pub(super) fn new() -> Self {
+        Self { link: Mutex::default(), unresolved: AtomicUsize::new(0) }
+    }
+
+    /// A new connection takes over; gives its generation, and the one before, which is ended.
+    pub(super) fn connect(
+        &self,
+        outlet: &Arc<Outlet>,
+        stop: Recipient<Stop>,
+    ) -> (Generation, Option<Generation>) {
+        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = link.generation;
+        link.generation = Generation(before.0 + 1);
+        let older = link.connected.replace((Arc::clone(outlet), stop));
+        let generation = link.generation;
+        drop(link);
+        let replaced = older.map(|(older, stop)| {
+            older.end(EndReason::Replaced);
+            let _ = stop.try_send(Stop);
+            before
+        });
+        (generation, replaced)
+    }
+
+    /// A connection is gone; says whether it was the current one.
+    pub(super) fn disconnect(&self, generation: Generation) -> bool {
+        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = link.generation == generation && link.connected.is_some();
+        if current {
+            link.connected = None;
+        }
+        current
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        let link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        link.connected.as_ref().is_some_and(|(outlet, _)| !outlet.is_ended())
+    }
+
+    /// Whether this connection still is the one.
+    pub(super) fn is_current(&self, generation: Generation) -> bool {
+        let link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        link.generation == generation && link.connected.is_some()
+    }
+
+    /// Hands a reply over; gives the connection that has it, or none where there is no connection.
+    pub(super) fn send(&self, send: SendNow) -> Option<Generation> {
+        let link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        let (outlet, _) = link.connected.as_ref()?;
+        if outlet.is_ended() {
+            return None;
+        }
+        outlet.put(Outgoing::Send(send));
+        Some(link.generation)
+    }
+
+    /// Takes the right to hand one more reply over.
+    pub(super) fn take(&self) -> bool {
+        let more = |handed: usize| (handed < UNRESOLVED_MAX).then_some(handed + 1);
+        self.unresolved.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+
+    /// Gives rights back; says whether there were none before.
+    pub(super) fn give_back(&self, replies: usize) -> bool {
+        let less = |handed: usize| Some(handed.saturating_sub(replies));
+        let before = self.unresolved.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+        before.is_ok_and(|before| before >= UNRESOLVED_MAX)
+    }
+}
+
+/// Who is where.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    pub(super) portals: DashMap<PortalId, Addr<PortalActor>>,
+    pub(super) channels: DashMap<ChannelId, ChannelEntry>,
+    pub(super) numbers: DashMap<Number, Arc<NumberEntry>>,
+    pub(super) sessions: DashMap<SessionKey, SessionEntry>,
+    pub(super) gateways: DashMap<(PortalId, GatewayId), Arc<GatewayLink>>,
+    connections: AtomicU64,
+}
+
+impl Registry {
+    /// A connection's id; never given out twice.
+    pub(super) fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Lists a channel, and its number's way to it while it is open.
+    pub(super) fn enter(&self, entry: &ChannelEntry) {
+        self.channels.insert(entry.id, entry.clone());
+        if let Some(number) = self.numbers.get(&entry.number) {
+            let mut channels = number.channels.lock().unwrap_or_else(PoisonError::into_inner);
+            let others = channels.iter().filter(|other| other.id != entry.id && other.only != entry.only);
+            *channels = others.cloned().chain([entry.clone()]).collect();
+        }
+    }
+
+    /// The channels of a portal that a service may know of.
+    pub(super) fn channels_of(&self, portal: &PortalId, service: Option<&ServiceId>) -> Vec<ChannelEntry> {
+        let mut found: Vec<ChannelEntry> = (self.channels.iter())
+            .filter(|entry| entry.is_for(portal, service))
+            .map(|entry| entry.value().clone())
+            .collect();
+        found.sort_unstable_by_key(|entry| entry.id);
+        found
+    }
+
+    /// The sessions of a portal.
+    pub(super) fn sessions_of(&self, portal: &PortalId) -> Vec<SessionEntry> {
+        let found = self.sessions.iter().filter(|session| session.portal == *portal);
+        found.map(|session| session.value().clone()).collect()
+    }
+}

@@ -1,0 +1,85 @@
+//! From a configuration to a running broker: for `serve`, and for programs that embed it.
+
+use std::sync::Arc;
+
+use super::broker::{Broker, NumberSetup, PortalSetup, Setup, StartError};
+use super::shared::Limits;
+use crate::config::{Config, Durability, TokenHash, Way};
+use crate::journal::disk::RealDisk;
+use crate::journal::{EmbeddedJournal, OpenError, Opened, Options};
+
+/// Why a broker was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenBrokerError {
+    /// The data directory can not be used.
+    #[error("the data directory {path} can not be used")]
+    Directory {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        error: std::io::Error,
+    },
+    /// The journal can not be opened.
+    #[error("the journal can not be opened")]
+    Journal(#[from] OpenError),
+    /// The broker can not be started on it.
+    #[error("the broker can not be started")]
+    Start(#[from] StartError),
+}
+
+impl Broker {
+    /// Opens the data directory that the configuration names, and starts a broker on it. Blocks while it reads.
+    ///
+    /// # Errors
+    /// When the directory is in use, of a newer format, damaged, or can not be read or written.
+    pub fn open(config: &Config) -> Result<Self, OpenBrokerError> {
+        let path = config.data_dir.display().to_string();
+        let disk =
+            RealDisk::at(&config.data_dir).map_err(|error| OpenBrokerError::Directory { path, error })?;
+        let before_sync = config.journal.durability == Durability::Os;
+        let options = Options { before_sync, ..Options::default() };
+        let Opened { journal, keys, unclean, found, .. } = EmbeddedJournal::open(Arc::new(disk), &options)?;
+        for damage in &found {
+            tracing::error!(?damage, "the journal has damage");
+        }
+        if unclean {
+            tracing::info!("the process before did not end cleanly; the journal is recovered");
+        }
+        Ok(Self::start(Arc::new(journal), &keys, Setup::from(config))?)
+    }
+}
+
+impl From<&Config> for Setup {
+    fn from(config: &Config) -> Self {
+        let bytes = |hashes: &[TokenHash]| hashes.iter().map(TokenHash::bytes).collect::<Vec<_>>();
+        let portal = |portal: &crate::config::Portal| PortalSetup {
+            rules: portal.rules.clone(),
+            numbers: portal
+                .numbers
+                .iter()
+                .map(|number| NumberSetup {
+                    number: number.number.clone(),
+                    gateway: match &number.way {
+                        Way::Tcp(gateway) => Some(gateway.clone()),
+                        Way::Builtin | Way::None => None,
+                    },
+                    send_ttl_ms: u64::try_from(number.send_ttl.as_millis()).unwrap_or(u64::MAX),
+                })
+                .collect(),
+            service_tokens: portal
+                .service_tokens
+                .iter()
+                .map(|(id, hashes)| (id.clone(), bytes(hashes)))
+                .collect(),
+            gateway_tokens: portal.gateways.iter().map(|(id, hashes)| (id.clone(), bytes(hashes))).collect(),
+        };
+        Self {
+            portals: config.portals.iter().map(portal).collect(),
+            limits: Limits {
+                recent_bytes_max: usize::try_from(config.limits.recent_bytes_max).unwrap_or(usize::MAX),
+                ack_timeout: config.tcp.ack_timeout,
+            },
+        }
+    }
+}

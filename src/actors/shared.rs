@@ -1,0 +1,100 @@
+//! What every actor of one broker shares: the journal, the registry, keys, limits, and the one way to halt.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+
+use super::reader::Readers;
+use super::registry::Registry;
+use crate::domain::channel::Keys;
+use crate::journal::Journal;
+
+/// Most bytes of requests in the whole process that are not durable yet.
+pub(super) const PROCESS_BYTES_MAX: u32 = 256 << 20;
+/// Most bytes of one session's requests that are not durable yet: a few of the largest messages.
+pub(super) const SESSION_BYTES_MAX: u32 = 8 << 20;
+
+/// Most messages in a mailbox: more than permits, connections and the outbox ever let in, so that none is lost for want
+/// of room; and so far below actix's own counters that any number of addresses fits beside it.
+pub(super) const MAILBOX_MESSAGES_MAX: usize = 1 << 24;
+
+/// What of the configuration the actors need themselves.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// A channel's newest records that are kept in memory for those who keep up, in bytes.
+    pub recent_bytes_max: usize,
+    /// How long a connection may leave deliveries unacknowledged.
+    pub ack_timeout: Duration,
+}
+
+/// Why a broker acknowledges nothing any more.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the broker has halted: {0}")]
+pub struct Halted(pub Arc<str>);
+
+/// The one way to stop acknowledging, for good.
+#[derive(Clone)]
+pub(super) struct HaltSwitch(watch::Sender<Option<Halted>>);
+
+impl fmt::Debug for HaltSwitch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HaltSwitch").field(&self.reason()).finish()
+    }
+}
+
+impl HaltSwitch {
+    pub(super) fn new() -> Self {
+        Self(watch::Sender::new(None))
+    }
+
+    /// Halts; the first reason stays.
+    pub(super) fn halt(&self, reason: impl Into<Arc<str>>) {
+        let reason = Halted(reason.into());
+        self.0.send_if_modified(|halted| {
+            let first = halted.is_none();
+            if first {
+                tracing::error!(reason = %reason.0, "halted: nothing more is acknowledged");
+                *halted = Some(reason);
+            }
+            first
+        });
+    }
+
+    pub(super) fn reason(&self) -> Option<Halted> {
+        self.0.borrow().clone()
+    }
+
+    pub(super) fn is_halted(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
+    /// Resolves with the reason when the broker halts; at once if it has.
+    pub(super) async fn halted(&self) -> Halted {
+        let mut watching = self.0.subscribe();
+        loop {
+            if let Some(reason) = watching.borrow_and_update().clone() {
+                return reason;
+            }
+            if watching.changed().await.is_err() {
+                return Halted(Arc::from("the broker is gone"));
+            }
+        }
+    }
+}
+
+/// Shared by all actors of a broker.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) registry: Registry,
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) readers: Readers,
+    pub(super) keys: Keys,
+    pub(super) limits: Limits,
+    pub(super) halt: HaltSwitch,
+    /// [`PROCESS_BYTES_MAX`], as permits.
+    pub(super) process_bytes: Arc<Semaphore>,
+    /// Whether the broker is about to stop.
+    pub(super) draining: watch::Sender<bool>,
+}

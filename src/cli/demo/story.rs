@@ -1,0 +1,658 @@
+//! The chapters. Each one does something, shows what every service saw of it, and checks it against the rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::cast::{Cast, Player, Rows, message_id_of};
+use super::screen::Screen;
+use super::stage::{NUMBER, REFUSED, SERVICES, Stage};
+use crate::client::{Client, Options, position};
+use crate::domain::command::WarningCode;
+use crate::domain::event::{Agent, MembershipAction, Status};
+use crate::domain::ids::{AgentId, ConversationId, CustomerName, Offset};
+use crate::wire::frame::Encoding;
+use crate::wire::message::requests::{
+    ActivateChannel, CreateChannel, DeactivateChannel, DeleteChannel, Hello, Open, PickUp, Reply, Roster,
+};
+use crate::wire::message::responses;
+use crate::wire::message::{
+    Addressee, DeliverMode, Delivery, ErrorCode, Positions, Private, RawContent, Response, Who,
+};
+
+/// The customer of the story.
+const CUSTOMER: (&str, &str) = ("16505551234", "Maria");
+/// What nobody but its sender may ever see.
+const SECRET_REPLY: &str = "Your account is 4711";
+/// Customers that write while the broker is killed.
+const CUSTOMERS_AT_THE_KILL: usize = 40;
+/// Messages that are under way then.
+const MESSAGES_AT_THE_KILL: usize = 400;
+/// Replies that are under way then.
+const REPLIES_AT_THE_KILL: usize = 120;
+/// How many of each have been acknowledged when the broker is killed.
+const ACKNOWLEDGED_BEFORE_THE_KILL: usize = 50;
+
+pub(super) async fn play(screen: &Screen, stage: &mut Stage, cast: &mut Cast) -> anyhow::Result<()> {
+    share(screen, stage, cast).await.context("sharing the number")?;
+    let conversation = write(screen, cast).await.context("the customer's message")?;
+    reply(screen, cast, conversation).await.context("the masked reply")?;
+    pick_up(screen, cast, conversation).await.context("the warnings")?;
+    double_reply(screen, cast, conversation).await.context("the double reply")?;
+    come_and_go(screen, cast).await.context("the table of standings")?;
+    kill(screen, stage, cast).await.context("the kill")
+}
+
+/// Shows what comes until the user ends it.
+pub(super) async fn stay_open(screen: &Screen, cast: &mut Cast) -> anyhow::Result<()> {
+    loop {
+        let [one, two, three] = cast.services.as_mut_slice() else { bail!("the story has three services") };
+        tokio::select! {
+            () = one.grown() => {}
+            () = two.grown() => {}
+            () = three.grown() => {}
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        }
+        // What reaches one reaches the others within moments; shown together it is seen to be the same.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        show_rest(screen, cast);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------- chapters
+
+async fn share(screen: &Screen, stage: &Stage, cast: &mut Cast) -> anyhow::Result<()> {
+    screen.chapter(1, "Three services share one number");
+    for (at, name) in SERVICES.into_iter().enumerate() {
+        let player = cast.service(name)?;
+        let create = CreateChannel { number: NUMBER.parse()?, backfill: false };
+        let channel = channel_of(player.ask(create).await?)?;
+        let (created, joined) = (at == 0, at > 0);
+        ensure!(channel.created == Some(created) && channel.joined == Some(joined), "{name}: {channel:?}");
+        ensure!(channel.seen.parent == Some(SERVICES[0].parse()?), "the parent is the first: {channel:?}");
+        let answer =
+            if created { "a new channel; crm is its parent" } else { "joined it at the end of the list" };
+        screen.says(name, &format!("creates {NUMBER}"), answer);
+        cast.channel = Some(channel.seen.channel);
+    }
+    let refused = Hello {
+        version: 1,
+        who: Who::Service(REFUSED.parse()?),
+        portal: super::stage::PORTAL.parse()?,
+        token: Private::from(stage.token(REFUSED)),
+        adapter: Some("demo".parse()?),
+        window: 1,
+        deliver: DeliverMode::None,
+        from: Positions::default(),
+        heartbeat_ms: None,
+    };
+    let (books, _, _events) =
+        Client::connect(Options { address: stage.tcp, encoding: Encoding::JsonLines, hello: refused })
+            .await?;
+    let error = match books.request(CreateChannel { number: NUMBER.parse()?, backfill: false }).await {
+        Err(error) => error,
+        Ok(response) => bail!("{REFUSED} was let in: {response:?}"),
+    };
+    ensure!(error.code() == Some(ErrorCode::ServiceNotEligible), "{REFUSED} was refused otherwise: {error}");
+    screen.says(REFUSED, &format!("creates {NUMBER}"), "service_not_eligible: finance can not take part");
+    for (name, count) in [("crm", 3), ("desk", 2), ("salesiq", 1)] {
+        cast.service(name)?.next(count).await?;
+    }
+    screen.checked("one channel, however many create it; who joins later is told from his joining on");
+    Ok(())
+}
+
+async fn write(screen: &Screen, cast: &mut Cast) -> anyhow::Result<ConversationId> {
+    screen.chapter(2, "A customer writes: every service sees it");
+    let webhook = cast.text_webhook(CUSTOMER.0, CUSTOMER.1, "Hello! Where is my order?");
+    ensure!(cast.post(&webhook).await?, "the webhook was not taken");
+    screen.says(CUSTOMER.1, "\"Hello! Where is my order?\" (a signed webhook)", "200, and it is on disk");
+    ensure!(cast.post(&webhook).await?, "the repeated webhook was not taken");
+    screen.says("Meta", "repeats the same webhook", "200, and nothing new");
+    let rows = look(cast, &[1, 1, 1]).await?;
+    screen.table(&rows);
+    ensure!(rows.len() == 1, "one message, one offset: {rows:?}");
+    let list = list(cast.channel()?);
+    let conversation = match cast.service("crm")?.ask(list).await? {
+        Response::Conversations(found) => found.conversations.first().map(|entry| entry.conversation),
+        other => bail!("{other:?}"),
+    };
+    conversation.context("the message began a conversation")
+}
+
+async fn reply(screen: &Screen, cast: &mut Cast, conversation: ConversationId) -> anyhow::Result<()> {
+    screen.chapter(3, "A reply goes out once, and shows masked everywhere else");
+    // Ann works in CRM and Desk; Bob in Desk alone; Cleo in SalesIQ.
+    for (service, agents) in [("crm", vec!["Ann"]), ("desk", vec!["Ann", "Bob"]), ("salesiq", vec!["Cleo"])] {
+        let agents = agents.into_iter().map(agent).collect::<Result<_, _>>()?;
+        let roster = Roster { agents, replace: true, remove: Vec::new() };
+        ensure!(
+            matches!(cast.service(service)?.ask(roster).await?, Response::Ok(_)),
+            "the roster of {service}"
+        );
+    }
+    let channel = cast.channel()?;
+    let ask = text_reply(channel, conversation, Some("ann"), "r-1", SECRET_REPLY, None)?;
+    let accepted = accepted_of(cast.service("crm")?.ask(ask.clone()).await?)?;
+    screen.says("crm", &format!("Ann replies: \"{SECRET_REPLY}\""), "accepted");
+    let again = accepted_of(cast.service("crm")?.ask(ask).await?)?;
+    ensure!(again.duplicate && again.offset == accepted.offset, "the same reply_id gave {again:?}");
+    screen.says("crm", "sends the same reply_id again", "the first outcome; nothing is sent again");
+    let sends = cast.gateway.next(1).await?;
+    let [Delivery::Send(send)] = sends.as_slice() else { bail!("the gateway got {sends:?}") };
+    ensure!(send.offset == accepted.offset && send.to == CustomerName::read(CUSTOMER.0)?, "{send:?}");
+    let message_id = message_id_of(send).as_str().to_owned();
+    for status in ["delivered", "read"] {
+        // The gateway's `sent` and Meta's statuses travel on different ways; the broker keeps them in order.
+        let webhook = cast.status_webhook(&message_id, CUSTOMER.0, status);
+        ensure!(cast.post(&webhook).await?, "the status was not taken");
+    }
+    let crm = cast.service("crm")?;
+    crm.until("that its reply was read", |seen| {
+        seen.iter()
+            .any(|delivery| matches!(delivery, Delivery::Receipt(receipt) if receipt.status == Status::Read))
+    })
+    .await?;
+    let statuses: Vec<Status> = crm
+        .rest()
+        .iter()
+        .filter_map(|delivery| match delivery {
+            Delivery::Receipt(receipt) => Some(receipt.status),
+            _ => None,
+        })
+        .collect();
+    ensure!(statuses.is_sorted(), "receipts went backwards: {statuses:?}");
+    let mut rows = Rows::new();
+    rows.entry(accepted.offset).or_default().insert("crm", format!("own reply: {SECRET_REPLY}"));
+    for name in ["desk", "salesiq"] {
+        let seen = cast.service(name)?.next(1).await?;
+        ensure!(
+            matches!(seen.as_slice(), [Delivery::MaskedReply(masked)] if masked.content.is_none()),
+            "{name}: {seen:?}"
+        );
+        ensure!(!format!("{:?}", exposed(&seen)).contains("4711"), "{name} saw the content");
+        note(&mut rows, static_name(name), &seen);
+    }
+    screen.table(&rows);
+    screen.checked("the gateway got it once; CRM has its receipts; the others saw that, never what");
+    Ok(())
+}
+
+async fn pick_up(screen: &Screen, cast: &mut Cast, conversation: ConversationId) -> anyhow::Result<()> {
+    screen.chapter(4, "Pick-ups: across services nobody is blocked, only warned");
+    let channel = cast.channel()?;
+    let ask = |agent: &str, confirm| {
+        Ok::<_, anyhow::Error>(PickUp { channel, conversation, agent: agent.parse()?, confirm })
+    };
+    let picked = cast.service("crm")?.ask(ask("ann", None)?).await?;
+    ensure!(matches!(picked, Response::PickedUp(_)), "{picked:?}");
+    screen.says("crm", "Ann picks the conversation up", "picked_up");
+    let sentences = [
+        ("desk", "ann", "Ann, who works in CRM too,", None),
+        (
+            "desk",
+            "bob",
+            "Bob, who has no access to CRM,",
+            Some(
+                "Another agent has picked up this conversation in another service. You can still choose to pick it up here.",
+            ),
+        ),
+    ];
+    for (service, agent, who, sentence) in sentences {
+        let answer = cast.service(service)?.ask(ask(agent, None)?).await?;
+        match (answer, sentence) {
+            (Response::Warning(warning), Some(sentence)) => {
+                let texts: Vec<&str> = warning.warnings.iter().map(|warning| &*warning.text).collect();
+                ensure!(texts == [sentence], "{who} was told {texts:?}");
+                screen.says(service, &format!("{who} picks it up"), &format!("warning: {sentence}"));
+                let confirmed = cast.service(service)?.ask(ask(agent, Some(warning.confirm))?).await?;
+                ensure!(matches!(confirmed, Response::PickedUp(_)), "{confirmed:?}");
+                screen.says(service, "Bob confirms", "picked_up: held in both services");
+            }
+            (Response::Warning(warning), None) => bail!("Ann was warned of herself: {warning:?}"),
+            (Response::PickedUp(_), None) => {
+                screen.says(service, &format!("{who} picks it up"), "picked_up: she is the same person");
+                let release = crate::wire::message::requests::Release {
+                    channel,
+                    conversation,
+                    agent: agent.parse()?,
+                    force: false,
+                    holder: None,
+                };
+                let released = cast.service(service)?.ask(release).await?;
+                ensure!(matches!(released, Response::Ok(_)), "{released:?}");
+                screen.says(service, "Ann lets it go there", "ok");
+            }
+            (other, _) => bail!("{who}: {other:?}"),
+        }
+    }
+    // Cleo learns to work in CRM: from then on she is told by name.
+    let roster = Roster { agents: vec![agent("Ann")?, agent("Cleo")?], replace: true, remove: Vec::new() };
+    ensure!(matches!(cast.service("crm")?.ask(roster).await?, Response::Ok(_)), "the roster of crm");
+    let answer = cast.service("salesiq")?.ask(ask("cleo", None)?).await?;
+    let Response::Warning(warning) = answer else { bail!("Cleo was not warned: {answer:?}") };
+    let named =
+        "Ann has picked up this conversation in another service. You can still choose to pick it up here.";
+    ensure!(warning.warnings.iter().any(|warning| &*warning.text == named), "Cleo was told {warning:?}");
+    screen.says("salesiq", "Cleo, who works in CRM too, picks it up", &format!("warning: {named}"));
+    let exclusive = cast.service("crm")?.ask(ask("cleo", None)?).await?;
+    let Response::Error(error) = exclusive else { bail!("CRM's claim was not exclusive: {exclusive:?}") };
+    ensure!(error.code == ErrorCode::Claimed, "{error:?}");
+    screen.says("crm", "Cleo picks it up in CRM, where Ann holds it", "claimed (by Ann)");
+    let rows = look(cast, &[4, 4, 4]).await?;
+    screen.table(&rows);
+    screen.checked("both sentences to the letter; within a service one holder, across services a warning");
+    Ok(())
+}
+
+async fn double_reply(screen: &Screen, cast: &mut Cast, conversation: ConversationId) -> anyhow::Result<()> {
+    screen.chapter(5, "A double reply is caught");
+    let channel = cast.channel()?;
+    let open = Open { channel, conversation, agent: "bob".parse()?, limit: 50, before: None };
+    let opened = match cast.service("desk")?.ask(open).await? {
+        Response::Conversation(opened) => opened,
+        other => bail!("{other:?}"),
+    };
+    ensure!(!format!("{:?}", exposed(&opened.timeline)).contains("4711"), "the timeline shows the content");
+    let masked = opened.timeline.iter().filter(|entry| matches!(entry, Delivery::MaskedReply(_))).count();
+    ensure!(masked == 1, "the timeline has {masked} masked replies");
+    screen.says(
+        "desk",
+        "Bob opens the conversation",
+        &format!("{} entries, head {}", opened.timeline.len(), opened.head),
+    );
+    let by_cleo = text_reply(channel, conversation, Some("cleo"), "r-2", "It is on its way.", None)?;
+    let accepted = accepted_of(cast.service("salesiq")?.ask(by_cleo).await?)?;
+    screen.says("salesiq", "Cleo replies meanwhile", "accepted");
+    let by_bob =
+        text_reply(channel, conversation, Some("bob"), "r-3", "It left yesterday.", Some(opened.head))?;
+    let warned = cast.service("desk")?.ask(by_bob).await?;
+    let Response::Warning(warning) = warned else { bail!("Bob was not warned: {warned:?}") };
+    let codes: Vec<WarningCode> = warning.warnings.iter().map(|warning| warning.code).collect();
+    ensure!(codes == [WarningCode::RepliedElsewhere], "Bob was warned of {codes:?}");
+    let text = warning.warnings.first().map_or("", |warning| &*warning.text);
+    screen.says("desk", "Bob replies to what he had seen", &format!("warning: {text}"));
+    screen.tells("Bob reads it and lets his reply be: nothing of it was sent.");
+    let sends = cast.gateway.next(1).await?;
+    ensure!(
+        matches!(sends.as_slice(), [Delivery::Send(send)] if send.offset == accepted.offset),
+        "{sends:?}"
+    );
+    let rows = look(cast, &[1, 1, 2]).await?;
+    screen.table(&rows);
+    ensure!(cast.gateway.rest().is_empty(), "the gateway got something more");
+    screen.checked("one reply left; the second was stopped before it did");
+    Ok(())
+}
+
+async fn come_and_go(screen: &Screen, cast: &mut Cast) -> anyhow::Result<()> {
+    screen.chapter(6, "Services come and go; parenthood passes on by itself");
+    let channel = cast.channel()?;
+    cast.service("salesiq")?.rest();
+    // The article's table, to the letter: who does what, and the list after it, the parent first named.
+    let steps: [(&str, &str, &[&str], &str); 4] = [
+        ("desk", "deactivate", &["crm", "salesiq"], "crm"),
+        ("crm", "delete", &["salesiq"], "salesiq"),
+        ("desk", "activate", &["salesiq", "desk"], "salesiq"),
+        ("crm", "create", &["salesiq", "desk", "crm"], "salesiq"),
+    ];
+    for (service, verb, subscribers, parent) in steps {
+        let player = cast.service(service)?;
+        let answer = match verb {
+            "deactivate" => player.ask(DeactivateChannel { channel }).await?,
+            "delete" => player.ask(DeleteChannel { channel }).await?,
+            "activate" => player.ask(ActivateChannel { channel, backfill: false }).await?,
+            _ => player.ask(CreateChannel { number: NUMBER.parse()?, backfill: false }).await?,
+        };
+        let answer = channel_of(answer)?;
+        let list: Vec<&str> = answer.seen.subscribers.iter().map(|service| service.as_str()).collect();
+        ensure!(list == subscribers, "after {verb} in {service} the list is {list:?}");
+        ensure!(
+            answer.seen.parent == Some(parent.parse()?),
+            "after {verb} in {service}: {:?}",
+            answer.seen.parent
+        );
+        let shown: Vec<String> = list
+            .iter()
+            .map(
+                |service| {
+                    if *service == parent { format!("{service} (parent)") } else { (*service).to_owned() }
+                },
+            )
+            .collect();
+        screen.says(service, &format!("{verb}s"), &shown.join(", "));
+    }
+    let salesiq = cast.service("salesiq")?;
+    salesiq
+        .until("that it became the parent", |seen| {
+            seen.iter().any(|delivery| {
+                matches!(delivery, Delivery::Membership(change) if change.action == MembershipAction::ParentChanged)
+            })
+        })
+        .await?;
+    for name in SERVICES {
+        cast.service(name)?
+            .until("that CRM is back", |seen| {
+                matches!(seen.iter().rev().find(|delivery| matches!(delivery, Delivery::Membership(_))),
+                    Some(Delivery::Membership(change)) if change.action == MembershipAction::Subscribed)
+            })
+            .await?;
+    }
+    show_rest(screen, cast);
+    screen.checked("the article's table came out to the letter");
+    Ok(())
+}
+
+async fn kill(screen: &Screen, stage: &mut Stage, cast: &mut Cast) -> anyhow::Result<()> {
+    screen.chapter(7, "The broker is killed under way (SIGKILL), and nothing that it acknowledged is lost");
+    let channel = cast.channel()?;
+    let under_way = UnderWay::begin(cast, channel)?;
+    let acknowledged = under_way.acknowledged_before(ACKNOWLEDGED_BEFORE_THE_KILL).await?;
+    stage.kill().await?;
+    let Acknowledged { messages, replies } = under_way.end().await;
+    screen.says("broker", &format!("SIGKILL, after {acknowledged} acknowledgements"), "gone");
+    let all = MESSAGES_AT_THE_KILL + REPLIES_AT_THE_KILL;
+    let known = messages.len() + replies.len();
+    screen.tells(&format!("{known} of {all} were acknowledged; what became of the others nobody was told"));
+    stage.start().await?;
+    screen.says("broker", "starts again on the same journal", "serves");
+    for name in SERVICES {
+        let wanted: BTreeSet<&str> = messages.iter().map(String::as_str).collect();
+        cast.service(name)?
+            .until("every acknowledged message", |seen| {
+                let seen: BTreeSet<&str> = seen.iter().filter_map(message_id).collect();
+                wanted.is_subset(&seen)
+            })
+            .await?;
+    }
+    screen
+        .checked(&format!("each of {} acknowledged messages reached CRM, Desk and SalesIQ", messages.len()));
+    for (reply_id, (offset, ask)) in &replies {
+        let again = accepted_of(cast.service("crm")?.ask(ask.clone()).await?)?;
+        ensure!(
+            again.duplicate && again.offset == *offset,
+            "reply {reply_id} was accepted at {offset}: {again:?}"
+        );
+    }
+    screen.checked(&format!(
+        "each of {} accepted replies is known by its reply_id, at its offset",
+        replies.len()
+    ));
+    fates(screen, cast, &replies).await
+}
+
+/// Every accepted reply is sent once, or marked `unknown`: never sent twice.
+async fn fates(screen: &Screen, cast: &mut Cast, replies: &Replies) -> anyhow::Result<()> {
+    let crm = cast.service("crm")?;
+    crm.until("what became of every reply", |seen| {
+        let known: BTreeSet<&str> = seen
+            .iter()
+            .filter_map(|delivery| match delivery {
+                Delivery::Receipt(receipt) => Some(receipt.reply_id.as_str()),
+                _ => None,
+            })
+            .collect();
+        replies.keys().all(|reply_id| known.contains(reply_id.as_str()))
+    })
+    .await?;
+    let unknown: BTreeSet<String> = crm
+        .rest()
+        .iter()
+        .filter_map(|delivery| match delivery {
+            Delivery::Receipt(receipt) if receipt.status == Status::Unknown => {
+                Some(receipt.reply_id.as_str().to_owned())
+            }
+            _ => None,
+        })
+        .collect();
+    let mut sent: BTreeMap<Offset, usize> = BTreeMap::new();
+    for delivery in cast.gateway.rest() {
+        if let Delivery::Send(send) = delivery {
+            *sent.entry(send.offset).or_default() += 1;
+        }
+    }
+    let twice: Vec<_> = sent.iter().filter(|(_, times)| **times > 1).collect();
+    ensure!(twice.is_empty(), "the gateway got these twice: {twice:?}");
+    for (reply_id, (offset, _)) in replies {
+        ensure!(sent.contains_key(offset) || unknown.contains(reply_id), "reply {reply_id} was forgotten");
+    }
+    for name in SERVICES {
+        cast.service(name)?.rest();
+    }
+    screen.checked(&format!(
+        "no reply left twice; {} whose answer was lost are marked `unknown`, and never sent again",
+        unknown.len()
+    ));
+    Ok(())
+}
+
+// --------------------------------------------------------------------------------------- what is under way
+
+/// Replies that were accepted: where, and how to ask again.
+type Replies = BTreeMap<String, (Offset, Reply)>;
+
+/// What was acknowledged while the broker was killed.
+struct Acknowledged {
+    messages: Vec<String>,
+    replies: Replies,
+}
+
+/// Messages and replies that are being sent, all at once.
+struct UnderWay {
+    messages: JoinSet<Option<String>>,
+    replies: JoinSet<Option<(String, Offset, Reply)>>,
+    /// So far.
+    acknowledged: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    messages: AtomicUsize,
+    replies: AtomicUsize,
+}
+
+impl UnderWay {
+    fn begin(cast: &mut Cast, channel: crate::domain::ids::ChannelId) -> anyhow::Result<Self> {
+        let acknowledged: Arc<Counts> = Arc::default();
+        let (mut messages, mut replies) = (JoinSet::new(), JoinSet::new());
+        for at in 0..MESSAGES_AT_THE_KILL {
+            let wa_id = format!("1650556{:04}", at % CUSTOMERS_AT_THE_KILL);
+            let webhook = cast.text_webhook(&wa_id, "Crowd", &format!("message {at}"));
+            let (post, acknowledged) = (cast.post(&webhook), Arc::clone(&acknowledged));
+            messages.spawn(async move {
+                let taken = post.await.unwrap_or(false);
+                acknowledged.messages.fetch_add(usize::from(taken), Ordering::AcqRel);
+                taken.then_some(webhook.message_id)
+            });
+        }
+        for at in 0..REPLIES_AT_THE_KILL {
+            let reply_id = format!("k-{at}");
+            let content = serde_json::json!({"type": "template", "template": {"name": "hello", "n": at}});
+            let ask = Reply {
+                channel,
+                to: Addressee::Customer(CustomerName::read(&format!(
+                    "1650557{:04}",
+                    at % CUSTOMERS_AT_THE_KILL
+                ))?),
+                agent: None,
+                reply_id: reply_id.parse()?,
+                content: RawContent(content.to_string().into()),
+                seen: None,
+                confirm: None,
+            };
+            let client = cast.service("crm")?.client.clone();
+            let acknowledged = Arc::clone(&acknowledged);
+            replies.spawn(async move {
+                let Ok(Response::Accepted(accepted)) = client.request(ask.clone()).await else { return None };
+                acknowledged.replies.fetch_add(1, Ordering::AcqRel);
+                Some((reply_id, accepted.offset, ask))
+            });
+        }
+        Ok(Self { messages, replies, acknowledged })
+    }
+
+    /// Waits until so many of each are acknowledged, and the rest is under way.
+    async fn acknowledged_before(&self, count: usize) -> anyhow::Result<usize> {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            let Counts { messages, replies } = &*self.acknowledged;
+            let acknowledged = [messages, replies].map(|count| count.load(Ordering::Acquire));
+            if acknowledged.iter().all(|acknowledged| *acknowledged >= count) {
+                return Ok(acknowledged.iter().sum());
+            }
+            ensure!(Instant::now() < until, "only {acknowledged:?} were acknowledged in 20 s");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn end(mut self) -> Acknowledged {
+        let (mut messages, mut replies) = (Vec::new(), Replies::new());
+        while let Some(done) = self.messages.join_next().await {
+            messages.extend(done.ok().flatten());
+        }
+        while let Some(done) = self.replies.join_next().await {
+            if let Ok(Some((reply_id, offset, ask))) = done {
+                replies.insert(reply_id, (offset, ask));
+            }
+        }
+        Acknowledged { messages, replies }
+    }
+}
+
+// -------------------------------------------------------------------------------------------------- words
+
+fn agent(name: &str) -> anyhow::Result<Agent> {
+    let id: AgentId = name.to_lowercase().parse()?;
+    Ok(Agent { agent: id, name: name.into(), lead: false })
+}
+
+fn list(channel: crate::domain::ids::ChannelId) -> crate::wire::message::requests::ListConversations {
+    crate::wire::message::requests::ListConversations {
+        channel,
+        after: None,
+        limit: None,
+        claimed: None,
+        unanswered: None,
+    }
+}
+
+fn text_reply(
+    channel: crate::domain::ids::ChannelId,
+    conversation: ConversationId,
+    agent: Option<&str>,
+    reply_id: &str,
+    text: &str,
+    seen: Option<Offset>,
+) -> anyhow::Result<Reply> {
+    let content = serde_json::json!({"type": "text", "text": {"body": text}});
+    Ok(Reply {
+        channel,
+        to: Addressee::Conversation(conversation),
+        agent: agent.map(str::parse).transpose()?,
+        reply_id: reply_id.parse()?,
+        content: RawContent(content.to_string().into()),
+        seen,
+        confirm: None,
+    })
+}
+
+fn channel_of(response: Response) -> anyhow::Result<responses::Channel> {
+    match response {
+        Response::Channel(channel) => Ok(channel),
+        other => bail!("not a channel: {other:?}"),
+    }
+}
+
+fn accepted_of(response: Response) -> anyhow::Result<responses::Accepted> {
+    match response {
+        Response::Accepted(accepted) => Ok(accepted),
+        other => bail!("not accepted: {other:?}"),
+    }
+}
+
+fn message_id(delivery: &Delivery) -> Option<&str> {
+    match delivery {
+        Delivery::Message(message) => Some(message.message_id.as_str()),
+        _ => None,
+    }
+}
+
+/// What deliveries hold, hidden texts included, to look for what must not be there.
+fn exposed(deliveries: &[Delivery]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for delivery in deliveries {
+        let mut out = bytes::BytesMut::new();
+        if crate::wire::codec::encode_owned_delivery(Encoding::JsonLines, delivery, &mut out).is_ok() {
+            lines.push(String::from_utf8_lossy(&out).into_owned());
+        }
+    }
+    lines
+}
+
+/// What each service saw since the last look: so many deliveries each.
+async fn look(cast: &mut Cast, counts: &[usize]) -> anyhow::Result<Rows> {
+    let mut rows = Rows::new();
+    for (player, count) in cast.services.iter_mut().zip(counts) {
+        let seen = player.next(*count).await?;
+        note(&mut rows, player.name, &seen);
+    }
+    Ok(rows)
+}
+
+fn show_rest(screen: &Screen, cast: &mut Cast) {
+    let mut rows = Rows::new();
+    for player in &mut cast.services {
+        let seen = Player::rest(player);
+        note(&mut rows, player.name, &seen);
+    }
+    if !rows.is_empty() {
+        screen.table(&rows);
+    }
+}
+
+fn static_name(name: &str) -> &'static str {
+    SERVICES.into_iter().find(|known| *known == name).unwrap_or("?")
+}
+
+fn note(rows: &mut Rows, name: &'static str, seen: &[Delivery]) {
+    for delivery in seen {
+        if let Some((_, offset)) = position(delivery) {
+            rows.entry(offset).or_default().insert(name, word(delivery));
+        }
+    }
+}
+
+/// A delivery in a few words.
+fn word(delivery: &Delivery) -> String {
+    match delivery {
+        Delivery::Message(message) => format!("{}: {}", who(message), text_of(&message.content)),
+        Delivery::Reply(reply) => format!("own reply: {}", text_of(&reply.content)),
+        Delivery::MaskedReply(_) => "a reply in another service".to_owned(),
+        Delivery::Claim(claim) => {
+            format!("{}{}", if claim.own { "own claim " } else { "elsewhere " }, claim.action.as_str())
+        }
+        Delivery::Receipt(receipt) => format!("receipt: {}", receipt.status.as_str()),
+        Delivery::Membership(change) => format!("{}: {}", change.service, change.action.as_str()),
+        Delivery::ConversationMerged(_) => "two conversations are one".to_owned(),
+        Delivery::Notice(notice) => format!("notice: {}", notice.field),
+        Delivery::Gap(gap) => format!("lost: {} to {}", gap.from, gap.to),
+        Delivery::Presence(_) | Delivery::Send(_) => String::new(),
+    }
+}
+
+fn who(message: &crate::wire::message::deliveries::Message) -> String {
+    let name = message.customer.name.as_ref().map(|name| name.to_string());
+    name.or_else(|| message.customer.id().map(|id| id.as_str().to_owned())).unwrap_or_default()
+}
+
+fn text_of(content: &RawContent) -> String {
+    let value: serde_json::Value = serde_json::from_slice(&content.0).unwrap_or_default();
+    let text = value.pointer("/text/body").and_then(|text| text.as_str());
+    let kind = value.get("type").and_then(|kind| kind.as_str()).unwrap_or("?");
+    text.map_or_else(|| format!("({kind})"), str::to_owned)
+}

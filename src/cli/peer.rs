@@ -1,0 +1,89 @@
+//! What the verbs that talk to a running broker have in common: where it is, and what proves who asks.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{EXIT_USAGE, Failure};
+use crate::client::{ClientError, Options};
+use crate::config::{Config, Secret};
+use crate::wire::frame::Encoding;
+use crate::wire::message::requests::Hello;
+use crate::wire::message::{DeliverMode, Private, Who};
+
+/// The protocol's version that the verbs speak.
+const VERSION: u32 = 1;
+
+/// Where a broker is, and with which token.
+#[derive(Debug, Args)]
+pub(super) struct Peer {
+    /// The broker's TCP address; else as the configuration says.
+    #[arg(long, value_name = "ADDR")]
+    tcp: Option<SocketAddr>,
+    /// A file with the token; else it stands in SHAREDLINE_TOKEN.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The token.
+    #[arg(env = "SHAREDLINE_TOKEN", hide_env_values = true, hide = true, long = "token-from-environment")]
+    token: Option<String>,
+}
+
+impl Peer {
+    pub(super) fn token(&self) -> Result<Secret, Failure> {
+        let missing = || {
+            let text = "a token is needed: --token-file FILE, or SHAREDLINE_TOKEN in the environment";
+            Failure::new(EXIT_USAGE, anyhow::anyhow!(text))
+        };
+        match &self.token_file {
+            Some(file) => {
+                let text = std::fs::read_to_string(file).map_err(|error| {
+                    Failure::io(anyhow::Error::new(error).context(file.display().to_string()))
+                })?;
+                Ok(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+            }
+            None => self.token.clone().map(Secret::new).ok_or_else(missing),
+        }
+    }
+
+    pub(super) fn address(&self, config: &Config) -> SocketAddr {
+        self.tcp.unwrap_or(config.tcp.listen)
+    }
+
+    /// How to connect as `who`.
+    pub(super) fn options(
+        &self,
+        config: &Config,
+        portal: &str,
+        who: Who,
+        adapter: Option<&str>,
+        deliver: DeliverMode,
+    ) -> Result<Options, Failure> {
+        let adapter = adapter.map(str::parse).transpose().map_err(usage)?;
+        let hello = Hello {
+            version: VERSION,
+            who,
+            portal: portal.parse().map_err(usage)?,
+            token: Private::from(self.token()?.expose()),
+            adapter,
+            window: crate::wire::message::WINDOW_DEFAULT,
+            deliver,
+            from: Default::default(),
+            heartbeat_ms: None,
+        };
+        Ok(Options { address: self.address(config), encoding: Encoding::JsonLines, hello })
+    }
+}
+
+/// An argument that can not be.
+pub(super) fn usage(error: impl Into<anyhow::Error>) -> Failure {
+    Failure::new(EXIT_USAGE, error)
+}
+
+/// What a client's error means for the process.
+pub(super) fn failure(error: ClientError) -> Failure {
+    match error {
+        ClientError::Io(_) | ClientError::Closed | ClientError::Lost => Failure::io(error),
+        _ => Failure::failed(error),
+    }
+}

@@ -1,0 +1,358 @@
+//! A small async client for adapters and gateways: connects again by itself, resumes, acknowledges.
+//!
+//! ```text
+//! Client::request ─▶ commands ─▶ task ─▶ Connection ═TCP═ broker
+//! Events::next    ◀─ events   ◀──┘  └─ lost: back off, hello again; what was not acknowledged comes again
+//! ```
+//!
+//! [`Connection`] beneath it is one greeted socket without any of that, for who wants to send and receive in bulk.
+//!
+//! # Invariants
+//! - A request is answered once, or fails with [`ClientError::Lost`] because the connection was lost before its answer
+//!   came: then it may have been done. Asking again is safe for all but bots' replies without a fixed `reply_id`, and
+//!   the same `reply_id` makes those safe too.
+//! - After a reconnection deliveries go on where this adapter's service had acknowledged; a watcher's where it had got.
+
+mod connection;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+pub use self::connection::{Connection, Receiver, Sender};
+use crate::domain::ids::{ChannelId, Offset};
+use crate::wire::codec::EncodeError;
+use crate::wire::frame::{Encoding, FrameError};
+use crate::wire::message::requests::{Ack, Hello};
+use crate::wire::message::responses::{Error, Welcome};
+use crate::wire::message::{
+    DeliverMode, Delivery, ErrorCode, Positions, Request, Response, ServerBody, ServerMessage,
+};
+
+/// Commands and events that wait; whoever brings more waits itself.
+const QUEUE_MAX: usize = 4_096;
+/// How long the first pause before connecting again is.
+pub const RECONNECT_AFTER: Duration = Duration::from_millis(50);
+/// How long the longest such pause is; each is twice the one before.
+pub const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(5);
+
+/// Why something did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The connection failed.
+    #[error("the connection to the broker failed")]
+    Io(#[source] io::Error),
+    /// The broker closed the connection.
+    #[error("the broker closed the connection")]
+    Closed,
+    /// The connection was lost before the answer came.
+    #[error("the connection was lost before the answer came")]
+    Lost,
+    /// The broker refused.
+    #[error("refused: {}: {}", .0.code.as_str(), .0.message)]
+    Refused(Box<Error>),
+    /// A request is too long.
+    #[error("the request is too long")]
+    TooLong(#[source] EncodeError),
+    /// What the broker sent can not be split into messages.
+    #[error("the broker's bytes can not be read")]
+    Frame(#[source] FrameError),
+    /// What the broker sent is not what it should.
+    #[error("{0}")]
+    Protocol(String),
+}
+
+impl ClientError {
+    /// The code of a refusal.
+    #[must_use]
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused(error) => Some(error.code),
+            _ => None,
+        }
+    }
+}
+
+/// How to connect.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The broker's TCP address.
+    pub address: SocketAddr,
+    /// How messages are written.
+    pub encoding: Encoding,
+    /// Who this is.
+    pub hello: Hello,
+}
+
+/// What happens on a connection by itself.
+#[derive(Debug)]
+pub enum Event {
+    /// Something is delivered.
+    Delivery(Delivery),
+    /// The connection was lost and is there again.
+    Reconnected(Box<Welcome>),
+    /// The broker is about to stop, and says when to come again.
+    Goaway {
+        /// In milliseconds.
+        retry_after_ms: u64,
+    },
+    /// The end: the broker does not want this client any more.
+    Ended(ClientError),
+}
+
+enum Do {
+    Ask(Request, oneshot::Sender<Result<Response, ClientError>>),
+    Tell(Request),
+}
+
+/// A client. Clones share the connection; it ends when all are gone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    commands: mpsc::Sender<Do>,
+}
+
+/// What happens by itself, in order.
+#[derive(Debug)]
+pub struct Events {
+    events: mpsc::Receiver<Event>,
+}
+
+impl Events {
+    /// The next event; none after the end. Cancel safe.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+}
+
+impl Client {
+    /// Connects, and keeps connected from then on.
+    ///
+    /// # Errors
+    /// When the first connection can not be made or is refused.
+    pub async fn connect(options: Options) -> Result<(Self, Welcome, Events), ClientError> {
+        let connection = Connection::open(options.address, options.encoding, options.hello.clone()).await?;
+        let welcome = connection.welcome.clone();
+        let (commands, asked) = mpsc::channel(QUEUE_MAX);
+        let (told, events) = mpsc::channel(QUEUE_MAX);
+        let task = Task {
+            options,
+            asked,
+            told,
+            watched: BTreeMap::new(),
+            pending: HashMap::new(),
+            retry_after: None,
+        };
+        tokio::spawn(task.run(connection));
+        Ok((Self { commands }, welcome, Events { events }))
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// When the broker refuses, or the connection is lost before the answer comes.
+    pub async fn request(&self, request: impl Into<Request>) -> Result<Response, ClientError> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Do::Ask(request.into(), answer)).await.map_err(|_| ClientError::Closed)?;
+        match answered.await.map_err(|_| ClientError::Lost)?? {
+            Response::Error(error) => Err(ClientError::Refused(Box::new(error))),
+            response => Ok(response),
+        }
+    }
+
+    /// Acknowledges a delivery, and all that came before it for this channel.
+    ///
+    /// # Errors
+    /// When the client has ended.
+    pub async fn ack(&self, channel: ChannelId, offset: Offset) -> Result<(), ClientError> {
+        let ack = Request::Ack(Ack { channel, offset });
+        self.commands.send(Do::Tell(ack)).await.map_err(|_| ClientError::Closed)
+    }
+}
+
+/// Why a connection's turn is over.
+enum Over {
+    /// Every client is gone.
+    Wanted,
+    /// It was lost; connect again.
+    Lost,
+    /// The broker has ended it for good.
+    Ended(ClientError),
+}
+
+struct Task {
+    options: Options,
+    asked: mpsc::Receiver<Do>,
+    told: mpsc::Sender<Event>,
+    /// For a watcher: where each channel goes on.
+    watched: BTreeMap<ChannelId, Offset>,
+    pending: HashMap<u64, oneshot::Sender<Result<Response, ClientError>>>,
+    /// What `goaway` asked for.
+    retry_after: Option<Duration>,
+}
+
+impl Task {
+    async fn run(mut self, mut connection: Connection) {
+        loop {
+            let over = self.turn(connection).await;
+            for (_, waiting) in self.pending.drain() {
+                let _ = waiting.send(Err(ClientError::Lost));
+            }
+            match over {
+                Over::Wanted => return,
+                Over::Ended(error) => {
+                    let _ = self.told.send(Event::Ended(error)).await;
+                    return;
+                }
+                Over::Lost => {}
+            }
+            match self.again().await {
+                Some(next) => connection = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Connects again, with growing pauses, until it works or nobody wants it any more.
+    async fn again(&mut self) -> Option<Connection> {
+        let mut pause = self.retry_after.take().unwrap_or(RECONNECT_AFTER);
+        let mut until = Instant::now() + pause;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => {}
+                // What is asked meanwhile is lost at once: who asks decides whether to ask again.
+                asked = self.asked.recv() => match asked {
+                    Some(Do::Ask(_, answer)) => {
+                        let _ = answer.send(Err(ClientError::Lost));
+                        continue;
+                    }
+                    Some(Do::Tell(_)) => continue,
+                    None => return None,
+                },
+            }
+            let mut hello = self.options.hello.clone();
+            if hello.deliver == DeliverMode::Watch {
+                let mut from: BTreeMap<_, _> = hello.from.0.iter().copied().collect();
+                from.extend(self.watched.iter().map(|(channel, next)| (*channel, *next)));
+                hello.from = Positions(from.into_iter().collect());
+            }
+            match Connection::open(self.options.address, self.options.encoding, hello).await {
+                Ok(connection) => {
+                    let welcome = Box::new(connection.welcome.clone());
+                    self.told.send(Event::Reconnected(welcome)).await.ok()?;
+                    return Some(connection);
+                }
+                Err(error) if is_final(&error) => {
+                    let _ = self.told.send(Event::Ended(error)).await;
+                    return None;
+                }
+                Err(_) => pause = (pause * 2).min(RECONNECT_AFTER_MAX),
+            }
+            until = Instant::now() + pause;
+        }
+    }
+
+    async fn turn(&mut self, connection: Connection) -> Over {
+        let Connection { mut sender, mut receiver, .. } = connection;
+        let mut messages = Vec::new();
+        loop {
+            tokio::select! {
+                received = receiver.next_batch(&mut messages) => {
+                    if received.is_err() {
+                        return Over::Lost;
+                    }
+                    for message in messages.drain(..) {
+                        if let Err(over) = self.take(message).await {
+                            return over;
+                        }
+                    }
+                }
+                asked = self.asked.recv() => {
+                    let Some(first) = asked else { return Over::Wanted };
+                    self.put(&mut sender, first);
+                    while let Ok(more) = self.asked.try_recv() {
+                        self.put(&mut sender, more);
+                    }
+                    if sender.flush().await.is_err() {
+                        return Over::Lost;
+                    }
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, sender: &mut Sender, asked: Do) {
+        match asked {
+            Do::Tell(request) => drop(sender.put(&request)),
+            Do::Ask(request, answer) => match sender.put(&request) {
+                Ok(id) => drop(self.pending.insert(id, answer)),
+                Err(error) => drop(answer.send(Err(error))),
+            },
+        }
+    }
+
+    async fn take(&mut self, message: ServerMessage) -> Result<(), Over> {
+        match message.body {
+            ServerBody::Response(Response::Goaway(goaway)) => {
+                let retry_after_ms = goaway.retry_after_ms;
+                self.retry_after = Some(Duration::from_millis(retry_after_ms));
+                self.tell(Event::Goaway { retry_after_ms }).await
+            }
+            ServerBody::Response(Response::Error(error)) if message.id == 0 => {
+                let error = ClientError::Refused(Box::new(error));
+                if is_final(&error) { Err(Over::Ended(error)) } else { Ok(()) }
+            }
+            ServerBody::Response(response) => {
+                if let Some(waiting) = self.pending.remove(&message.id) {
+                    let _ = waiting.send(Ok(response));
+                }
+                Ok(())
+            }
+            ServerBody::Delivery(delivery) => {
+                if self.options.hello.deliver == DeliverMode::Watch
+                    && let Some((channel, offset)) = position(&delivery)
+                {
+                    self.watched.insert(channel, offset.next());
+                }
+                self.tell(Event::Delivery(delivery)).await
+            }
+        }
+    }
+
+    async fn tell(&self, event: Event) -> Result<(), Over> {
+        self.told.send(event).await.map_err(|_| Over::Wanted)
+    }
+}
+
+/// Whether connecting again would come to nothing, or push out who has taken over.
+fn is_final(error: &ClientError) -> bool {
+    let end = [
+        ErrorCode::Unauthenticated,
+        ErrorCode::Replaced,
+        ErrorCode::Revoked,
+        ErrorCode::UnsupportedVersion,
+        ErrorCode::BadMessage,
+        ErrorCode::TooLarge,
+    ];
+    error.code().is_some_and(|code| end.contains(&code))
+}
+
+/// Where a delivery stands: what to acknowledge. None for what is not acknowledged.
+#[must_use]
+pub fn position(delivery: &Delivery) -> Option<(ChannelId, Offset)> {
+    Some(match delivery {
+        Delivery::Message(of) => (of.channel, of.offset),
+        Delivery::Reply(of) => (of.channel, of.offset),
+        Delivery::MaskedReply(of) => (of.channel, of.offset),
+        Delivery::Claim(of) => (of.channel, of.offset),
+        Delivery::Receipt(of) => (of.channel, of.offset),
+        Delivery::ConversationMerged(of) => (of.channel, of.offset),
+        Delivery::Notice(of) => (of.channel, of.offset),
+        Delivery::Gap(of) => (of.channel, of.offset),
+        Delivery::Membership(of) => (of.channel, of.offset),
+        Delivery::Presence(_) | Delivery::Send(_) => return None,
+    })
+}

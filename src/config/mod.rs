@@ -1,0 +1,217 @@
+//! The configuration: default < file < environment < flag, read once, validated in one place.
+//!
+//! # Layout
+//! - `mod.rs`: what a broker runs on, as it is after validation
+//! - `raw`: what may be written · `value`: durations, sizes, secrets · `load`: file and environment
+//! - `validate`: raw to valid, with every problem that there is, not the first alone
+//!
+//! # Invariants
+//! - A key that does not exist is an error, in the file and in the environment.
+//! - No secret is in a problem, in `Debug`, or anywhere but behind `expose()`.
+
+mod load;
+mod raw;
+mod validate;
+mod value;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use self::load::{LoadError, Overrides};
+pub use self::value::{Secret, TokenHash};
+use crate::domain::ids::{GatewayId, Number, ServiceId};
+use crate::domain::portal::PortalRules;
+
+/// A valid configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the journal lies.
+    pub data_dir: PathBuf,
+    /// Adapters and gateways.
+    pub tcp: Tcp,
+    /// Webhooks, health.
+    pub http: Http,
+    /// The journal.
+    pub journal: Journal,
+    /// Limits that an operator may want to change.
+    pub limits: Limits,
+    /// The organisations.
+    pub portals: Vec<Portal>,
+    /// What the numbers of the built-in gateway have in common.
+    pub whatsapp: WhatsApp,
+}
+
+/// `[tcp]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tcp {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// How long a connection may leave deliveries unacknowledged.
+    pub ack_timeout: Duration,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Who may use the admin API; nobody without.
+    pub admin_token: Option<TokenHash>,
+}
+
+/// When a record counts as durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is synced.
+    Fsync,
+    /// When the operating system has it.
+    Os,
+}
+
+/// `[journal]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journal {
+    /// When a record counts as durable.
+    pub durability: Durability,
+    /// How long history is kept.
+    pub retention: Duration,
+    /// How much history is kept, in bytes.
+    pub retention_bytes: u64,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// A channel's newest records that are kept in memory, in bytes.
+    pub recent_bytes_max: u64,
+    /// How long a stop may take.
+    pub drain_timeout: Duration,
+}
+
+/// One `[[portals]]`.
+#[derive(Debug, Clone)]
+pub struct Portal {
+    /// What the rules need of it.
+    pub rules: PortalRules,
+    /// Each service's tokens.
+    pub service_tokens: Vec<(ServiceId, Vec<TokenHash>)>,
+    /// Each TCP gateway's tokens.
+    pub gateways: Vec<(GatewayId, Vec<TokenHash>)>,
+    /// Its numbers.
+    pub numbers: Vec<NumberConfig>,
+}
+
+/// How a number's replies leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// Through this gateway over TCP.
+    Tcp(GatewayId),
+    /// Through the built-in gateway.
+    Builtin,
+    /// They wait: there is none.
+    None,
+}
+
+/// One `[[portals.numbers]]`.
+#[derive(Debug, Clone)]
+pub struct NumberConfig {
+    /// The number.
+    pub number: Number,
+    /// Meta's id of it.
+    pub phone_number_id: Option<String>,
+    /// How its replies leave.
+    pub way: Way,
+    /// How long a reply waits for its gateway.
+    pub send_ttl: Duration,
+    /// How many messages a second it may send.
+    pub messages_per_second: u32,
+    /// What signs its webhooks, where it is not `[whatsapp]`'s.
+    pub app_secret: Option<Secret>,
+    /// What the built-in gateway sends with, where it is not `[whatsapp]`'s.
+    pub access_token: Option<Secret>,
+}
+
+/// `[whatsapp]`
+#[derive(Debug, Clone)]
+pub struct WhatsApp {
+    /// What signs webhooks.
+    pub app_secret: Option<Secret>,
+    /// What Meta must say to have a subscription verified.
+    pub verify_token: Option<Secret>,
+    /// Where the Graph API is.
+    pub graph_url: String,
+    /// What the built-in gateway sends with.
+    pub access_token: Option<Secret>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("data"),
+            tcp: Tcp {
+                listen: SocketAddr::from(([127, 0, 0, 1], 7411)),
+                ack_timeout: Duration::from_secs(60),
+            },
+            http: Http { listen: SocketAddr::from(([127, 0, 0, 1], 7412)), admin_token: None },
+            journal: Journal {
+                durability: Durability::Fsync,
+                retention: Duration::from_secs(7 * 86_400),
+                retention_bytes: 64 << 30,
+            },
+            limits: Limits { recent_bytes_max: 4 << 20, drain_timeout: Duration::from_secs(10) },
+            portals: Vec::new(),
+            whatsapp: WhatsApp {
+                app_secret: None,
+                verify_token: None,
+                graph_url: "https://graph.facebook.com/v23.0".to_owned(),
+                access_token: None,
+            },
+        }
+    }
+}
+
+/// How long replies wait for their gateway where a number does not say (contract: 1 h).
+pub const SEND_TTL_DEFAULT: Duration = Duration::from_secs(3_600);
+/// How many messages a second a number may send where it does not say (contract: 80, WhatsApp's own default).
+pub const MESSAGES_PER_SECOND_DEFAULT: u32 = 80;
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where: `portals[0].services[1].masking`.
+    pub key: String,
+    /// What stands there; never a secret.
+    pub value: String,
+    /// What may stand there.
+    pub accepted: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}: accepted is {}", self.key, self.value, self.accepted)
+    }
+}
+
+impl Config {
+    /// Reads the file, if one is named, and what the environment and the flags say over it.
+    ///
+    /// # Errors
+    /// When the file can not be read, or anything in it, in the environment or in the flags is wrong.
+    pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Self, LoadError> {
+        load::load(file, overrides)
+    }
+
+    /// The numbers that can not send yet, and why.
+    #[must_use]
+    pub fn cannot_send(&self) -> Vec<(Number, &'static str)> {
+        let numbers = self.portals.iter().flat_map(|portal| &portal.numbers);
+        let why = |number: &NumberConfig| match &number.way {
+            Way::Tcp(_) => None,
+            Way::Builtin => Some("the built-in gateway is not there yet: its replies wait"),
+            Way::None => Some("it has no gateway: its replies wait"),
+        };
+        numbers.filter_map(|number| Some((number.number.clone(), why(number)?))).collect()
+    }
+}

@@ -1,0 +1,480 @@
+//! Raw to valid. Collects every problem, so that one look is enough to mend a configuration.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::raw::{self, OneOrMany, Raw};
+use super::value::{Secret, TokenHash, bytes, bytes_text, duration, duration_text};
+use super::{
+    Config, Durability, Http, Journal, Limits, MESSAGES_PER_SECOND_DEFAULT, NumberConfig, Portal, Problem,
+    SEND_TTL_DEFAULT, Tcp, Way, WhatsApp,
+};
+use crate::domain::event::Agent;
+use crate::domain::ids::{GatewayId, NAME_BYTES_MAX, Number, PortalId, ServiceId};
+use crate::domain::portal::{
+    BotWhenClaimed, PickUpRule, Plan, PortalRules, ROSTER_AGENTS_MAX, RosterSource, ServiceRules,
+};
+use crate::domain::view::Masking;
+
+/// Shortest and longest `ack_timeout`: less ends honest adapters, more keeps dead ones.
+const ACK_TIMEOUT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
+/// Shortest `retention` (contract: 1 s), and the longest: ten years.
+const RETENTION: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_650 * 86_400));
+/// Smallest `retention_bytes`: one segment.
+const RETENTION_BYTES: (u64, u64) = (64 << 20, 1 << 50);
+/// Fewest and most bytes of `recent_bytes_max`.
+const RECENT_BYTES: (u64, u64) = (64 << 10, 1 << 30);
+/// Shortest and longest `drain_timeout`.
+const DRAIN_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(600));
+/// Shortest and longest time to live of a claim or of a waiting reply.
+const TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(365 * 86_400));
+
+/// What was found wrong so far, and where secrets in files are looked for.
+struct Problems<'p> {
+    found: Vec<Problem>,
+    beside: &'p Path,
+}
+
+pub(super) fn validate(raw: Raw, beside: &Path) -> Result<Config, Vec<Problem>> {
+    let default = Config::default();
+    let mut problems = Problems { found: Vec::new(), beside };
+    let whatsapp = problems.whatsapp(raw.whatsapp, default.whatsapp);
+    let tcp_listen =
+        problems.listen("tcp", raw.tcp.listen, default.tcp.listen, raw.tcp.insecure, raw.tcp.tls);
+    let http_listen =
+        problems.listen("http", raw.http.listen, default.http.listen, raw.http.insecure, raw.http.tls);
+    let ack_timeout =
+        problems.duration("tcp.ack_timeout", raw.tcp.ack_timeout, default.tcp.ack_timeout, ACK_TIMEOUT);
+    let admin_token = problems.secret(
+        "http.admin_token_sha256",
+        raw.http.admin_token_sha256,
+        raw.http.admin_token_sha256_file,
+    );
+    let admin_token = admin_token.and_then(|hash| problems.hash("http.admin_token_sha256", hash.expose()));
+    let journal = problems.journal(raw.journal, &default.journal);
+    let limits = problems.limits(raw.limits, &default.limits);
+    let portals = problems.portals(raw.portals, &whatsapp);
+    if !problems.found.is_empty() {
+        return Err(problems.found);
+    }
+    Ok(Config {
+        data_dir: raw.data_dir.unwrap_or(default.data_dir),
+        tcp: Tcp { listen: tcp_listen, ack_timeout },
+        http: Http { listen: http_listen, admin_token },
+        journal,
+        limits,
+        portals,
+        whatsapp,
+    })
+}
+
+impl Problems<'_> {
+    fn add(&mut self, key: impl Into<String>, value: impl Display, accepted: impl Into<String>) {
+        self.found.push(Problem { key: key.into(), value: value.to_string(), accepted: accepted.into() });
+    }
+
+    fn quoted(&mut self, key: impl Into<String>, value: &str, accepted: impl Into<String>) {
+        self.add(key, format!("{value:?}"), accepted);
+    }
+
+    fn duration(
+        &mut self,
+        key: &str,
+        text: Option<String>,
+        default: Duration,
+        (least, most): (Duration, Duration),
+    ) -> Duration {
+        let Some(text) = text else { return default };
+        match duration(&text).filter(|read| (least..=most).contains(read)) {
+            Some(read) => read,
+            None => {
+                let range = format!("{} to {}", duration_text(least), duration_text(most));
+                self.quoted(key, &text, format!("a duration from {range}, as 500ms, 60s, 30m, 1h or 7d"));
+                default
+            }
+        }
+    }
+
+    fn bytes(&mut self, key: &str, text: Option<String>, default: u64, (least, most): (u64, u64)) -> u64 {
+        let Some(text) = text else { return default };
+        match bytes(&text).filter(|read| (least..=most).contains(read)) {
+            Some(read) => read,
+            None => {
+                let range = format!("{} to {}", bytes_text(least), bytes_text(most));
+                self.quoted(key, &text, format!("a size from {range}, as 4096, 64KiB, 4MiB or 64GiB"));
+                default
+            }
+        }
+    }
+
+    fn word<T: Copy>(&mut self, key: &str, text: Option<String>, words: &[(&str, T)], default: T) -> T {
+        let Some(text) = text else { return default };
+        match words.iter().find(|(word, _)| *word == text) {
+            Some((_, value)) => *value,
+            None => {
+                let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+                self.quoted(key, &text, words.join(", "));
+                default
+            }
+        }
+    }
+
+    fn id<T: FromStr<Err = crate::domain::ids::IdError>>(&mut self, key: String, text: &str) -> Option<T> {
+        match text.parse() {
+            Ok(id) => Some(id),
+            Err(error) => {
+                self.quoted(key, text, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// A secret, in place or in a file of its own.
+    fn secret(&mut self, key: &str, inline: Option<String>, file: Option<PathBuf>) -> Option<Secret> {
+        match (inline, file) {
+            (Some(_), Some(_)) => {
+                self.add(format!("{key}_file"), "<given twice>", format!("either {key} or {key}_file"));
+                None
+            }
+            (Some(secret), None) => {
+                if secret.is_empty() {
+                    self.add(key, "<empty>", "something, or no such key");
+                }
+                Some(Secret::new(secret))
+            }
+            (None, Some(file)) => {
+                let path = self.beside.join(&file);
+                match std::fs::read_to_string(&path) {
+                    Ok(text) if !text.trim_end_matches(['\r', '\n']).is_empty() => {
+                        Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+                    }
+                    Ok(_) => {
+                        self.quoted(
+                            format!("{key}_file"),
+                            &file.display().to_string(),
+                            "a file that is not empty",
+                        );
+                        None
+                    }
+                    Err(error) => {
+                        let accepted = format!("a file that can be read ({error})");
+                        self.quoted(format!("{key}_file"), &file.display().to_string(), accepted);
+                        None
+                    }
+                }
+            }
+            (None, None) => None,
+        }
+    }
+
+    fn hash(&mut self, key: &str, text: &str) -> Option<TokenHash> {
+        match text.parse() {
+            Ok(hash) => Some(hash),
+            Err(accepted) => {
+                self.add(key, format!("<{} characters>", text.chars().count()), accepted);
+                None
+            }
+        }
+    }
+
+    fn hashes(&mut self, key: &str, inline: Option<OneOrMany>, file: Option<PathBuf>) -> Vec<TokenHash> {
+        let texts = match (inline, file) {
+            (Some(inline), None) => inline.into_vec(),
+            (inline, file) => {
+                let inline = inline.map(|_| String::new());
+                let secret = self.secret(key, inline, file);
+                secret.map(|secret| secret.expose().lines().map(str::to_owned).collect()).unwrap_or_default()
+            }
+        };
+        texts
+            .iter()
+            .enumerate()
+            .filter_map(|(at, text)| self.hash(&format!("{key}[{at}]"), text.trim()))
+            .collect()
+    }
+
+    fn listen(
+        &mut self,
+        section: &str,
+        text: Option<String>,
+        default: SocketAddr,
+        insecure: Option<bool>,
+        tls: Option<toml::Value>,
+    ) -> SocketAddr {
+        if tls.is_some() {
+            self.add(
+                format!("{section}.tls"),
+                "<given>",
+                "nothing yet: TLS is not there; end it before the broker",
+            );
+        }
+        let key = format!("{section}.listen");
+        let address = match text.as_ref().map(|text| text.parse::<SocketAddr>()) {
+            None => default,
+            Some(Ok(address)) => address,
+            Some(Err(_)) => {
+                self.quoted(
+                    key,
+                    text.as_deref().unwrap_or_default(),
+                    "an address and a port, as 127.0.0.1:7411",
+                );
+                return default;
+            }
+        };
+        if !address.ip().is_loopback() && insecure != Some(true) {
+            let accepted =
+                format!("an address of this machine alone (127.0.0.1, [::1]), or {section}.insecure = true");
+            self.add(key, address, accepted);
+        }
+        address
+    }
+
+    fn journal(&mut self, raw: raw::Journal, default: &Journal) -> Journal {
+        self.word("journal.engine", raw.engine, &[("embedded", ())], ());
+        let words = [("fsync", Durability::Fsync), ("os", Durability::Os)];
+        Journal {
+            durability: self.word("journal.durability", raw.durability, &words, default.durability),
+            retention: self.duration("journal.retention", raw.retention, default.retention, RETENTION),
+            retention_bytes: self.bytes(
+                "journal.retention_bytes",
+                raw.retention_bytes,
+                default.retention_bytes,
+                RETENTION_BYTES,
+            ),
+        }
+    }
+
+    fn limits(&mut self, raw: raw::Limits, default: &Limits) -> Limits {
+        Limits {
+            recent_bytes_max: self.bytes(
+                "limits.recent_bytes_max",
+                raw.recent_bytes_max,
+                default.recent_bytes_max,
+                RECENT_BYTES,
+            ),
+            drain_timeout: self.duration(
+                "limits.drain_timeout",
+                raw.drain_timeout,
+                default.drain_timeout,
+                DRAIN_TIMEOUT,
+            ),
+        }
+    }
+
+    fn whatsapp(&mut self, raw: raw::WhatsApp, default: WhatsApp) -> WhatsApp {
+        let graph_url = raw.graph_url.unwrap_or(default.graph_url);
+        if !graph_url.starts_with("https://") && !graph_url.starts_with("http://") {
+            self.quoted("whatsapp.graph_url", &graph_url, "a URL that begins with https:// or http://");
+        }
+        WhatsApp {
+            app_secret: self.secret("whatsapp.app_secret", raw.app_secret, raw.app_secret_file),
+            verify_token: self.secret("whatsapp.verify_token", raw.verify_token, raw.verify_token_file),
+            access_token: self.secret("whatsapp.access_token", raw.access_token, raw.access_token_file),
+            graph_url,
+        }
+    }
+
+    fn portals(&mut self, raw: Vec<raw::Portal>, whatsapp: &WhatsApp) -> Vec<Portal> {
+        let mut ids = BTreeSet::new();
+        let mut numbers: BTreeMap<Number, String> = BTreeMap::new();
+        let mut portals = Vec::new();
+        for (at, portal) in raw.into_iter().enumerate() {
+            let key = format!("portals[{at}]");
+            let id: Option<PortalId> = self.id(format!("{key}.id"), &portal.id);
+            if id.as_ref().is_some_and(|id| !ids.insert(id.clone())) {
+                self.quoted(format!("{key}.id"), &portal.id, "an id that no other portal has");
+            }
+            portals.extend(self.portal(&key, id, portal, whatsapp, &mut numbers));
+        }
+        portals
+    }
+
+    fn portal(
+        &mut self,
+        key: &str,
+        id: Option<PortalId>,
+        raw: raw::Portal,
+        whatsapp: &WhatsApp,
+        known: &mut BTreeMap<Number, String>,
+    ) -> Option<Portal> {
+        let plans = [("bundle", Plan::Bundle), ("isolated", Plan::Isolated)];
+        let plan = self.word(&format!("{key}.plan"), raw.plan, &plans, Plan::Bundle);
+        let sources = [("adapter", RosterSource::Adapter), ("config", RosterSource::Config)];
+        let rosters = self.word(&format!("{key}.rosters"), raw.rosters, &sources, RosterSource::Adapter);
+        let mut tokens = BTreeMap::new();
+        let mut services = Vec::new();
+        let mut service_tokens: Vec<(ServiceId, Vec<TokenHash>)> = Vec::new();
+        let mut fixed_rosters = BTreeMap::new();
+        for (at, service) in raw.services.into_iter().enumerate() {
+            let key = format!("{key}.services[{at}]");
+            let Some((rules, hashes, agents)) = self.service(&key, service, rosters) else { continue };
+            self.one_identity(&key, &hashes, &mut tokens);
+            if service_tokens.iter().any(|(known, _)| *known == rules.service) {
+                self.quoted(
+                    format!("{key}.id"),
+                    rules.service.as_str(),
+                    "an id that no other service of the portal has",
+                );
+            }
+            service_tokens.push((rules.service.clone(), hashes));
+            fixed_rosters.insert(rules.service.clone(), agents);
+            services.push(rules);
+        }
+        let mut gateways: Vec<(GatewayId, Vec<TokenHash>)> = Vec::new();
+        for (at, gateway) in raw.gateways.into_iter().enumerate() {
+            let key = format!("{key}.gateways[{at}]");
+            let token_key = format!("{key}.token_sha256");
+            let hashes = self.hashes(&token_key, gateway.token_sha256, gateway.token_sha256_file);
+            self.one_identity(&key, &hashes, &mut tokens);
+            let Some(id) = self.id::<GatewayId>(format!("{key}.id"), &gateway.id) else { continue };
+            if id.as_str() == "builtin" || gateways.iter().any(|(known, _)| *known == id) {
+                let accepted = "an id that no other gateway of the portal has, and not builtin";
+                self.quoted(format!("{key}.id"), id.as_str(), accepted);
+            }
+            gateways.push((id, hashes));
+        }
+        let mut numbers = Vec::new();
+        for (at, number) in raw.numbers.into_iter().enumerate() {
+            let key = format!("{key}.numbers[{at}]");
+            let Some(number) = self.number(&key, number, &gateways, whatsapp) else { continue };
+            if let Some(other) = known.insert(number.number.clone(), key.clone()) {
+                let accepted = format!("a number that stands nowhere else ({other} has it)");
+                self.quoted(format!("{key}.number"), number.number.as_str(), accepted);
+            }
+            numbers.push(number);
+        }
+        let rules = PortalRules { portal: id?, plan, rosters, services, fixed_rosters };
+        Some(Portal { rules, service_tokens, gateways, numbers })
+    }
+
+    /// The same token for two would let one speak for the other.
+    fn one_identity(&mut self, key: &str, hashes: &[TokenHash], known: &mut BTreeMap<[u8; 32], String>) {
+        for (at, hash) in hashes.iter().enumerate() {
+            if let Some(other) = known.insert(hash.bytes(), key.to_owned()) {
+                let accepted = format!("a token that stands nowhere else ({other} has it)");
+                self.add(format!("{key}.token_sha256[{at}]"), "<sha256>", accepted);
+            }
+        }
+    }
+
+    fn service(
+        &mut self,
+        key: &str,
+        raw: raw::Service,
+        rosters: RosterSource,
+    ) -> Option<(ServiceRules, Vec<TokenHash>, Vec<Agent>)> {
+        if raw.webhook.is_some() {
+            self.add(format!("{key}.webhook"), "<given>", "nothing yet: the Cloud API facade is not there");
+        }
+        if raw.masked_echo.is_some() {
+            self.add(
+                format!("{key}.masked_echo"),
+                "<given>",
+                "nothing yet: the Cloud API facade is not there",
+            );
+        }
+        let id: Option<ServiceId> = self.id(format!("{key}.id"), &raw.id);
+        let hashes = self.hashes(&format!("{key}.token_sha256"), raw.token_sha256, raw.token_sha256_file);
+        let masking = [("broker", Masking::Broker), ("service", Masking::Service)];
+        let pick_up = [
+            ("exclusive", PickUpRule::Exclusive),
+            ("takeover", PickUpRule::Takeover),
+            ("open", PickUpRule::Open),
+        ];
+        let bot = [("send", BotWhenClaimed::Send), ("refuse", BotWhenClaimed::Refuse)];
+        let claim_ttl_ms = raw.claim_ttl.is_some().then(|| {
+            let ttl = self.duration(&format!("{key}.claim_ttl"), raw.claim_ttl, TTL.0, TTL);
+            u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
+        });
+        let masking = self.word(&format!("{key}.masking"), raw.masking, &masking, Masking::Broker);
+        let pick_up = self.word(&format!("{key}.pick_up"), raw.pick_up, &pick_up, PickUpRule::Exclusive);
+        let bot_when_claimed =
+            self.word(&format!("{key}.bot_when_claimed"), raw.bot_when_claimed, &bot, BotWhenClaimed::Send);
+        if raw.agents.is_some() && rosters == RosterSource::Adapter {
+            self.add(
+                format!("{key}.agents"),
+                "<given>",
+                "no agents here, or rosters = \"config\" in the portal",
+            );
+        }
+        let agents = self.agents(key, raw.agents.unwrap_or_default());
+        let service = id?;
+        let family = raw.family.unwrap_or_else(|| service.as_str().to_owned());
+        Some((
+            ServiceRules { service, family, masking, pick_up, claim_ttl_ms, bot_when_claimed },
+            hashes,
+            agents,
+        ))
+    }
+
+    fn agents(&mut self, key: &str, raw: Vec<raw::Agent>) -> Vec<Agent> {
+        if raw.len() > ROSTER_AGENTS_MAX {
+            self.add(format!("{key}.agents"), raw.len(), format!("at most {ROSTER_AGENTS_MAX} agents"));
+        }
+        let mut agents: Vec<Agent> = Vec::new();
+        for (at, one) in raw.into_iter().enumerate() {
+            let key = format!("{key}.agents[{at}]");
+            if one.name.is_empty() || one.name.len() > NAME_BYTES_MAX {
+                self.add(format!("{key}.name"), format!("<{} bytes>", one.name.len()), "1 to 256 bytes");
+            }
+            let Some(agent) = self.id(format!("{key}.agent"), &one.agent) else { continue };
+            if agents.iter().any(|known| known.agent == agent) {
+                self.quoted(format!("{key}.agent"), &one.agent, "an agent that does not stand there twice");
+            }
+            agents.push(Agent { agent, name: one.name.into(), lead: one.lead });
+        }
+        agents
+    }
+
+    fn number(
+        &mut self,
+        key: &str,
+        raw: raw::Number,
+        gateways: &[(GatewayId, Vec<TokenHash>)],
+        whatsapp: &WhatsApp,
+    ) -> Option<NumberConfig> {
+        let number: Option<Number> = self.id(format!("{key}.number"), &raw.number);
+        let app_secret = self.secret(&format!("{key}.app_secret"), raw.app_secret, raw.app_secret_file);
+        let access_token =
+            self.secret(&format!("{key}.access_token"), raw.access_token, raw.access_token_file);
+        let way = match raw.gateway.as_deref() {
+            Some("builtin") => Way::Builtin,
+            Some(named) => match gateways.iter().find(|(id, _)| id.as_str() == named) {
+                Some((id, _)) => Way::Tcp(id.clone()),
+                None => {
+                    self.quoted(format!("{key}.gateway"), named, "builtin, or a gateway of the same portal");
+                    Way::None
+                }
+            },
+            None if whatsapp.access_token.is_some() => Way::Builtin,
+            None => match gateways {
+                [(only, _)] => Way::Tcp(only.clone()),
+                _ => Way::None,
+            },
+        };
+        let phone_number_id = raw.phone_number_id;
+        if let Some(id) = &phone_number_id
+            && (id.is_empty() || id.len() > 32 || !id.bytes().all(|byte| byte.is_ascii_digit()))
+        {
+            self.quoted(format!("{key}.phone_number_id"), id, "1 to 32 digits, as Meta gives them");
+        }
+        let messages_per_second = raw.messages_per_second.unwrap_or(MESSAGES_PER_SECOND_DEFAULT);
+        if !(1..=10_000).contains(&messages_per_second) {
+            self.add(format!("{key}.messages_per_second"), messages_per_second, "1 to 10000");
+        }
+        let send_ttl = self.duration(&format!("{key}.send_ttl"), raw.send_ttl, SEND_TTL_DEFAULT, TTL);
+        Some(NumberConfig {
+            number: number?,
+            phone_number_id,
+            way,
+            send_ttl,
+            messages_per_second,
+            app_secret,
+            access_token,
+        })
+    }
+}

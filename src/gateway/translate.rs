@@ -1,0 +1,389 @@
+//! Meta's JSON to what the broker is asked: every entry, change, message and status of a webhook.
+//!
+//! Stands behind the signature and before [`super::Intake`]; pure. A message's content is the message object as it
+//! came, without the four keys that a delivery has fields of its own for: `from`, `from_user_id`, `id`, `timestamp`.
+//! Everything else stays, known or not: `type` and its object, `context`, `referral`, `errors`, `group_id` …
+//!
+//! # Invariants
+//! - One wrong update costs only itself: each is read by itself, and what is left out is told with its reason.
+//! - What comes out has the order of what came in.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::json::Object;
+use super::numbers::Numbers;
+use super::signature::Matched;
+use super::{News, Route, Update};
+use crate::domain::command::{Inbound, LookedUp, StatusCommand, StatusOf};
+use crate::domain::content::Content;
+use crate::domain::event::{Customer, Status, StatusError};
+use crate::domain::ids::{CustomerName, MessageId, NAME_BYTES_MAX, Timestamp};
+use crate::wire::content::{ContentError, check_inbound, check_notice};
+
+/// The `object` of every webhook of WhatsApp's.
+const OBJECT: &str = "whatsapp_business_account";
+/// What is taken out of a message object: a delivery says it in fields of its own.
+const ENVELOPE: [&str; 4] = ["from", "from_user_id", "id", "timestamp"];
+/// Longest code of an error, in bytes; Meta's are numbers of six digits.
+const ERROR_CODE_BYTES_MAX: usize = 64;
+/// Longest title and details of an error, in bytes each; what is longer is cut. Meta's have about a hundred.
+const ERROR_TEXT_BYTES_MAX: usize = 4096;
+
+/// The body is no JSON object: nobody can say what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the body is no JSON object")]
+pub struct NotAnObject;
+
+/// An update that is left out, and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeftOut {
+    /// What it is.
+    pub part: Part,
+    /// Why.
+    pub reason: Reason,
+    /// The number that it names, where it is one that Meta could have given; business's own, nothing of a customer's.
+    pub phone_number_id: Option<Box<str>>,
+}
+
+/// What kind of thing an update is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// A customer's message.
+    Message,
+    /// A status.
+    Status,
+    /// A whole change, or an entry that can not be read as changes.
+    Change,
+}
+
+/// Why an update is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// The number is not configured, or who signed does not speak for it.
+    UnknownNumber,
+    /// It is of a kind that the broker does not take.
+    Unsupported(&'static str),
+    /// It has not the shape that Meta documents.
+    Malformed(&'static str),
+    /// It is over a limit.
+    OverLimit(&'static str),
+}
+
+/// Every update of a webhook's body, in order.
+///
+/// # Errors
+/// When the body is no JSON object.
+pub fn translate(
+    body: &[u8],
+    numbers: &Numbers,
+    matched: &Matched,
+) -> Result<Vec<Result<Update, LeftOut>>, NotAnObject> {
+    let text = std::str::from_utf8(body).map_err(|_| NotAnObject)?;
+    let envelope = Object::read(text).ok_or(NotAnObject)?;
+    let mut translation = Translation { numbers, matched, out: Vec::new() };
+    if envelope.text("object").is_some_and(|object| object == OBJECT) {
+        translation.entries(&envelope);
+    } else {
+        translation.leave_out(Part::Change, Reason::Unsupported("the webhook is not of a WhatsApp account"));
+    }
+    Ok(translation.out)
+}
+
+struct Translation<'n> {
+    numbers: &'n Numbers,
+    matched: &'n Matched,
+    out: Vec<Result<Update, LeftOut>>,
+}
+
+impl Translation<'_> {
+    fn leave_out(&mut self, part: Part, reason: Reason) {
+        self.out.push(Err(LeftOut { part, reason, phone_number_id: None }));
+    }
+
+    fn entries(&mut self, envelope: &Object<'_>) {
+        let Some(entries) = envelope.array("entry") else {
+            return self.leave_out(Part::Change, Reason::Malformed("entry is no array"));
+        };
+        for entry in entries {
+            let changes = Object::read(entry.get()).and_then(|entry| entry.array("changes"));
+            let Some(changes) = changes else {
+                self.leave_out(Part::Change, Reason::Malformed("an entry has no array of changes"));
+                continue;
+            };
+            for change in changes {
+                self.change(change);
+            }
+        }
+    }
+
+    fn change(&mut self, change: &RawValue) {
+        let Some(change) = Object::read(change.get()) else {
+            return self.leave_out(Part::Change, Reason::Malformed("a change is no object"));
+        };
+        let (Some(field), Some(value)) = (change.text("field"), change.object("value")) else {
+            return self.leave_out(Part::Change, Reason::Malformed("a change lacks field or value"));
+        };
+        let to = self.route(&value);
+        match &*field {
+            "messages" => self.messages(&field, &value, to.as_ref()),
+            "smb_message_echoes" | "message_echoes" => {
+                self.leave_out(Part::Change, Reason::Unsupported("echoes are not taken"));
+            }
+            _ => self.notice(&field, &value, &[], to.as_ref()),
+        }
+    }
+
+    /// Whose a change is: by `metadata.phone_number_id`, else by the number that changes outside of conversations name.
+    fn route(&self, value: &Object<'_>) -> Result<Arc<Route>, Option<Box<str>>> {
+        let metadata = value.object("metadata");
+        let id = metadata.as_ref().unwrap_or(value).text_or_number("phone_number_id");
+        let found = match &id {
+            Some(id) => self.numbers.by_phone_number_id(id, self.matched),
+            None => value
+                .text_or_number("display_phone_number")
+                .and_then(|display| self.numbers.by_display_number(&display, self.matched)),
+        };
+        found.cloned().ok_or_else(|| id.filter(|id| is_plain_id(id)).map(|id| Box::from(&*id)))
+    }
+
+    fn messages(&mut self, field: &str, value: &Object<'_>, to: Result<&Arc<Route>, &Option<Box<str>>>) {
+        let contacts: Vec<Contact> =
+            value.array("contacts").unwrap_or_default().into_iter().filter_map(Contact::read).collect();
+        let messages = self.elements(value, "messages", Part::Message);
+        let statuses = self.elements(value, "statuses", Part::Status);
+        for message in &messages {
+            self.push(Part::Message, to, || message_of(message, &contacts).map(News::Message));
+        }
+        for status in &statuses {
+            self.push(Part::Status, to, || status_of(status).map(News::Status));
+        }
+        // Errors of the account come beside messages; and whatever Meta may add here later goes to the parent too.
+        let errors = value.array("errors").unwrap_or_default();
+        if !errors.is_empty() || (messages.is_empty() && statuses.is_empty()) {
+            self.notice(field, value, &["messages", "statuses", "contacts"], to);
+        }
+    }
+
+    fn elements<'a>(&mut self, value: &Object<'a>, key: &str, part: Part) -> Vec<&'a RawValue> {
+        value.array(key).unwrap_or_else(|| {
+            self.leave_out(part, Reason::Malformed("messages or statuses is no array"));
+            Vec::new()
+        })
+    }
+
+    fn notice(
+        &mut self,
+        field: &str,
+        value: &Object<'_>,
+        left_out: &[&str],
+        to: Result<&Arc<Route>, &Option<Box<str>>>,
+    ) {
+        self.push(Part::Change, to, || {
+            if field.len() > NAME_BYTES_MAX {
+                return Err(Reason::OverLimit("the field's name is too long"));
+            }
+            let content = checked_value(value.without(left_out))?;
+            Ok(News::Notice { field: Arc::from(field), content })
+        });
+    }
+
+    fn push(
+        &mut self,
+        part: Part,
+        to: Result<&Arc<Route>, &Option<Box<str>>>,
+        read: impl FnOnce() -> Result<News, Reason>,
+    ) {
+        self.out.push(match to {
+            Err(id) => Err(LeftOut { part, reason: Reason::UnknownNumber, phone_number_id: id.clone() }),
+            Ok(to) => match read() {
+                Ok(news) => Ok(Update { to: Arc::clone(to), news }),
+                Err(reason) => Err(LeftOut { part, reason, phone_number_id: None }),
+            },
+        });
+    }
+}
+
+/// Whether it may stand in a log: ids of Meta's are digits.
+fn is_plain_id(id: &str) -> bool {
+    (1..=32).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Who a customer is, as `contacts[]` says it.
+struct Contact {
+    wa_id: Option<CustomerName>,
+    user_id: Option<CustomerName>,
+    name: Option<Arc<str>>,
+}
+
+impl Contact {
+    fn read(raw: &RawValue) -> Option<Self> {
+        let contact = Object::read(raw.get())?;
+        let name =
+            contact.object("profile").and_then(|profile| Some(cut(&profile.text("name")?, NAME_BYTES_MAX)));
+        Some(Self {
+            wa_id: name_of(&contact, "wa_id").ok().flatten(),
+            user_id: name_of(&contact, "user_id").ok().flatten(),
+            name: name.filter(|name| !name.is_empty()),
+        })
+    }
+
+    fn is(&self, customer: &Customer) -> bool {
+        let same = |mine: &Option<CustomerName>, his: &Option<CustomerName>| mine.is_some() && mine == his;
+        same(&self.wa_id, &customer.wa_id) || same(&self.user_id, &customer.user_id)
+    }
+}
+
+fn name_of(object: &Object<'_>, key: &str) -> Result<Option<CustomerName>, Reason> {
+    let text = object.text_or_number(key).filter(|text| !text.is_empty());
+    text.map(|text| CustomerName::read(&text).map_err(|_| Reason::Malformed("a customer's id is none")))
+        .transpose()
+}
+
+fn message_of(raw: &RawValue, contacts: &[Contact]) -> Result<Inbound, Reason> {
+    let message = Object::read(raw.get()).ok_or(Reason::Malformed("a message is no object"))?;
+    let message_id = message_id_of(&message)?;
+    let sent_at = time_of(&message)?;
+    let (customer, formerly) = who(&message, contacts)?;
+    let (content, refers_to) = checked_message(message.without(&ENVELOPE))?;
+    Ok(Inbound {
+        message_id,
+        customer,
+        formerly,
+        sent_at,
+        content,
+        refers_to,
+        sender: None,
+        looked_up: LookedUp::NotYet,
+    })
+}
+
+/// Who wrote, by all names that the message and its contact give, and who he was before a change that it reports.
+fn who(message: &Object<'_>, contacts: &[Contact]) -> Result<(Customer, Vec<CustomerName>), Reason> {
+    let mut customer =
+        Customer { wa_id: name_of(message, "from")?, user_id: name_of(message, "from_user_id")?, name: None };
+    if customer.user_id.is_none() && customer.wa_id.as_ref().is_some_and(CustomerName::is_user_id) {
+        customer.user_id = customer.wa_id.take();
+    }
+    let nameless = customer.id().is_none();
+    let contact = match contacts {
+        [only] if nameless => Some(only),
+        _ => contacts.iter().find(|contact| contact.is(&customer)),
+    };
+    if let Some(contact) = contact {
+        customer.wa_id = customer.wa_id.or_else(|| contact.wa_id.clone());
+        customer.user_id = customer.user_id.or_else(|| contact.user_id.clone());
+        customer.name = contact.name.clone();
+    }
+    let formerly = match change_of_names(message)? {
+        Some(change) => renamed(&mut customer, change),
+        None => Vec::new(),
+    };
+    if customer.id().is_none() {
+        return Err(Reason::Malformed("a message says not who wrote it"));
+    }
+    Ok((customer, formerly))
+}
+
+/// What a `user_changed_*` message says.
+struct NameChange {
+    wa_id: Option<CustomerName>,
+    user_id: Option<CustomerName>,
+    previous_user_id: Option<CustomerName>,
+}
+
+fn change_of_names(message: &Object<'_>) -> Result<Option<NameChange>, Reason> {
+    let Some(system) = message.object("system") else { return Ok(None) };
+    let is_system = message.text("type").is_some_and(|kind| kind == "system");
+    let is_change = system.text("type").is_some_and(|kind| kind.starts_with("user_changed_"));
+    if !is_system || !is_change {
+        return Ok(None);
+    }
+    Ok(Some(NameChange {
+        wa_id: name_of(&system, "wa_id")?,
+        user_id: name_of(&system, "user_id")?,
+        previous_user_id: name_of(&system, "previous_user_id")?,
+    }))
+}
+
+/// Gives the customer his new names; what he had of the same sort before is former, but not lost.
+fn renamed(customer: &mut Customer, change: NameChange) -> Vec<CustomerName> {
+    let mut formerly = Vec::new();
+    let mut replace = |name: &mut Option<CustomerName>, new: Option<CustomerName>| {
+        if let Some(new) = new {
+            formerly.extend(name.replace(new));
+        }
+    };
+    replace(&mut customer.wa_id, change.wa_id);
+    replace(&mut customer.user_id, change.user_id);
+    formerly.extend(change.previous_user_id);
+    formerly.retain(|name| !customer.names().any(|now| now == name));
+    formerly.dedup();
+    formerly
+}
+
+fn status_of(raw: &RawValue) -> Result<StatusCommand, Reason> {
+    let status = Object::read(raw.get()).ok_or(Reason::Malformed("a status is no object"))?;
+    let message_id = message_id_of(&status)?;
+    let status_at = time_of(&status)?;
+    let how_far = match &*status.text("status").ok_or(Reason::Malformed("a status says not which"))? {
+        "sent" => Status::Sent,
+        "delivered" => Status::Delivered,
+        "read" => Status::Read,
+        "played" => Status::Played,
+        "failed" => Status::Failed,
+        _ => return Err(Reason::Unsupported("the status is not known")),
+    };
+    let error = status.array("errors").unwrap_or_default().into_iter().find_map(error_of);
+    Ok(StatusCommand { of: StatusOf::Message(message_id), status: how_far, error, status_at })
+}
+
+fn error_of(raw: &RawValue) -> Option<StatusError> {
+    let error = Object::read(raw.get())?;
+    let text = |text: Option<std::borrow::Cow<'_, str>>| text.map(|text| cut(&text, ERROR_TEXT_BYTES_MAX));
+    let details = error.object("error_data").and_then(|data| text(data.text("details")));
+    Some(StatusError {
+        code: cut(&error.text_or_number("code")?, ERROR_CODE_BYTES_MAX),
+        title: text(error.text("title")),
+        details: details.or_else(|| text(error.text("message"))),
+    })
+}
+
+fn message_id_of(object: &Object<'_>) -> Result<MessageId, Reason> {
+    let id = object.text("id").ok_or(Reason::Malformed("a message or status has no id"))?;
+    id.parse().map_err(|_| Reason::OverLimit("a message id is empty, too long or not printable"))
+}
+
+/// Meta's seconds since the Unix epoch, as text or number.
+fn time_of(object: &Object<'_>) -> Result<Timestamp, Reason> {
+    object
+        .text_or_number("timestamp")
+        .and_then(|seconds| seconds.parse::<u64>().ok()?.checked_mul(1000))
+        .map(Timestamp)
+        .ok_or(Reason::Malformed("a timestamp is not in seconds"))
+}
+
+/// As much of `text` as `bytes_max` allows, whole characters.
+fn cut(text: &str, bytes_max: usize) -> Arc<str> {
+    Arc::from(text.get(..text.floor_char_boundary(bytes_max)).unwrap_or(text))
+}
+
+/// The message object, held to the rules that hold for every way in, and the message that it refers to.
+fn checked_message(json: String) -> Result<(Content, Option<MessageId>), Reason> {
+    let checked = check_inbound(&Bytes::from(json)).map_err(|error| reason_of(&error))?;
+    Ok((checked.content, checked.refers_to))
+}
+
+fn checked_value(json: String) -> Result<Content, Reason> {
+    check_notice(&Bytes::from(json)).map_err(|error| reason_of(&error))
+}
+
+fn reason_of(error: &ContentError) -> Reason {
+    match error {
+        ContentError::TooLarge { .. } => Reason::OverLimit("its content is too large"),
+        ContentError::TooDeep => Reason::OverLimit("its content is nested too deeply"),
+        _ => Reason::Malformed("its content is no message object"),
+    }
+}

@@ -1,0 +1,23 @@
+//! Sockets: the listener, and a session for each connection, between the bytes of `wire` and the actors.
+//!
+//! ```text
+//! TcpListener ─▶ listener (limits, socket options) ─▶ session ─┬─ reader: Splitter ─▶ decode ─▶ requests ─▶ Session::ask
+//!                                                              └─ writer: Outlet::take ─▶ answers, deliveries ─▶ one write
+//! ```
+//!
+//! # Layout
+//! - [`http`]: the HTTP server, its limits and its health
+//! - [`listener`]: accepts, bounds, stops
+//! - `session`: one connection from its first byte to its last
+//! - `requests`: what a peer asks, in the actors' words · `answers`: what the actors say, in the protocol's words
+//! - `writer`: whatever is ready to leave, in as few writes as it takes
+//!
+//! **Invariants:** a peer that sends nothing, or reads nothing, costs its own buffers and window and nothing else. No
+//! input ends anything but its own connection.
+
+mod answers;
+pub mod http;
+pub mod listener;
+mod requests;
+mod session;
+mod writer;

@@ -1,0 +1,437 @@
+//! The actors on a real journal in a temporary directory, driven through the `Broker` handle as an embedding program
+//! would: what is decided, what each connection gets, what is there after a restart.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test: a panic is its report"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use sharedline::actors::adapter::{Peer, Request};
+use sharedline::actors::batch::BatchEntry;
+use sharedline::actors::broker::{Connected, Hello, NumberSetup, PortalSetup, Setup};
+use sharedline::actors::port::{Answered, Outgoing, Refusal};
+use sharedline::actors::{Ask, Broker, Deliver, Limits};
+use sharedline::domain::command::{
+    Addressee, Command, Inbound, LookedUp, Rejection, ReplyCommand, SendOutcome,
+};
+use sharedline::domain::event::{Agent, Customer, RosterChange};
+use sharedline::domain::ids::{
+    ChannelId, ConversationId, CustomerName, Number, Offset, PortalId, ServiceId, Timestamp,
+};
+use sharedline::domain::portal::{BotWhenClaimed, PickUpRule, Plan, PortalRules, RosterSource, ServiceRules};
+use sharedline::domain::view::{Masking, View, Viewer, view};
+use sharedline::journal::disk::RealDisk;
+use sharedline::journal::{EmbeddedJournal, Options};
+use sharedline::wire::content::{check_inbound, check_reply};
+
+const NUMBER: &str = "+15550783881";
+const WAIT: Duration = Duration::from_secs(20);
+
+fn sha(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+fn service(id: &str) -> ServiceId {
+    id.parse().unwrap()
+}
+
+fn setup(plan: Plan) -> Setup {
+    let portal: PortalId = "acme".parse().unwrap();
+    let services = ["crm", "desk", "salesiq", "books"];
+    let rules = |id: &&str| ServiceRules {
+        service: service(id),
+        family: (*id).to_owned(),
+        masking: Masking::Broker,
+        pick_up: PickUpRule::Exclusive,
+        claim_ttl_ms: None,
+        bot_when_claimed: BotWhenClaimed::Send,
+    };
+    let tokens = services.iter().map(|id| (service(id), vec![sha(id)])).collect();
+    Setup {
+        portals: vec![PortalSetup {
+            rules: PortalRules {
+                portal,
+                plan,
+                rosters: RosterSource::Adapter,
+                services: services.iter().map(rules).collect(),
+                fixed_rosters: BTreeMap::new(),
+            },
+            numbers: vec![NumberSetup {
+                number: NUMBER.parse().unwrap(),
+                gateway: Some("whatsapp".parse().unwrap()),
+                send_ttl_ms: 3_600_000,
+            }],
+            service_tokens: tokens,
+            gateway_tokens: BTreeMap::from([("whatsapp".parse().unwrap(), vec![sha("gateway")])]),
+        }],
+        limits: Limits { recent_bytes_max: 4 << 20, ack_timeout: Duration::from_secs(60) },
+    }
+}
+
+fn start(directory: &std::path::Path, plan: Plan) -> Broker {
+    let disk = Arc::new(RealDisk::at(directory).unwrap());
+    let options = Options { segment_bytes: 256 << 10, ..Options::default() };
+    let opened = EmbeddedJournal::open(disk, &options).unwrap();
+    Broker::start(Arc::new(opened.journal), &opened.keys, setup(plan)).unwrap()
+}
+
+/// One connection, and what came over it and was not looked at yet.
+struct Connection {
+    connected: Connected,
+    viewer: ServiceId,
+    answers: Vec<(u64, Answered)>,
+    /// What it was delivered: offset, and in a word what it is.
+    delivered: Vec<(Offset, String)>,
+    sends: Vec<(Offset, String)>,
+    next_id: u64,
+    /// When every message of this connection was sent: a repeat carries the same time.
+    started: Timestamp,
+}
+
+fn word(record: &sharedline::domain::event::Record, viewer: &ServiceId) -> Option<String> {
+    let (_, seen) = view(record, &Viewer { service: viewer, masking: Masking::Broker })?;
+    Some(match seen {
+        View::Message { content, .. } => String::from_utf8(content.to_vec()).unwrap(),
+        View::Reply(reply) => format!("reply {}", reply.reply_id.as_str()),
+        View::MaskedReply { .. } => "masked".to_owned(),
+        View::Claim { action, own } => format!("{} {}", action.as_str(), own.is_some()),
+        View::Receipt(receipt) => format!("receipt {}", receipt.status.as_str()),
+        View::Merged { .. } => "merged".to_owned(),
+        View::Membership(membership) => format!("{} {}", membership.action.as_str(), membership.service),
+        View::Notice(_) => "notice".to_owned(),
+    })
+}
+
+impl Connection {
+    fn open(broker: &Broker, peer: Peer, token: &str, deliver: Deliver) -> Self {
+        let viewer = match &peer {
+            Peer::Service(service) => service.clone(),
+            Peer::Gateway(_) => service("gateway"),
+        };
+        let hello = Hello {
+            portal: "acme".parse().unwrap(),
+            peer,
+            token: token.to_owned(),
+            adapter: Some("one".parse().unwrap()),
+            window: 1_024,
+            deliver,
+        };
+        let connected = broker.connect(hello).unwrap();
+        let (answers, delivered, sends) = Default::default();
+        Self {
+            connected,
+            viewer,
+            answers,
+            delivered,
+            sends,
+            next_id: 0,
+            started: Timestamp(1_000 * (now_ms() / 1_000_000) * 1_000),
+        }
+    }
+
+    fn service(broker: &Broker, id: &str) -> Self {
+        Self::open(broker, Peer::Service(service(id)), id, Deliver::Share)
+    }
+
+    fn gateway(broker: &Broker) -> Self {
+        Self::open(broker, Peer::Gateway("whatsapp".parse().unwrap()), "gateway", Deliver::Share)
+    }
+
+    async fn take(&mut self) {
+        let mut out = Vec::new();
+        while !self.connected.session.outlet().take(&mut out) {
+            tokio::time::timeout(WAIT, self.connected.session.outlet().ready())
+                .await
+                .expect("something comes");
+        }
+        for outgoing in out {
+            match outgoing {
+                Outgoing::Answers(answers) => self.answers.extend(answers),
+                Outgoing::Deliveries(slice) => {
+                    for entry in slice.entries() {
+                        if let BatchEntry::Record(record) = entry
+                            && let Some(word) = word(record, &self.viewer)
+                        {
+                            self.delivered.push((record.offset, word));
+                        }
+                    }
+                }
+                Outgoing::Send(send) => self.sends.push((send.offset, send.reply_id.as_str().to_owned())),
+                _ => {}
+            }
+        }
+    }
+
+    async fn ask(&mut self, request: Request) -> Answered {
+        self.next_id += 1;
+        let id = self.next_id;
+        self.connected.session.ask(vec![(id, request)], 100).await.unwrap();
+        loop {
+            if let Some(at) = self.answers.iter().position(|(of, _)| *of == id) {
+                return self.answers.remove(at).1;
+            }
+            self.take().await;
+        }
+    }
+
+    /// Waits until `count` deliveries have come, and gives their words.
+    async fn words(&mut self, count: usize) -> Vec<String> {
+        while self.delivered.len() < count {
+            self.take().await;
+        }
+        self.delivered.drain(..).map(|(_, word)| word).collect()
+    }
+
+    async fn create(&mut self) -> ChannelId {
+        let number: Number = NUMBER.parse().unwrap();
+        match self.ask(Request::Create { number, backfill: false }).await {
+            Answered::Channel { seen, .. } => seen.channel,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn roster(&mut self, agents: &[&str]) {
+        let agent = |id: &&str| Agent { agent: id.parse().unwrap(), name: Arc::from(*id), lead: false };
+        let change = RosterChange {
+            service: self.viewer.clone(),
+            agents: agents.iter().map(agent).collect(),
+            replace: true,
+            remove: Vec::new(),
+        };
+        assert!(matches!(self.ask(Request::Roster(change)).await, Answered::Ok));
+    }
+
+    async fn inbound(&mut self, message_id: &str, text: &str) -> Answered {
+        let content = Bytes::from(format!(r#"{{"type":"text","text":{{"body":"{text}"}}}}"#));
+        let checked = check_inbound(&content).unwrap();
+        let customer = Customer { wa_id: Some("16505551234".parse().unwrap()), ..Customer::default() };
+        let inbound = Inbound {
+            message_id: message_id.parse().unwrap(),
+            customer,
+            formerly: Vec::new(),
+            sent_at: self.started,
+            content: checked.content,
+            refers_to: checked.refers_to,
+            sender: None,
+            looked_up: LookedUp::NotYet,
+        };
+        self.ask(Request::Inbound { number: NUMBER.parse().unwrap(), inbound }).await
+    }
+
+    async fn reply(&mut self, channel: ChannelId, reply_id: &str) -> Answered {
+        let content =
+            check_reply(&Bytes::from_static(br#"{"type":"text","text":{"body":"secret"}}"#)).unwrap();
+        let reply = ReplyCommand {
+            service: self.viewer.clone(),
+            agent: None,
+            to: Addressee::Customer(CustomerName::read("16505551234").unwrap()),
+            reply_id: reply_id.parse().unwrap(),
+            content: content.content,
+            callback_data: None,
+            seen: None,
+            confirm: None,
+        };
+        self.ask(Request::Of(channel, Ask::Command(Command::Reply(reply)))).await
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
+fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+}
+
+#[test]
+fn a_message_reaches_every_service_and_a_reply_shows_masked_in_the_others() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let broker = start(directory.path(), Plan::Bundle);
+        let mut crm = Connection::service(&broker, "crm");
+        let mut desk = Connection::service(&broker, "desk");
+        let mut gateway = Connection::gateway(&broker);
+        let channel = crm.create().await;
+        assert_eq!(desk.create().await, channel);
+        let taken = gateway.inbound("wamid.1", "hello").await;
+        assert!(matches!(taken, Answered::Taken { channels: 1, duplicate: false }), "{taken:?}");
+        let again = gateway.inbound("wamid.1", "hello").await;
+        assert!(matches!(again, Answered::Taken { channels: 1, duplicate: true }), "{again:?}");
+        let hello = r#"{"type":"text","text":{"body":"hello"}}"#;
+        assert_eq!(crm.words(3).await, ["subscribed crm", "subscribed desk", hello]);
+        assert_eq!(desk.words(2).await, ["subscribed desk", hello]);
+
+        let accepted = crm.reply(channel, "r1").await;
+        assert!(matches!(accepted, Answered::Accepted { duplicate: false, .. }), "{accepted:?}");
+        assert_eq!(desk.words(1).await, ["masked"]);
+        while gateway.sends.is_empty() {
+            gateway.take().await;
+        }
+        let (offset, reply_id) = gateway.sends.remove(0);
+        assert_eq!(reply_id, "r1");
+        let outcome = SendOutcome::Sent("wamid.r1".parse().unwrap());
+        let sent = gateway.ask(Request::Of(channel, Ask::Outcome { reply: offset, outcome })).await;
+        assert!(matches!(sent, Answered::Ok));
+        assert_eq!(crm.words(2).await, ["reply r1", "receipt sent"]);
+        drop((crm, desk, gateway));
+        broker.stop(WAIT).await.unwrap();
+    });
+}
+
+#[test]
+fn what_was_not_acknowledged_comes_again_after_a_restart_and_nothing_else() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let broker = start(directory.path(), Plan::Bundle);
+        let mut crm = Connection::service(&broker, "crm");
+        let mut gateway = Connection::gateway(&broker);
+        let channel = crm.create().await;
+        for at in 0..10 {
+            gateway.inbound(&format!("wamid.{at}"), &format!("m{at}")).await;
+        }
+        while crm.delivered.len() < 11 {
+            crm.take().await;
+        }
+        let fourth = crm.delivered[4].0;
+        crm.connected.session.ask(vec![(0, Request::Of(channel, Ask::Ack(fourth)))], 1).await.unwrap();
+        assert!(matches!(crm.ask(Request::Of(channel, Ask::Get)).await, Answered::Channel { .. }));
+        drop((crm, gateway));
+        broker.stop(WAIT).await.unwrap();
+
+        let broker = start(directory.path(), Plan::Bundle);
+        let mut crm = Connection::service(&broker, "crm");
+        assert_eq!(crm.connected.channels.len(), 1);
+        let words = crm.words(6).await;
+        let expected: Vec<String> =
+            (4..10).map(|at| format!(r#"{{"type":"text","text":{{"body":"m{at}"}}}}"#)).collect();
+        assert_eq!(words, expected);
+        let mut gateway = Connection::gateway(&broker);
+        let again = gateway.inbound("wamid.3", "m3").await;
+        assert!(matches!(again, Answered::Taken { channels: 1, duplicate: true }), "{again:?}");
+        drop((crm, gateway));
+        broker.stop(WAIT).await.unwrap();
+    });
+}
+
+#[test]
+fn of_two_agents_at_once_one_wins_and_a_roster_that_shrinks_ends_the_claim() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let broker = start(directory.path(), Plan::Bundle);
+        let mut crm = Connection::service(&broker, "crm");
+        let mut gateway = Connection::gateway(&broker);
+        crm.roster(&["ann", "bob"]).await;
+        let channel = crm.create().await;
+        gateway.inbound("wamid.1", "hello").await;
+        let conversation = conversation_of(&mut crm, channel).await;
+        let pick_up = |agent: &str| {
+            Request::Of(
+                channel,
+                Ask::Command(Command::PickUp {
+                    service: service("crm"),
+                    conversation,
+                    agent: agent.parse().unwrap(),
+                    confirm: None,
+                }),
+            )
+        };
+        assert!(matches!(crm.ask(pick_up("ann")).await, Answered::PickedUp));
+        let refused = crm.ask(pick_up("bob")).await;
+        assert!(
+            matches!(refused, Answered::Refused(Refusal::Rejected(Rejection::Claimed { .. }))),
+            "{refused:?}"
+        );
+        crm.delivered.clear();
+        crm.roster(&["bob"]).await;
+        assert!(matches!(crm.ask(pick_up("bob")).await, Answered::PickedUp));
+        let words = crm.words(2).await;
+        assert!(words.ends_with(&["released true".to_owned(), "picked_up true".to_owned()]), "{words:?}");
+        let open = Ask::Open {
+            service: service("crm"),
+            conversation,
+            agent: "bob".parse().unwrap(),
+            limit: 50,
+            before: None,
+        };
+        let Answered::Conversation(timeline) = crm.ask(Request::Of(channel, open)).await else { panic!() };
+        assert_eq!(timeline.entries.len(), 4);
+        assert_eq!(timeline.customer.wa_id, Some("16505551234".parse().unwrap()));
+        assert!(!timeline.more);
+        drop((crm, gateway));
+        broker.stop(WAIT).await.unwrap();
+    });
+}
+
+async fn conversation_of(connection: &mut Connection, channel: ChannelId) -> ConversationId {
+    let query = sharedline::domain::channel::ListQuery {
+        service: connection.viewer.clone(),
+        after: None,
+        limit: 10,
+        claimed: None,
+        unanswered: None,
+    };
+    match connection.ask(Request::Of(channel, Ask::List(query))).await {
+        Answered::Conversations { conversations, .. } => conversations[0].0.conversation,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_number_whose_channel_was_closed_gets_a_new_one() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let broker = start(directory.path(), Plan::Bundle);
+        let mut crm = Connection::service(&broker, "crm");
+        let first = crm.create().await;
+        let delete = Request::Standing {
+            channel: first,
+            change: sharedline::domain::command::StandingChange::Delete,
+            backfill: false,
+        };
+        assert!(matches!(crm.ask(delete).await, Answered::Channel { .. }));
+        let second = crm.create().await;
+        assert_ne!(first, second);
+        let mut gateway = Connection::gateway(&broker);
+        gateway.inbound("wamid.1", "hello").await;
+        drop((crm, gateway));
+        broker.stop(WAIT).await.unwrap();
+        let broker = start(directory.path(), Plan::Bundle);
+        let mut crm = Connection::service(&broker, "crm");
+        assert_eq!(crm.create().await, second);
+        let closed = crm.ask(Request::Of(first, Ask::Get)).await;
+        assert!(matches!(closed, Answered::Channel { .. }), "{closed:?}");
+        drop(crm);
+        broker.stop(WAIT).await.unwrap();
+    });
+}
+
+#[test]
+fn on_the_isolated_plan_every_service_has_its_own_channel() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let broker = start(directory.path(), Plan::Isolated);
+        let mut crm = Connection::service(&broker, "crm");
+        let mut desk = Connection::service(&broker, "desk");
+        let mut gateway = Connection::gateway(&broker);
+        let (ours, theirs) = (crm.create().await, desk.create().await);
+        assert_ne!(ours, theirs);
+        assert!(matches!(crm.ask(Request::Of(theirs, Ask::Get)).await, Answered::Refused(Refusal::NotFound)));
+        let taken = gateway.inbound("wamid.1", "hello").await;
+        assert!(matches!(taken, Answered::Taken { channels: 2, duplicate: false }), "{taken:?}");
+        assert_eq!(crm.words(2).await.len(), 2);
+        crm.reply(ours, "r").await;
+        assert_eq!(desk.words(2).await.len(), 2);
+        assert!(desk.delivered.is_empty());
+        drop((crm, desk, gateway));
+        broker.stop(WAIT).await.unwrap();
+    });
+}

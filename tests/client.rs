@@ -1,0 +1,149 @@
+//! The client against a broker on real sockets, in both encodings: it asks, is delivered, acknowledges, and goes on where
+//! it was when the broker comes back.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test: a panic is its report")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use sharedline::actors::broker::{NumberSetup, PortalSetup, Setup};
+use sharedline::actors::{Broker, Limits};
+use sharedline::client::{Client, Event, Events, Options, position};
+use sharedline::domain::event::Customer;
+use sharedline::domain::ids::Timestamp;
+use sharedline::domain::portal::{BotWhenClaimed, PickUpRule, Plan, PortalRules, RosterSource, ServiceRules};
+use sharedline::domain::view::Masking;
+use sharedline::journal::EmbeddedJournal;
+use sharedline::journal::disk::RealDisk;
+use sharedline::net::listener::{Listener, Settings};
+use sharedline::wire::frame::Encoding;
+use sharedline::wire::message::requests::{CreateChannel, GetChannel, Hello, Inbound};
+use sharedline::wire::message::{DeliverMode, Delivery, Positions, RawContent, Response, Who};
+
+const WAIT: Duration = Duration::from_secs(20);
+
+fn setup() -> Setup {
+    let rules = ServiceRules {
+        service: "crm".parse().unwrap(),
+        family: "crm".to_owned(),
+        masking: Masking::Broker,
+        pick_up: PickUpRule::Exclusive,
+        claim_ttl_ms: None,
+        bot_when_claimed: BotWhenClaimed::Send,
+    };
+    let sha = |token: &str| vec![Sha256::digest(token.as_bytes()).into()];
+    Setup {
+        portals: vec![PortalSetup {
+            rules: PortalRules {
+                portal: "acme".parse().unwrap(),
+                plan: Plan::Bundle,
+                rosters: RosterSource::Adapter,
+                services: vec![rules],
+                fixed_rosters: BTreeMap::new(),
+            },
+            numbers: vec![NumberSetup {
+                number: "+15550783881".parse().unwrap(),
+                gateway: None,
+                send_ttl_ms: 3_600_000,
+            }],
+            service_tokens: BTreeMap::from([("crm".parse().unwrap(), sha("crm"))]),
+            gateway_tokens: BTreeMap::from([("whatsapp".parse().unwrap(), sha("gateway"))]),
+        }],
+        limits: Limits { recent_bytes_max: 4 << 20, ack_timeout: Duration::from_secs(60) },
+    }
+}
+
+fn start(directory: &Path, address: SocketAddr) -> (Broker, Listener) {
+    let opened =
+        EmbeddedJournal::open(Arc::new(RealDisk::at(directory).unwrap()), &Default::default()).unwrap();
+    let broker = Broker::start(Arc::new(opened.journal), &opened.keys, setup()).unwrap();
+    let listener = Listener::start(address, &broker, Settings { ack_timeout: WAIT }).unwrap();
+    (broker, listener)
+}
+
+fn hello(who: Who, token: &str) -> Hello {
+    Hello {
+        version: 1,
+        who,
+        portal: "acme".parse().unwrap(),
+        token: token.into(),
+        adapter: Some("one".parse().unwrap()),
+        window: 1_024,
+        deliver: DeliverMode::Share,
+        from: Positions::default(),
+        heartbeat_ms: None,
+    }
+}
+
+async fn message(events: &mut Events) -> (String, Event) {
+    loop {
+        let event = tokio::time::timeout(WAIT, events.next()).await.expect("in time").expect("not the end");
+        if let Event::Delivery(Delivery::Message(message)) = &event {
+            return (message.message_id.as_str().to_owned(), event);
+        }
+    }
+}
+
+fn inbound(id: &str) -> Inbound {
+    Inbound {
+        number: "+15550783881".parse().unwrap(),
+        message_id: id.parse().unwrap(),
+        customer: Customer { wa_id: Some("16505551234".parse().unwrap()), ..Customer::default() },
+        at: Timestamp(1_000),
+        content: RawContent(Bytes::from_static(br#"{"type":"text","text":{"body":"hi"}}"#)),
+        refers_to: None,
+    }
+}
+
+async fn talks(encoding: Encoding) {
+    let directory = tempfile::tempdir().unwrap();
+    let (broker, listener) = start(directory.path(), "127.0.0.1:0".parse().unwrap());
+    let address = listener.address();
+    let options = |who, token| Options { address, encoding, hello: hello(who, token) };
+    let crm = options(Who::Service("crm".parse().unwrap()), "crm");
+    let (crm, welcome, mut events) = Client::connect(crm).await.unwrap();
+    assert!(welcome.channels.is_empty());
+    let create = CreateChannel { number: "+15550783881".parse().unwrap(), backfill: false };
+    let Response::Channel(created) = crm.request(create).await.unwrap() else { panic!() };
+    assert_eq!(created.created, Some(true));
+    let gateway = options(Who::Gateway("whatsapp".parse().unwrap()), "gateway");
+    let (gateway, _, _gateway_events) = Client::connect(gateway).await.unwrap();
+    for id in ["wamid.1", "wamid.2"] {
+        let Response::InboundAccepted(accepted) = gateway.request(inbound(id)).await.unwrap() else {
+            panic!()
+        };
+        assert_eq!((accepted.channels, accepted.duplicate), (1, false));
+    }
+    let (first, event) = message(&mut events).await;
+    assert_eq!(first, "wamid.1");
+    let Event::Delivery(delivery) = event else { panic!() };
+    let (channel, offset) = position(&delivery).unwrap();
+    crm.ack(channel, offset).await.unwrap();
+    // Requests of one connection are decided in their order: with this answer the acknowledgement is taken.
+    crm.request(GetChannel { channel }).await.unwrap();
+    assert_eq!(message(&mut events).await.0, "wamid.2");
+
+    listener.close();
+    broker.stop(WAIT).await.unwrap();
+    let (broker, listener) = start(directory.path(), address);
+    // What was not acknowledged comes again, and nothing before it.
+    assert_eq!(message(&mut events).await.0, "wamid.2");
+    drop((crm, events, gateway));
+    listener.close();
+    broker.stop(WAIT).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_goes_on_where_it_was_in_json() {
+    talks(Encoding::JsonLines).await;
+}
+
+#[tokio::test]
+async fn a_client_goes_on_where_it_was_in_binary() {
+    talks(Encoding::Binary).await;
+}
