@@ -12,7 +12,10 @@ use super::binary::{BinaryReader, BinaryWriter};
 use super::field::{Fault, Fields, Reader, Writer};
 use super::frame::{Encoding, FRAME_BYTES_MAX, FRAME_HEAD_BYTES};
 use super::json::{JsonReader, JsonWriter};
-use super::message::{Delivery, ErrorCode, Request, Response, ServerBody, ServerMessage, responses};
+use super::message::{
+    Delivery, ErrorCode, PROTOCOL_VERSION, Request, Response, ServerBody, ServerMessage, responses,
+};
+use super::shorten::shorter;
 
 /// Largest id of a request: the largest whole number that every JSON reader keeps exact.
 pub const REQUEST_ID_MAX: u64 = (1 << 53) - 1;
@@ -23,7 +26,8 @@ pub const REQUEST_ID_MAX: u64 = (1 << 53) - 1;
 pub struct Refused {
     /// The request's id, 0 where it has none or it could not be read.
     pub id: u64,
-    /// `bad_message`, `unknown_type`, or `not_found` where an id is named that the broker never gave out.
+    /// `bad_message`, `unknown_type`, `unsupported_version`, or `not_found` where an id is named that the broker never
+    /// gave out.
     pub code: ErrorCode,
     /// For people; names the field and its limit, never its value.
     pub text: String,
@@ -35,7 +39,8 @@ impl Refused {
     /// The error that answers the request.
     #[must_use]
     pub fn response(&self) -> Response {
-        Response::Error(responses::Error::new(self.code, &self.text))
+        let versions = (self.code == ErrorCode::UnsupportedVersion).then(|| vec![PROTOCOL_VERSION]);
+        responses::Error { versions, ..responses::Error::new(self.code, &self.text) }.into()
     }
 }
 
@@ -105,15 +110,26 @@ pub fn encode_request(
 
 /// Writes a response; `id` is 0 for an error that ends the connection, and for `goaway`.
 ///
+/// A list that would be too long is cut, and says that there is more; of too many claims and warnings the last go.
+///
 /// # Errors
-/// When it would be too long; `out` is then as it was.
+/// When it would be too long all the same; `out` is then as it was.
 pub fn encode_response(
     encoding: Encoding,
     id: u64,
     response: &Response,
     out: &mut BytesMut,
 ) -> Result<(), EncodeError> {
-    write(encoding, id, response, out)
+    let Err(mut refused) = write(encoding, id, response, out) else { return Ok(()) };
+    let mut cut = shorter(response);
+    while let Some(response) = cut {
+        match write(encoding, id, &response, out) {
+            Ok(()) => return Ok(()),
+            Err(error) => refused = error,
+        }
+        cut = shorter(&response);
+    }
+    Err(refused)
 }
 
 /// Writes a delivery that is at hand as a value; [`delivery`](crate::wire::delivery) writes those that are not.
@@ -190,6 +206,10 @@ fn decode_json_request(frame: &Bytes) -> Result<(u64, Request), Refused> {
     };
     let is_ack = *number == Request::ACK;
     let id = if is_ack { 0 } else { id.ok_or_else(bad_id)? };
+    if *number == Request::HELLO {
+        check_version(id, &mut from)?;
+        from.rewind();
+    }
     let request = Request::take_fields(*number, &mut from)
         .ok_or_else(|| unknown_type(id))?
         .and_then(|request| from.finish().map(|()| request))
@@ -209,6 +229,11 @@ fn decode_binary_request(frame: &Bytes) -> Result<(u64, Request), Refused> {
     let number = from.variant_number().map_err(|fault| refused(known_id, fault))?;
     let is_ack = number == Request::ACK;
     let known_id = if is_ack { 0 } else { known_id };
+    if number == Request::HELLO {
+        let mut ahead = BinaryReader::new(frame);
+        let _ = (ahead.number(), ahead.variant_number());
+        check_version(known_id, &mut ahead)?;
+    }
     let request = Request::take_fields(number, &mut from)
         .ok_or_else(|| unknown_type(known_id))?
         .map_err(|fault| refused(known_id, fault))?;
@@ -254,6 +279,17 @@ fn take_server<'a, R: Reader<'a>>(number: u32, from: &mut R) -> Option<Result<Se
     match Response::take_fields(number, from) {
         Some(read) => Some(read.map(ServerBody::Response)),
         None => Delivery::take_fields(number, from).map(|read| read.map(ServerBody::Delivery)),
+    }
+}
+
+/// Refuses the `hello` of another version before its other fields are read: they may be others.
+fn check_version<'a, R: Reader<'a>>(id: u64, from: &mut R) -> Result<(), Refused> {
+    match from.name("version").and_then(|()| from.small_number()) {
+        Ok(version) if version != PROTOCOL_VERSION => {
+            let text = format!("the broker speaks version {PROTOCOL_VERSION}");
+            Err(Refused { id, code: ErrorCode::UnsupportedVersion, text, ends_connection: false })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -19,6 +19,7 @@ use super::field::{Fields, Put, Writer};
 use super::frame::{Encoding, FRAME_BYTES_MAX};
 use super::json::JsonWriter;
 use super::message::{GapReason, responses};
+use super::shorten::shorter_opened;
 use super::values::{Raw, put_parent};
 
 /// Writes what a service sees of a record of `channel`.
@@ -335,15 +336,29 @@ impl TimelineWriter {
 
     /// Writes the response: `response`, with these entries as its timeline.
     ///
+    /// Where the one entry that a timeline has at least does not fit beside it, the last claims and warnings go.
+    ///
     /// # Errors
-    /// When it would be too long: the one entry that a timeline has at least does not fit beside the rest.
+    /// When it would be too long all the same, which content within its limit cannot make it; `out` is then as it was.
     pub fn finish(
         &self,
         id: u64,
         response: &responses::Conversation,
         out: &mut BytesMut,
     ) -> Result<(), EncodeError> {
-        write(self.encoding, id, &Opened { response, timeline: Some(self) }, out)
+        let write_opened = |response: &responses::Conversation, out: &mut BytesMut| {
+            write(self.encoding, id, &Opened { response, timeline: Some(self) }, out)
+        };
+        let Err(mut refused) = write_opened(response, out) else { return Ok(()) };
+        let mut cut = shorter_opened(response);
+        while let Some(response) = cut {
+            match write_opened(&response, out) {
+                Ok(()) => return Ok(()),
+                Err(error) => refused = error,
+            }
+            cut = shorter_opened(&response);
+        }
+        Err(refused)
     }
 }
 

@@ -47,12 +47,14 @@ impl<'b> JsonWriter<'b> {
 
     /// The last `2 * count` hexadecimal digits of `value`, behind a prefix.
     fn hexadecimal(&mut self, prefix: &[u8], value: u128, count: usize) {
+        let bytes = value.to_be_bytes();
+        let mut text = [0_u8; 32];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+        }
         self.push(b"\"");
         self.push(prefix);
-        let bytes = value.to_be_bytes();
-        for byte in bytes.get(bytes.len() - count..).unwrap_or_default() {
-            self.push(&[digit(byte >> 4), digit(byte & 0xf)]);
-        }
+        self.push(text.get(32 - 2 * count..).unwrap_or_default());
         self.push(b"\"");
     }
 
@@ -272,12 +274,17 @@ impl<'a> JsonReader<'a> {
         self.text()
     }
 
-    /// Where the message's members begin to be read anew, because its fields are those of another variant.
+    /// Where the message's members begin to be read anew, because it may be another variant.
     pub(super) fn rewind(&mut self) {
         self.next = 0;
         self.foreign = None;
         for member in &mut self.members {
-            member.is_taken = matches!(&*member.name, "id" | "type");
+            member.is_taken = false;
+        }
+        for name in ["id", "type"] {
+            if let Some(member) = self.members.iter_mut().find(|member| member.name == name) {
+                member.is_taken = true;
+            }
         }
     }
 

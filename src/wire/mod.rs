@@ -9,6 +9,7 @@
 //! | [`delivery`] | a domain's view → bytes, without a message in between; timelines |
 //! | [`message`] | the messages as values, each field named once, in the order of the protocol document |
 //! | `field`, `values` | how a value stands in a message, whatever the encoding |
+//! | `shorten` | what to leave out of a response that would be too long |
 //! | `staged` | small pieces, gathered before they go to a buffer |
 //! | `json`, `binary` | the encodings: the only places that name a codec, beside the check of content |
 //! | [`content`], `redaction` | the check of a message object, and what its redacted copy leaves out |
@@ -25,5 +26,6 @@ pub mod frame;
 mod json;
 pub mod message;
 mod redaction;
+mod shorten;
 mod staged;
 mod values;

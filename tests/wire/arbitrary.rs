@@ -16,9 +16,9 @@ use sharedline::domain::ids::{
 };
 use sharedline::domain::presence::Doing;
 use sharedline::wire::message::{
-    Addressee, ConversationEntry, DeliverMode, Delivery, ErrorCode, Flag, GapReason, Holder, Name, Parent,
-    Positions, Private, RawContent, Request, Response, SentOutcome, StatusOf, Who, deliveries, requests,
-    responses,
+    Addressee, ConversationEntry, DeliverMode, Delivery, ErrorCode, Flag, GapReason, Holder, Name,
+    PROTOCOL_VERSION, Parent, Positions, Private, RawContent, Request, Response, SentOutcome, StatusOf, Who,
+    deliveries, requests, responses,
 };
 
 use crate::cases::{all_responses, id};
@@ -195,7 +195,7 @@ fn hello() -> impl Strategy<Value = Request> {
         from.dedup_by_key(|(channel, _)| *channel);
         Positions(from)
     });
-    let numbers = (any::<u32>(), any::<u32>(), of(any::<u64>()));
+    let numbers = (Just(PROTOCOL_VERSION), any::<u32>(), of(any::<u64>()));
     (who, plain(), private(), word(MODES), from, numbers).prop_map(
         |((who, adapter), portal, token, deliver, from, (version, window, heartbeat_ms))| {
             requests::Hello { version, who, portal, token, adapter, window, deliver, from, heartbeat_ms }

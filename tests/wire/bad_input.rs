@@ -268,6 +268,61 @@ fn the_field_and_its_limit_are_named_and_never_the_value() {
 }
 
 #[test]
+fn a_customer_has_one_phone_and_it_has_no_dot() {
+    let inbound = |customer: &str| {
+        format!(
+            r#"{{"type":"inbound","id":7,"number":"+15550783881","message_id":"wamid.1","at":1,"content":{{}},"customer":{customer}}}"#
+        )
+    };
+    for (customer, names) in [
+        (r#"{"id":"16505551234","phone":"16505559999"}"#, "phone"),
+        (r#"{"id":"US.1","phone":"US.2"}"#, "phone"),
+        (r#"{"phone":"16505551234"}"#, "id"),
+        (r#"{"id":"16505551234/"}"#, "id"),
+        (r#""16505551234""#, "customer"),
+    ] {
+        assert_bad(&inbound(customer), 7, names);
+        assert!(!refused(&inbound(customer)).text.contains("1650"));
+    }
+    // A leading `+` is dropped, so these are the same phone.
+    let line = Bytes::from(inbound(r#"{"id":"+16505551234","phone":"16505551234"}"#));
+    let (_, Request::Inbound(read)) = decode_request(Encoding::JsonLines, &line).unwrap() else { panic!() };
+    assert_eq!(read.customer.id().unwrap().as_str(), "16505551234");
+}
+
+#[test]
+fn a_window_expires_exactly_when_it_is_known() {
+    let opened = |window: &str| {
+        let line = format!(
+            r#"{{"type":"conversation","id":7,"conversation":"cv-0123456789abcdef","head":1,"customer":{{"id":"1650"}},{window},"claims":[],"warnings":[],"timeline":[],"more":false}}"#
+        );
+        decode_server(Encoding::JsonLines, &Bytes::from(line))
+    };
+    assert!(opened(r#""window":"unknown""#).is_ok());
+    assert!(opened(r#""window":"closed","window_expires_at":5"#).is_ok());
+    for wrong in [r#""window":"unknown","window_expires_at":5"#, r#""window":"open""#, r#""window":"ajar""#] {
+        assert!(matches!(opened(wrong), Err(DecodeError::Bad(_))), "{wrong}");
+    }
+}
+
+#[test]
+fn watching_from_a_channel_that_never_was_begins_nowhere() {
+    let hello = |from: &str| {
+        let line = format!(
+            r#"{{"type":"hello","id":7,"version":1,"portal":"acme","service":"crm","token":"t","adapter":"a","deliver":"watch","from":{from}}}"#
+        );
+        decode_request(Encoding::JsonLines, &Bytes::from(line))
+    };
+    let read = hello(&format!(r#"{{"nope":3,"{CHANNEL}":4}}"#)).unwrap().1;
+    let Request::Hello(read) = read else { panic!() };
+    assert_eq!(read.from.0, [(CHANNEL, sharedline::domain::ids::Offset(4))]);
+    for wrong in [r#"{"no such":3}"#, r#"{"nope":"3"}"#, "[]", "5"] {
+        let refused = hello(wrong).unwrap_err();
+        assert_eq!((refused.code, refused.id), (ErrorCode::BadMessage, 7), "{wrong}");
+    }
+}
+
+#[test]
 fn an_id_that_the_broker_never_gave_out_is_not_found() {
     for line in [
         r#"{"type":"get_channel","id":7,"channel":"nope"}"#,
@@ -364,6 +419,33 @@ fn many_members_cost_no_more_than_one_look_each() {
     assert_eq!(decode_request(Encoding::JsonLines, &Bytes::from(line)), Ok((7, requests::Ping {}.into())));
     // Quadratic work on 200,000 members would take minutes; this bound is for the slowest machine.
     assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn another_version_is_told_so_whatever_its_other_fields_are() {
+    let mut later = BytesMut::new();
+    let request = all_requests().into_iter().find(|request| matches!(request, Request::Hello(_))).unwrap();
+    let Request::Hello(hello) = request else { panic!() };
+    encode_request(Encoding::Binary, 7, &requests::Hello { version: 2, ..hello }.into(), &mut later).unwrap();
+    let later = split(Encoding::Binary, &later).remove(0);
+    for (encoding, frame) in [
+        (Encoding::JsonLines, Bytes::from_static(br#"{"type":"hello","id":7,"who":["crm"],"version":2}"#)),
+        (Encoding::Binary, later.slice(..4)),
+        (Encoding::Binary, later),
+    ] {
+        let refused = decode_request(encoding, &frame).unwrap_err();
+        let expected = (ErrorCode::UnsupportedVersion, 7, false);
+        assert_eq!((refused.code, refused.id, refused.ends_connection), expected);
+        let Response::Error(error) = refused.response() else { panic!() };
+        assert_eq!(error.versions, Some(vec![1]));
+    }
+    assert_bad(r#"{"type":"hello","id":7,"version":"2"}"#, 7, "version");
+    assert_bad(r#"{"type":"hello","id":7}"#, 7, "version");
+    assert_bad(
+        r#"{"type":"hello","id":7,"id":8,"version":1,"portal":"acme","service":"crm","token":"t","adapter":"a"}"#,
+        7,
+        "twice",
+    );
 }
 
 #[test]

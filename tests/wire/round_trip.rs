@@ -2,14 +2,18 @@
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
+use sharedline::domain::command::ChannelSeen;
+use sharedline::domain::ids::{ChannelId, ConversationId, ServiceId};
 use sharedline::wire::codec::{
     EncodeError, decode_request, decode_server, encode_owned_delivery, encode_request, encode_response,
 };
 use sharedline::wire::frame::{Encoding, FRAME_BYTES_MAX};
-use sharedline::wire::message::{RawContent, Request, ServerBody, requests};
+use sharedline::wire::message::{
+    ConversationEntry, Flag, RawContent, Request, Response, ServerBody, requests,
+};
 
 use crate::arbitrary;
-use crate::cases::{all_requests, content};
+use crate::cases::{all_requests, all_responses, content};
 use crate::golden::split;
 
 const ENCODINGS: [Encoding; 2] = [Encoding::JsonLines, Encoding::Binary];
@@ -164,5 +168,53 @@ fn a_message_that_would_be_too_long_leaves_the_buffer_as_it_was() {
         let refused = with_content(FRAME_BYTES_MAX - beside + 1, &mut out);
         assert_eq!(refused, Err(EncodeError::TooLong { bytes: FRAME_BYTES_MAX + 1 }));
         assert_eq!(&out[..], b"before");
+    }
+}
+
+#[test]
+fn a_page_that_would_be_too_long_is_cut_and_says_where_to_go_on() {
+    let find = |wanted: fn(&Response) -> bool| all_responses().into_iter().find(wanted).unwrap();
+    let Response::Conversations(mut page) = find(|one| matches!(one, Response::Conversations(_))) else {
+        panic!()
+    };
+    let (entry, claim) = (page.conversations[0].clone(), page.conversations[0].claims[0].clone());
+    page.conversations = (1..=200_u64)
+        .map(|number| ConversationEntry {
+            conversation: ConversationId(number),
+            claims: vec![claim.clone(); 300],
+            ..entry.clone()
+        })
+        .collect();
+    page.next = None;
+    let Response::Channels(mut channels) = find(|one| matches!(one, Response::Channels(_))) else { panic!() };
+    let subscribers: std::sync::Arc<[ServiceId]> = vec!["x".repeat(64).parse().unwrap(); 100].into();
+    let channel = ChannelSeen { subscribers, ..channels.channels[0].clone() };
+    channels.channels =
+        (1..=500_u128).map(|number| ChannelSeen { channel: ChannelId(number), ..channel.clone() }).collect();
+    channels.next = None;
+    let Response::Welcome(mut welcome) = find(|one| matches!(one, Response::Welcome(_))) else { panic!() };
+    (welcome.channels, welcome.more) = (channels.channels.clone(), Flag(false));
+
+    for encoding in ENCODINGS {
+        let read = |response: Response| {
+            let mut out = BytesMut::new();
+            encode_response(encoding, 7, &response, &mut out).unwrap();
+            match decode_server(encoding, &one(encoding, &out)).unwrap().body {
+                ServerBody::Response(response) => response,
+                ServerBody::Delivery(delivery) => panic!("{delivery:?}"),
+            }
+        };
+        let Response::Conversations(told) = read(page.clone().into()) else { panic!() };
+        let count = told.conversations.len();
+        assert!((1..200).contains(&count), "{count}");
+        assert_eq!(told.conversations[..], page.conversations[..count]);
+        assert_eq!(told.next, Some(ConversationId(count as u64)));
+
+        let Response::Channels(told) = read(channels.clone().into()) else { panic!() };
+        let count = told.channels.len();
+        assert!((1..500).contains(&count), "{count}");
+        assert_eq!(told.next, Some(ChannelId(count as u128)));
+        let Response::Welcome(told) = read(welcome.clone().into()) else { panic!() };
+        assert_eq!((told.channels.len(), told.more), (count, Flag(true)));
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use sharedline::domain::command::Window;
-use sharedline::domain::content::Content;
+use sharedline::domain::command::{ClaimSeen, Warning, Window};
+use sharedline::domain::content::{CONTENT_BYTES_MAX, Content};
 use sharedline::domain::event::{
     Actor, ClaimAction, ClaimChange, ClearTo, Customer, Event, Membership, MembershipAction, Merged, Message,
     Notice, Receipt, Record, Reply, Settings, Status, StatusError,
@@ -350,7 +350,7 @@ fn a_timeline_gathered_newest_first_is_read_oldest_first() {
 #[test]
 fn a_timeline_ends_where_the_response_would_be_too_long_but_has_one_entry() {
     for encoding in ENCODINGS {
-        for (body, at_least) in [(100_000, 10), (1000, 700), (1_030_000, 1)] {
+        for (body, at_least) in [(100_000, 10), (1000, 700), (10, 2500), (1_030_000, 1)] {
             let response = responses::Conversation { more: false, ..opened(Window::Unknown, Vec::new()) };
             let mut timeline = TimelineWriter::new(encoding, 7, &response);
             let record = message(ClearTo::Everyone, text(&"x".repeat(body)));
@@ -366,5 +366,40 @@ fn a_timeline_ends_where_the_response_would_be_too_long_but_has_one_entry() {
             let entry = written(encoding, &told.timeline[0]).len();
             assert!(out.len() + entry + 64 > FRAME_BYTES_MAX, "{encoding:?} {body}");
         }
+    }
+}
+
+#[test]
+fn the_one_entry_fits_though_names_take_all_the_room_that_they_can() {
+    // Each of these bytes takes six in a line.
+    let name: Arc<str> = "\u{1}".repeat(256).into();
+    let base = opened(Window::Unknown, Vec::new());
+    let mut response = responses::Conversation { claims: Vec::new(), warnings: Vec::new(), ..base.clone() };
+    response.customer.name = Some(name.clone());
+    for _ in 0..8 {
+        response.claims.push(ClaimSeen { name: Some(name.clone()), ..base.claims[0].clone() });
+        let text = format!("{name} has picked up this conversation in another service.").into();
+        response.warnings.push(Warning { text, name: Some(name.clone()), ..base.warnings[0].clone() });
+    }
+    let largest = CONTENT_BYTES_MAX - text("").len();
+    let mut record = message(ClearTo::Everyone, text(&"x".repeat(largest)));
+    let Event::Message(message) = &mut record.event else { panic!() };
+    assert_eq!(message.content.len(), CONTENT_BYTES_MAX);
+    message.customer.name = Some(name);
+    let viewer = Viewer { service: &id("crm"), masking: Masking::Broker };
+    let (_, seen) = view(&record, &viewer).unwrap();
+    for encoding in ENCODINGS {
+        let mut timeline = TimelineWriter::new(encoding, 7, &response);
+        assert_eq!(timeline.push(CHANNEL, &record, &seen), Ok(true));
+        assert_eq!(timeline.push(CHANNEL, &record, &seen), Ok(false));
+        let mut out = BytesMut::new();
+        timeline.finish(7, &response, &mut out).unwrap();
+        let told = conversation_in(encoding, &out);
+        assert_eq!(told.timeline.len(), 1);
+        let (claims, warnings) = (told.claims.len(), told.warnings.len());
+        assert!((1..=8).contains(&claims) && (1..=8).contains(&warnings), "{claims} {warnings}");
+        assert_eq!(told.claims[..], response.claims[..claims], "the first ones, own first");
+        let is_cut = claims + warnings < 16;
+        assert_eq!(is_cut, encoding == Encoding::JsonLines, "only where it must be");
     }
 }

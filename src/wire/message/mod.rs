@@ -40,8 +40,8 @@ pub use super::values::word_sets;
 pub use delivery::{Delivery, GapReason};
 pub use error::{ErrorCode, Holder};
 pub use request::{
-    Addressee, DeliverMode, OPEN_LIMIT_DEFAULT, Positions, Request, SentOutcome, StatusOf, WINDOW_DEFAULT,
-    Who,
+    Addressee, DeliverMode, OPEN_LIMIT_DEFAULT, PROTOCOL_VERSION, Positions, Request, SentOutcome, StatusOf,
+    WINDOW_DEFAULT, Who,
 };
 pub use response::{ConversationEntry, Response};
 pub use text::{Flag, Name, Parent, Private, RawContent};

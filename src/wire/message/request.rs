@@ -14,6 +14,8 @@ use super::{FieldInfo, VariantInfo, messages};
 use crate::wire::field::{Fault, Fields, Put, Reader, Take, Writer};
 use crate::wire::values::take_member;
 
+/// The version of the protocol that this broker speaks, and the only one.
+pub const PROTOCOL_VERSION: u32 = 1;
 /// Deliveries that may be unacknowledged where `hello` asks for no `window`.
 pub const WINDOW_DEFAULT: u32 = 1024;
 /// Timeline entries that `open` gives where it asks for no `limit`.
@@ -24,7 +26,7 @@ messages! {
     pub enum Request {
         /// Says who connects; the first message of a connection.
         0 Hello = "hello" checked by check_hello {
-            /// The protocol's version that the client speaks: 1.
+            /// The protocol's version that the client speaks; what is decoded has [`PROTOCOL_VERSION`].
             version: u32,
             /// Service or gateway.
             who: Who,
@@ -300,6 +302,8 @@ pub enum SentOutcome {
 }
 
 impl Request {
+    /// The number of the request that says the protocol's version.
+    pub(in crate::wire) const HELLO: u32 = 0;
     /// The number of the one request that has no id.
     pub(in crate::wire) const ACK: u32 = 16;
 }
