@@ -1,0 +1,233 @@
+//! The configuration: what the documented file says is what holds, and whatever is wrong is named with its key, its value
+//! and what is accepted, never with a secret.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test: a panic is its report")]
+#![allow(clippy::indexing_slicing, reason = "a test: a panic is its report")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sharedline::config::{Config, Durability, LoadError, Overrides, Problem, TokenHash, Way};
+use sharedline::domain::portal::{PickUpRule, Plan, RosterSource};
+use sharedline::domain::view::Masking;
+
+const DOCUMENTED: &str = include_str!("../config/sharedline.toml");
+
+fn load(text: &str) -> Result<Config, LoadError> {
+    load_with(text, &[])
+}
+
+fn load_with(text: &str, environment: &[(&str, &str)]) -> Result<Config, LoadError> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("sharedline.toml");
+    fs::write(&file, text).unwrap();
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::load(Some(&file), &Overrides { environment: environment.collect(), data_dir: None })
+}
+
+fn problems(text: &str) -> Vec<Problem> {
+    match load(text) {
+        Err(LoadError::Problems(problems)) => problems,
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+/// The documented file with every key that is commented out taken in, but for those that are refused for now, and the
+/// files of secrets, which can not stand beside the secrets themselves.
+fn everything() -> String {
+    let hash = TokenHash::of("a").to_string();
+    let mut hashes = 0;
+    let lines =
+        DOCUMENTED.lines().filter(|line| !line.contains("refused for now") && !line.contains("_file"));
+    let lines = lines.map(|line| {
+        let line = line.strip_prefix("#:").unwrap_or(line);
+        hashes += usize::from(line.contains("sha256 = "));
+        // Every identity has a token of its own.
+        let own = TokenHash::of(&hashes.to_string()).to_string();
+        line.replace("[\"...\"]", &format!("[\"{own}\"]"))
+            .replace("sha256 = \"...\"", &format!("sha256 = \"{hash}\""))
+    });
+    lines.collect::<Vec<_>>().join("\n").replace("\"adapter\" ", "\"config\" ")
+}
+
+#[test]
+fn the_documented_file_is_the_default() {
+    let (documented, default) = (load(DOCUMENTED).unwrap(), Config::default());
+    assert_eq!(format!("{documented:?}"), format!("{default:?}"));
+    let nothing = Config::load(None, &Overrides::default()).unwrap();
+    assert_eq!(format!("{nothing:?}"), format!("{default:?}"));
+}
+
+#[test]
+fn every_key_that_there_is_stands_in_the_documented_file() {
+    let raw = include_str!("../src/config/raw.rs");
+    let keys = raw.lines().filter_map(|line| line.trim().strip_prefix("pub(super) ")?.split_once(": "));
+    let keys: Vec<&str> = keys.map(|(key, _)| key).filter(|key| !key.contains(' ')).collect();
+    assert!(keys.len() > 50, "the keys are not read any more: {}", keys.len());
+    for key in keys {
+        let stands = DOCUMENTED.lines().any(|line| {
+            let line = line.trim_start_matches("#:").trim_start();
+            line.starts_with(&format!("{key} ="))
+                || line == format!("[{key}]")
+                || line.starts_with(&format!("[{key}] "))
+                || line == format!("[[{key}]]")
+                || line == format!("[[portals.{key}]]")
+                || line.contains(&format!("{{ {key} ="))
+                || line.contains(&format!(", {key} ="))
+        });
+        assert!(stands, "{key} does not stand in config/sharedline.toml");
+    }
+}
+
+#[test]
+fn every_file_in_config_is_valid() {
+    let mut files = 0;
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("config")).unwrap() {
+        let path = entry.unwrap().path();
+        Config::load(Some(&path), &Overrides::default())
+            .unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
+        files += 1;
+    }
+    assert!(files > 0);
+}
+
+#[test]
+fn all_that_is_commented_out_is_understood_too() {
+    let config = load(&everything()).unwrap();
+    let portal = &config.portals[0];
+    assert_eq!((portal.rules.plan, portal.rules.rosters), (Plan::Bundle, RosterSource::Config));
+    let service = &portal.rules.services[0];
+    assert_eq!((service.masking, service.pick_up), (Masking::Broker, PickUpRule::Exclusive));
+    assert_eq!(service.claim_ttl_ms, Some(1_800_000));
+    assert_eq!(portal.rules.fixed_rosters[&service.service].len(), 1);
+    let number = &portal.numbers[0];
+    assert_eq!(number.way, Way::Tcp("whatsapp".parse().unwrap()));
+    assert_eq!((number.send_ttl, number.messages_per_second), (Duration::from_secs(3_600), 80));
+    assert!(config.http.admin_token.is_some());
+}
+
+#[test]
+fn the_environment_stands_over_the_file_and_a_flag_over_both() {
+    let text = "data_dir = \"of-file\"\n[journal]\ndurability = \"os\"\n";
+    let config = load_with(text, &[("SHAREDLINE__TCP__ACK_TIMEOUT", "5s")]).unwrap();
+    assert_eq!(config.tcp.ack_timeout, Duration::from_secs(5));
+    assert_eq!((config.data_dir, config.journal.durability), (PathBuf::from("of-file"), Durability::Os));
+    let over =
+        load_with(text, &[("SHAREDLINE__JOURNAL__DURABILITY", "fsync"), ("SHAREDLINE__DATA_DIR", "of-env")]);
+    let over = over.unwrap();
+    assert_eq!((over.data_dir, over.journal.durability), (PathBuf::from("of-env"), Durability::Fsync));
+    let environment = BTreeMap::from([("SHAREDLINE__DATA_DIR".to_owned(), "of-env".to_owned())]);
+    let flag = Config::load(None, &Overrides { environment, data_dir: Some("of-flag".into()) }).unwrap();
+    assert_eq!(flag.data_dir, PathBuf::from("of-flag"));
+}
+
+#[test]
+fn an_unknown_key_is_an_error_that_names_it_wherever_it_stands() {
+    for text in ["dta_dir = \"x\"", "[tcp]\nlisten_on = \"x\"", "[[portals]]\nid = \"a\"\nplann = \"bundle\""]
+    {
+        let key = text.rsplit('\n').next().unwrap().split(' ').next().unwrap();
+        match load(text) {
+            Err(LoadError::Syntax(said)) => assert!(said.contains(key), "{said}"),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+    match load_with("", &[("SHAREDLINE__TCP__LISTEN_ON", "x")]) {
+        Err(LoadError::Syntax(said)) => assert!(said.contains("listen_on"), "{said}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(load("tcp ="), Err(LoadError::Syntax(_))));
+}
+
+#[test]
+fn every_problem_is_named_with_key_value_and_what_is_accepted() {
+    let text = r#"
+[tcp]
+listen = "nowhere"
+ack_timeout = "1 minute"
+[journal]
+durability = "sometimes"
+retention = "10ms"
+[[portals]]
+id = "a b"
+plan = "shared"
+"#;
+    let found = problems(text);
+    let keys: Vec<&str> = found.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "tcp.listen",
+            "tcp.ack_timeout",
+            "journal.durability",
+            "journal.retention",
+            "portals[0].id",
+            "portals[0].plan"
+        ]
+    );
+    assert_eq!(found[2].value, "\"sometimes\"");
+    assert_eq!(found[2].accepted, "fsync, os");
+    assert!(found[3].accepted.contains("1s"), "{:?}", found[3]);
+}
+
+#[test]
+fn a_secret_may_stand_in_a_file_and_in_no_problem() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("secret"), "s3cret\n").unwrap();
+    let file = directory.path().join("c.toml");
+    fs::write(&file, "[whatsapp]\napp_secret_file = \"secret\"\n").unwrap();
+    let config = Config::load(Some(&file), &Overrides::default()).unwrap();
+    assert_eq!(config.whatsapp.app_secret.as_ref().unwrap().expose(), "s3cret");
+    assert!(!format!("{config:?}").contains("s3cret"));
+    fs::write(&file, "[whatsapp]\napp_secret_file = \"secret\"\napp_secret = \"s3cret\"\n").unwrap();
+    let said = format!("{:?}", Config::load(Some(&file), &Overrides::default()).unwrap_err());
+    assert!(said.contains("app_secret_file") && !said.contains("s3cret"), "{said}");
+    let said = format!("{:?}", problems("[http]\nadmin_token_sha256 = \"a plain token\"\n"));
+    assert!(!said.contains("plain"), "{said}");
+}
+
+#[test]
+fn who_is_who_must_be_clear() {
+    let hash = TokenHash::of("t");
+    let portal = |rest: &str| format!("[[portals]]\nid = \"acme\"\n{rest}");
+    let twice = portal(&format!(
+        "[[portals.services]]\nid = \"crm\"\ntoken_sha256 = \"{hash}\"\n[[portals.gateways]]\nid = \"g\"\ntoken_sha256 = [\"{hash}\"]\n"
+    ));
+    assert_eq!(problems(&twice)[0].key, "portals[0].gateways[0].token_sha256[0]");
+    let service = "[[portals.services]]\nid = \"crm\"\n";
+    assert_eq!(problems(&portal(&[service, service].concat()))[0].key, "portals[0].services[1].id");
+    let gateway = "[[portals.numbers]]\nnumber = \"+15550783881\"\ngateway = \"nobody\"\n";
+    assert_eq!(problems(&portal(gateway))[0].key, "portals[0].numbers[0].gateway");
+    let number = "[[portals.numbers]]\nnumber = \"+15550783881\"\nphone_number_id = \"1\"\n";
+    let other = format!("{}[[portals]]\nid = \"other\"\n{number}", portal(number));
+    let keys: Vec<String> = problems(&other).into_iter().map(|problem| problem.key).collect();
+    assert_eq!(keys, ["portals[1].numbers[0].phone_number_id", "portals[1].numbers[0].number"]);
+    let agents = "[[portals.services]]\nid = \"crm\"\nagents = [{ agent = \"ann\", name = \"Ann\" }]\n";
+    assert_eq!(problems(&portal(agents))[0].key, "portals[0].services[0].agents");
+}
+
+#[test]
+fn beyond_loopback_needs_a_word_and_what_is_not_there_is_refused() {
+    assert_eq!(problems("[tcp]\nlisten = \"0.0.0.0:7411\"\n")[0].key, "tcp.listen");
+    assert!(load("[tcp]\nlisten = \"0.0.0.0:7411\"\ninsecure = true\n").is_ok());
+    assert!(load("[http]\nlisten = \"[::1]:0\"\n").is_ok());
+    assert_eq!(problems("[http]\ntls = { cert = \"c\" }\n")[0].key, "http.tls");
+    let facade = "[[portals]]\nid = \"a\"\n[[portals.services]]\nid = \"s\"\nwebhook = { url = \"u\" }\nmasked_echo = \"off\"\n";
+    assert_eq!(problems(facade).len(), 2);
+}
+
+#[test]
+fn a_number_without_a_gateway_takes_the_one_that_there_is() {
+    let number = "[[portals.numbers]]\nnumber = \"+15550783881\"\n";
+    let gateway = |id: &str| format!("[[portals.gateways]]\nid = \"{id}\"\n");
+    let way = |text: String| load(&text).unwrap().portals[0].numbers[0].way.clone();
+    let portal = "[[portals]]\nid = \"a\"\n";
+    assert_eq!(way(format!("{portal}{number}")), Way::None);
+    assert_eq!(way(format!("{portal}{}{number}", gateway("g"))), Way::Tcp("g".parse().unwrap()));
+    assert_eq!(way(format!("{portal}{}{}{number}", gateway("g"), gateway("h"))), Way::None);
+    let with_token = format!("[whatsapp]\naccess_token = \"t\"\n{portal}{}{number}", gateway("g"));
+    assert_eq!(way(with_token), Way::Builtin);
+    let config = load(&format!("{portal}{number}")).unwrap();
+    assert_eq!(config.cannot_send().len(), 1);
+}
