@@ -2,14 +2,17 @@
 //!
 //! # Layout
 //! - `serve`: the broker as a process · `demo`: its story on real parts
+//! - `bench`: load over real TCP, beside a relay · `own_broker`: a broker as a child process
 //! - `check_config`, `token`: for operators · `tail`, `send`: a look at a running broker, and a word to it
 //! - `peer`: what the verbs that talk to a broker have in common · `out`: the one place that prints
 //!
 //! Exit codes: 0; 1 failed; 64 usage; 74 input/output; 78 configuration.
 
+mod bench;
 mod check_config;
 mod demo;
 mod out;
+mod own_broker;
 mod peer;
 mod send;
 mod serve;
@@ -46,6 +49,8 @@ enum Verb {
     Serve(serve::Arguments),
     /// Play a story on the real thing: three services, one number, a customer, a kill; then stay open for yours.
     Demo(demo::Arguments),
+    /// Measure a broker under load, over real TCP, beside a raw relay of the same bytes.
+    Bench(bench::Arguments),
     /// Say what is wrong with a configuration, or what it amounts to.
     CheckConfig(check_config::Arguments),
     /// Watch what a service sees: one delivery a line, as JSON.
@@ -120,6 +125,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match cli.verb {
         Verb::Serve(arguments) => serve::run(&arguments),
+        Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::CheckConfig(arguments) => check_config::run(&arguments),
         Verb::Tail(arguments) => tail::run(&arguments),

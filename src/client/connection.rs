@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -133,6 +133,32 @@ impl Receiver {
             into.push(message);
         }
         Ok(())
+    }
+
+    /// All frames that are here, one at least, as they came: for who looks into few of them. Cancel safe.
+    ///
+    /// # Errors
+    /// When the connection is gone, or what the broker sends can not be split.
+    pub async fn next_frames(&mut self, into: &mut Vec<Bytes>) -> Result<(), ClientError> {
+        loop {
+            while let Some(frame) =
+                self.splitter.next_message(&mut self.buffer).map_err(ClientError::Frame)?
+            {
+                into.push(frame);
+            }
+            if !into.is_empty() {
+                return Ok(());
+            }
+            self.read_more().await?;
+        }
+    }
+
+    /// Reads a frame of [`Self::next_frames`].
+    ///
+    /// # Errors
+    /// When it is no message.
+    pub fn decode(&self, frame: &Bytes) -> Result<ServerMessage, ClientError> {
+        decode_server(self.encoding, frame).map_err(|error| ClientError::Protocol(error.to_string()))
     }
 
     /// Messages of an unknown type are a newer broker's, and passed over.

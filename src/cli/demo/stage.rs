@@ -4,14 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
 
-use anyhow::{Context, bail};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use anyhow::Context;
 
+use crate::cli::own_broker::OwnBroker;
 use crate::cli::token;
 use crate::config::TokenHash;
 
@@ -27,10 +23,6 @@ pub(super) const SERVICES: [&str; 3] = ["crm", "desk", "salesiq"];
 pub(super) const REFUSED: &str = "books";
 /// The gateway that stands for WhatsApp.
 pub(super) const GATEWAY: &str = "whatsapp";
-/// How long the broker may take to start.
-const START_WITHIN: Duration = Duration::from_secs(30);
-/// How long it may take to stop.
-const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// How much of the broker's log is shown when something went wrong, in lines.
 const LOG_LINES: usize = 20;
 
@@ -43,7 +35,7 @@ pub(super) struct Stage {
     pub(super) app_secret: String,
     pub(super) tcp: SocketAddr,
     pub(super) http: SocketAddr,
-    broker: Option<Child>,
+    broker: Option<OwnBroker>,
 }
 
 impl Stage {
@@ -90,7 +82,7 @@ impl Stage {
     }
 
     pub(super) fn process_id(&self) -> Option<u32> {
-        self.broker.as_ref().and_then(Child::id)
+        self.broker.as_ref().and_then(OwnBroker::process_id)
     }
 
     fn configuration(&self) -> String {
@@ -119,54 +111,24 @@ impl Stage {
 
     /// Starts the broker and waits until it serves.
     pub(super) async fn start(&mut self) -> anyhow::Result<()> {
-        let log = std::fs::File::options().create(true).append(true).open(self.log())?;
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg("serve")
-            .arg("--config")
-            .arg(self.config())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .context("starting the broker")?;
-        let stdout = child.stdout.take().context("the broker has no output")?;
-        let mut lines = BufReader::new(stdout).lines();
-        let serves =
-            timeout(START_WITHIN, lines.next_line()).await.context("the broker did not start in time")??;
-        if serves.is_none() {
-            bail!("the broker ended while it started: {}", self.log_tail().join("\n"));
-        }
-        self.broker = Some(child);
+        self.broker = Some(OwnBroker::start(&self.config(), &self.log()).await?);
         Ok(())
     }
 
     /// Ends the broker at once, as a power cut would end its process.
     pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
-        if let Some(mut broker) = self.broker.take() {
-            // On Unix this is SIGKILL, and waits until the process is gone.
-            broker.kill().await?;
+        match self.broker.take() {
+            Some(broker) => broker.kill().await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Stops the broker in an orderly way, and removes what is ours.
     pub(super) async fn end(&mut self) -> anyhow::Result<()> {
-        let mut outcome = Ok(());
-        if let Some(mut broker) = self.broker.take() {
-            let terminated = match broker.id() {
-                Some(id) => Command::new("kill").arg("-TERM").arg(id.to_string()).status().await.is_ok(),
-                None => false,
-            };
-            match timeout(STOP_WITHIN, broker.wait()).await {
-                Ok(Ok(status)) if status.success() && terminated => {}
-                Ok(status) => outcome = Err(anyhow::anyhow!("the broker did not end well: {status:?}")),
-                Err(_) => {
-                    broker.kill().await?;
-                    outcome = Err(anyhow::anyhow!("the broker did not end in time"));
-                }
-            }
-        }
+        let outcome = match self.broker.take() {
+            Some(broker) => broker.stop().await,
+            None => Ok(()),
+        };
         if self.is_ours {
             // What can not be removed is in the way of nobody.
             let _ = std::fs::remove_dir_all(&self.directory);

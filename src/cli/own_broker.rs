@@ -1,0 +1,78 @@
+//! A broker of one's own: a child process that serves a configuration, for the demo and for the bench.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// How long the broker may take to start.
+const START_WITHIN: Duration = Duration::from_secs(60);
+/// How long it may take to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+
+/// A broker's process. Dropped, it is killed.
+#[derive(Debug)]
+pub(super) struct OwnBroker {
+    child: Child,
+    /// Where it serves adapters and gateways.
+    pub(super) tcp: SocketAddr,
+}
+
+impl OwnBroker {
+    /// Starts it on the configuration in `config`, its log goes to `log`, and waits until it serves.
+    pub(super) async fn start(config: &Path, log: &Path) -> anyhow::Result<Self> {
+        let log = File::options().create(true).append(true).open(log)?;
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("serve")
+            .arg("--config")
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .context("starting the broker")?;
+        let stdout = child.stdout.take().context("the broker has no output")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let line =
+            timeout(START_WITHIN, lines.next_line()).await.context("the broker did not start in time")??;
+        let Some(line) = line else { bail!("the broker ended while it started") };
+        let address = |of: &str| {
+            let rest = line.split_once(&format!("{of} ")).map(|(_, rest)| rest);
+            rest.and_then(|rest| rest.split(',').next()?.parse().ok())
+                .context("the broker does not say where it serves")
+        };
+        Ok(Self { child, tcp: address("tcp")? })
+    }
+
+    pub(super) fn process_id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Ends it at once, as a power cut would end its process.
+    pub(super) async fn kill(mut self) -> anyhow::Result<()> {
+        // On Unix this is SIGKILL, and waits until the process is gone.
+        Ok(self.child.kill().await?)
+    }
+
+    /// Stops it in an orderly way.
+    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
+        if let Some(id) = self.child.id() {
+            Command::new("kill").arg("-TERM").arg(id.to_string()).status().await?;
+        }
+        match timeout(STOP_WITHIN, self.child.wait()).await {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(status) => bail!("the broker did not end well: {status:?}"),
+            Err(_) => {
+                self.child.kill().await?;
+                bail!("the broker did not end in time")
+            }
+        }
+    }
+}
