@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::session::VERSIONS;
 use crate::actors::batch::{BatchEntry, GapReason};
 use crate::actors::port::{Answered, EndReason, Refusal, Timeline};
 use crate::domain::command::{ChannelSeen, ConversationSeen, Rejection};
@@ -15,7 +14,9 @@ use crate::wire::codec::EncodeError;
 use crate::wire::delivery::{GapSeen, TimelineWriter};
 use crate::wire::frame::Encoding;
 use crate::wire::message::responses::{self, Error};
-use crate::wire::message::{self, ConversationEntry, ErrorCode, Flag, Holder, Name, Private, Response};
+use crate::wire::message::{
+    self, ConversationEntry, ErrorCode, Flag, Holder, Name, PROTOCOL_VERSION, Private, Response,
+};
 
 /// What the broker calls itself.
 const SERVER: &str = concat!("sharedline/", env!("CARGO_PKG_VERSION"));
@@ -24,7 +25,7 @@ pub(super) fn greeting(connection: u64, window: u32, channels: Vec<ChannelSeen>,
     Response::Welcome(responses::Welcome {
         session: Arc::from(format!("s-{connection}")),
         server: Arc::from(SERVER),
-        version: VERSIONS.last().copied().unwrap_or_default(),
+        version: PROTOCOL_VERSION,
         window,
         channels,
         more: Flag(more),

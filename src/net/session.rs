@@ -39,8 +39,6 @@ const DISCARD_BYTES: usize = 16 << 10;
 const LINGER: Duration = Duration::from_secs(5);
 /// How often that is looked at.
 const LINGER_LOOK_EVERY: Duration = Duration::from_millis(5);
-/// The protocol's versions.
-pub(super) const VERSIONS: [u32; 1] = [1];
 
 /// Runs a connection until its end.
 pub(super) async fn run(stream: TcpStream, broker: &Rc<Broker>) {
@@ -156,7 +154,7 @@ impl Greeting {
             Ok(decoded) => decoded,
             Err(refused) => {
                 let ends = refused.ends_connection;
-                self.say(refused.id, Error::new(refused.code, &refused.text)).await;
+                self.say(refused.id, refused.error()).await;
                 return if ends { None } else { Some(None) };
             }
         };
@@ -164,12 +162,6 @@ impl Greeting {
             self.say(id, Error::new(ErrorCode::Unauthenticated, "the first request is hello")).await;
             return None;
         };
-        if !VERSIONS.contains(&hello.version) {
-            let mut error = Error::new(ErrorCode::UnsupportedVersion, "this version is not spoken here");
-            error.versions = Some(VERSIONS.to_vec());
-            self.say(id, error).await;
-            return Some(None);
-        }
         match broker.connect(requests::hello(&hello)) {
             Ok(connected) => {
                 self.splitter.accept_hello();

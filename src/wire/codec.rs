@@ -38,9 +38,9 @@ pub struct Refused {
 impl Refused {
     /// The error that answers the request.
     #[must_use]
-    pub fn response(&self) -> Response {
+    pub fn error(&self) -> responses::Error {
         let versions = (self.code == ErrorCode::UnsupportedVersion).then(|| vec![PROTOCOL_VERSION]);
-        responses::Error { versions, ..responses::Error::new(self.code, &self.text) }.into()
+        responses::Error { versions, ..responses::Error::new(self.code, &self.text) }
     }
 }
 

@@ -8,7 +8,7 @@ use sharedline::wire::codec::{
     encode_request, encode_response,
 };
 use sharedline::wire::frame::Encoding;
-use sharedline::wire::message::{ErrorCode, Request, Response, requests};
+use sharedline::wire::message::{ErrorCode, Request, requests};
 
 use crate::arbitrary;
 use crate::cases::{CHANNEL, all_deliveries, all_requests, all_responses};
@@ -436,7 +436,7 @@ fn another_version_is_told_so_whatever_its_other_fields_are() {
         let refused = decode_request(encoding, &frame).unwrap_err();
         let expected = (ErrorCode::UnsupportedVersion, 7, false);
         assert_eq!((refused.code, refused.id, refused.ends_connection), expected);
-        let Response::Error(error) = refused.response() else { panic!() };
+        let error = refused.error();
         assert_eq!(error.versions, Some(vec![1]));
     }
     assert_bad(r#"{"type":"hello","id":7,"version":"2"}"#, 7, "version");
@@ -451,7 +451,7 @@ fn another_version_is_told_so_whatever_its_other_fields_are() {
 #[test]
 fn a_refusal_makes_the_error_that_answers_it() {
     let refused = refused(r#"{"type":"get_channel","id":7,"channel":5}"#);
-    let Response::Error(error) = refused.response() else { panic!() };
+    let error = refused.error();
     assert_eq!((error.code, &*error.message), (ErrorCode::BadMessage, &*refused.text));
 }
 
