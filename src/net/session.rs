@@ -92,8 +92,13 @@ fn greeting_response(
     greeting(outlet.connection().0, outlet.credit().window(), channels, more)
 }
 
-/// After the peer has closed its side: what it asked is still answered.
+/// After the reader has stopped: a connection that the broker ends still says why, and what a peer has asked that closed
+/// its side is still answered.
 async fn linger(writer: &mut Writer, outlet: &Outlet) {
+    if outlet.is_ended() {
+        let _ = timeout(END_GRACE, writer.run()).await;
+        return;
+    }
     let answered = async {
         while outlet.requests_in_flight() > 0 {
             sleep(LINGER_LOOK_EVERY).await;

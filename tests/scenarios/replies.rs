@@ -1,0 +1,205 @@
+//! Replies: once to the customer, masked to the rest, never twice, with receipts that never go backwards.
+
+use bytes::Bytes;
+use sharedline::domain::command::WarningCode;
+use sharedline::domain::event::{Status as HowFar, StatusError};
+use sharedline::domain::ids::{ChannelId, ConversationId, CustomerName, Timestamp};
+use sharedline::wire::frame::Encoding;
+use sharedline::wire::message::requests::{Reply, Sent, Status};
+use sharedline::wire::message::{
+    Addressee, Delivery, ErrorCode, RawContent, Response, SentOutcome, StatusOf,
+};
+
+use crate::stage::{
+    MUTE_NUMBER, NUMBER, Peer, Stage, Tallied, accepted, by, inbound, now_ms, reply, text_content, warned,
+    word,
+};
+
+async fn with_conversation(stage: &Stage, services: &[&str]) -> (Vec<Peer>, Peer, ChannelId, ConversationId) {
+    let (mut peers, channel) = stage.sharing(services).await;
+    let mut gateway = stage.gateway().await;
+    gateway.text("wamid.1", "hello").await;
+    for peer in &mut peers {
+        peer.message().await;
+    }
+    let conversation = peers[0].conversation(channel).await;
+    (peers, gateway, channel, conversation)
+}
+
+fn status(message_id: &str, status: HowFar) -> Status {
+    Status {
+        of: StatusOf::Message(message_id.parse().unwrap()),
+        number: NUMBER.parse().unwrap(),
+        status,
+        at: Timestamp(now_ms()),
+        error: None,
+    }
+}
+
+pub(crate) async fn a_reply_is_sent_once_and_masked_to_the_rest(encoding: Encoding, tally: &Tallied) {
+    let stage = Stage::set(encoding, tally);
+    let (mut peers, mut gateway, channel, conversation) =
+        with_conversation(&stage, &["crm", "desk", "chat"]).await;
+    let done = accepted(peers[0].ask(by("ann", reply(channel, conversation, "r1"))).await);
+    assert!(!done.duplicate && done.conversation == conversation);
+    let send = gateway.send().await;
+    assert_eq!(
+        (send.offset, send.to.as_str(), send.reply_id.as_str()),
+        (done.offset, crate::stage::MARIA, "r1")
+    );
+    assert_eq!(send.content.0, text_content("secret-of-the-sender"));
+    gateway.sent(&send, "wamid.r1").await;
+    let own = peers[0].words(2).await;
+    assert_eq!(own, ["reply r1", "receipt r1 sent"]);
+    assert_eq!(peers[1].words(1).await, ["masked"]);
+    assert_eq!(peers[2].words(1).await, [format!("masked with {}", text_content("secret-of-the-sender"))]);
+    let opened = peers[1].open_conversation(channel, conversation, "ann").await;
+    assert_eq!(opened.timeline.iter().map(word).collect::<Vec<_>>(), ["message wamid.1", "masked"]);
+    // Somebody who never wrote, by name: the window is closed to him only once that is known.
+    let to = Addressee::Customer(CustomerName::read("+16505559999").unwrap());
+    let fresh = accepted(peers[0].ask(Reply { to, ..reply(channel, conversation, "r2") }).await);
+    assert_ne!(fresh.conversation, conversation);
+    let send = gateway.send().await;
+    assert_eq!(send.to.as_str(), "16505559999");
+    let definite = SentOutcome::Error {
+        error: StatusError { code: "131026".into(), title: Some("undeliverable".into()), details: None },
+        definite: true,
+    };
+    gateway.ok(Sent { channel, offset: send.offset, outcome: definite }).await;
+    peers[0].next().await;
+    let Delivery::Receipt(failed) = peers[0].next().await else { panic!() };
+    assert_eq!((failed.status, &*failed.error.unwrap().code), (HowFar::Failed, "131026"));
+    for name in ["to", "recipient", "recipient_type", "messaging_product"] {
+        let content = format!(r#"{{"type":"text","{name}":"x","text":{{"body":"b"}}}}"#);
+        let addressed =
+            Reply { content: RawContent(Bytes::from(content)), ..reply(channel, conversation, "r3") };
+        assert_eq!(peers[0].refused(addressed).await, ErrorCode::BadMessage, "{name}");
+    }
+    assert_eq!(peers[0].refused(reply(channel, conversation, "echo:1")).await, ErrorCode::BadMessage);
+}
+
+pub(crate) async fn a_reply_id_is_answered_as_before(encoding: Encoding, tally: &Tallied) {
+    let mut stage = Stage::set(encoding, tally);
+    let (mut peers, _gateway, channel, conversation) = with_conversation(&stage, &["crm", "desk"]).await;
+    let first = accepted(peers[0].ask(by("ann", reply(channel, conversation, "r1"))).await);
+    let again = accepted(peers[0].ask(by("ann", reply(channel, conversation, "r1"))).await);
+    assert!(again.duplicate && again.offset == first.offset);
+    let mut other = by("ann", reply(channel, conversation, "r1"));
+    other.content = RawContent(Bytes::from(text_content("something else")));
+    assert_eq!(peers[0].refused(other).await, ErrorCode::Conflict);
+    // Another service's ids are its own.
+    assert!(!accepted(peers[1].ask(reply(channel, conversation, "r1")).await).duplicate);
+    drop((peers, _gateway));
+    stage.restart().await;
+    let mut crm = stage.service("crm").await;
+    let after = accepted(crm.ask(by("ann", reply(channel, conversation, "r1"))).await);
+    assert!(after.duplicate && after.offset == first.offset);
+}
+
+pub(crate) async fn a_double_reply_is_caught(encoding: Encoding, tally: &Tallied) {
+    let stage = Stage::set(encoding, tally);
+    let (mut peers, mut gateway, channel, conversation) = with_conversation(&stage, &["crm", "desk"]).await;
+    let opened = peers[1].open_conversation(channel, conversation, "bob").await;
+    accepted(peers[0].ask(by("ann", reply(channel, conversation, "r1"))).await);
+    let late = Reply { seen: Some(opened.head), ..by("bob", reply(channel, conversation, "r2")) };
+    let warning = warned(peers[1].ask(late.clone()).await);
+    assert_eq!(warning.warnings[0].code, WarningCode::RepliedElsewhere);
+    assert_eq!(gateway.send().await.reply_id.as_str(), "r1");
+    let confirmed = Reply { confirm: Some(warning.confirm), ..late };
+    assert!(!accepted(peers[1].ask(confirmed).await).duplicate);
+}
+
+pub(crate) async fn outside_the_window_templates_pass(encoding: Encoding, tally: &Tallied) {
+    let stage = Stage::set(encoding, tally);
+    let (mut peers, mut gateway, channel, _) = with_conversation(&stage, &["crm"]).await;
+    let mut old = inbound("wamid.old", "16505550002", &text_content("two days ago"));
+    old.at = Timestamp(now_ms() - 2 * 86_400_000);
+    gateway.ask(old).await;
+    let crm = &mut peers[0];
+    let conversation = crm.message().await.conversation;
+    let opened = crm.open_conversation(channel, conversation, "ann").await;
+    assert!(matches!(opened.window, sharedline::domain::command::Window::Closed(_)), "{:?}", opened.window);
+    assert_eq!(crm.refused(reply(channel, conversation, "r1")).await, ErrorCode::WindowClosed);
+    let template = r#"{"type":"template","template":{"name":"hello","language":{"code":"en_US"}}}"#;
+    let template = Reply { content: RawContent(Bytes::from(template)), ..reply(channel, conversation, "r1") };
+    accepted(crm.ask(template).await);
+}
+
+pub(crate) async fn receipts_never_go_backwards(encoding: Encoding, tally: &Tallied) {
+    let stage = Stage::set(encoding, tally);
+    let (mut peers, mut gateway, channel, conversation) = with_conversation(&stage, &["crm"]).await;
+    peers[0].ask(reply(channel, conversation, "r1")).await;
+    let send = gateway.send().await;
+    gateway.sent(&send, "wamid.r1").await;
+    for how_far in [HowFar::Read, HowFar::Delivered, HowFar::Sent, HowFar::Failed, HowFar::Played] {
+        gateway.ok(status("wamid.r1", how_far)).await;
+    }
+    let words: Vec<String> = peers[0].settled(channel).await.iter().map(word).collect();
+    assert_eq!(words, ["reply r1", "receipt r1 sent", "receipt r1 read", "receipt r1 played"]);
+    // By the reply's place, and never before it was handed over.
+    peers[0].ask(reply(channel, conversation, "r2")).await;
+    let send = gateway.send().await;
+    gateway.sent(&send, "wamid.r2").await;
+    let by_place =
+        Status { of: StatusOf::Reply { channel, offset: send.offset }, ..status("wamid.r2", HowFar::Read) };
+    gateway.ok(by_place).await;
+    assert_eq!(peers[0].words(3).await, ["reply r2", "receipt r2 sent", "receipt r2 read"]);
+}
+
+pub(crate) async fn what_a_lost_gateway_had_is_unknown(encoding: Encoding, tally: &Tallied) {
+    let mut stage = Stage::set(encoding, tally);
+    let (mut peers, mut gateway, channel, conversation) = with_conversation(&stage, &["crm"]).await;
+    peers[0].ask(reply(channel, conversation, "r1")).await;
+    let send = gateway.send().await;
+    drop(gateway);
+    assert_eq!(peers[0].words(2).await, ["reply r1", "receipt r1 unknown"]);
+    // While no gateway is there, replies wait; one that comes later gets them, and the lost one never again.
+    peers[0].ask(reply(channel, conversation, "r2")).await;
+    let mut gateway = stage.gateway().await;
+    let second = gateway.send().await;
+    assert_eq!(second.reply_id.as_str(), "r2");
+    // What a late word says still counts.
+    gateway.sent(&send, "wamid.r1").await;
+    assert_eq!(peers[0].words(2).await, ["reply r2", "receipt r1 sent"]);
+    let indefinite = SentOutcome::Error {
+        error: StatusError { code: "timeout".into(), title: None, details: None },
+        definite: false,
+    };
+    gateway.ok(Sent { channel, offset: second.offset, outcome: indefinite }).await;
+    assert_eq!(peers[0].words(1).await, ["receipt r2 unknown"]);
+    // Handed over, and then the broker is gone: nobody can know.
+    peers[0].ask(reply(channel, conversation, "r3")).await;
+    gateway.send().await;
+    let last = peers[0].next().await;
+    peers[0].ack(&last).await;
+    peers[0].settled(channel).await;
+    drop((peers, gateway));
+    stage.restart().await;
+    let mut crm = stage.service("crm").await;
+    assert_eq!(crm.words(1).await, ["receipt r3 unknown"]);
+    let mut second = stage.open(stage.hello("acme", "second", "g")).await.unwrap();
+    let outcome = SentOutcome::Sent("wamid.r3".parse().unwrap());
+    assert_eq!(second.refused(Sent { channel, offset: send.offset, outcome }).await, ErrorCode::Forbidden);
+    // A number without a gateway: replies wait.
+    let mute = crm.create(MUTE_NUMBER).await.seen.channel;
+    let mut gateway = stage.gateway().await;
+    let mut message = inbound("wamid.m", crate::stage::MARIA, &text_content("x"));
+    message.number = MUTE_NUMBER.parse().unwrap();
+    gateway.ask(message).await;
+    let conversation = crm.conversation(mute).await;
+    accepted(crm.ask(reply(mute, conversation, "r4")).await);
+}
+
+pub(crate) async fn a_status_before_its_message_is_kept(encoding: Encoding, tally: &Tallied) {
+    let stage = Stage::set(encoding, tally);
+    let (mut peers, mut gateway, channel, conversation) = with_conversation(&stage, &["crm"]).await;
+    peers[0].ask(reply(channel, conversation, "r1")).await;
+    let send = gateway.send().await;
+    gateway.ok(status("wamid.r1", HowFar::Delivered)).await;
+    gateway.sent(&send, "wamid.r1").await;
+    let words: Vec<String> = peers[0].settled(channel).await.iter().map(word).collect();
+    assert_eq!(words.last().unwrap(), "receipt r1 delivered", "{words:?}");
+    let accepted = Status { status: HowFar::Accepted, ..status("wamid.r1", HowFar::Sent) };
+    let answer = gateway.ask(accepted).await;
+    assert!(matches!(answer, Response::Error(error) if error.code == ErrorCode::BadMessage));
+}
