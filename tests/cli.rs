@@ -1,0 +1,328 @@
+//! The program as a person or a script meets it: verbs, exit codes, signals, files.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test's helpers fail as its test does")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sharedline::config::TokenHash;
+
+const NUMBER: &str = "+15550783881";
+const WITHIN: Duration = Duration::from_secs(30);
+
+fn sharedline(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sharedline"));
+    command.args(arguments).stdin(Stdio::null()).env_remove("SHAREDLINE_TOKEN");
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    sharedline(arguments).output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn configuration(directory: &Path) -> PathBuf {
+    let hash = |token: &str| TokenHash::of(token).to_string();
+    let text = format!(
+        "data_dir = {:?}\n[tcp]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n[[portals]]\nid = \"acme\"\n\
+         [[portals.services]]\nid = \"crm\"\ntoken_sha256 = \"{}\"\n[[portals.gateways]]\nid = \"whatsapp\"\n\
+         token_sha256 = \"{}\"\n[[portals.numbers]]\nnumber = \"{NUMBER}\"\n",
+        directory.join("data"),
+        hash("crm"),
+        hash("whatsapp"),
+    );
+    let path = directory.join("sharedline.toml");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+struct Serving {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    tcp: SocketAddr,
+    http: SocketAddr,
+}
+
+fn serve(config: &Path) -> Serving {
+    let config = config.to_str().unwrap();
+    let mut child = sharedline(&["serve", "--config", config])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    let address =
+        |of: &str| line.split_once(&format!("{of} ")).unwrap().1.split(',').next().unwrap().parse().unwrap();
+    Serving { tcp: address("tcp"), http: address("http"), child, stdout }
+}
+
+impl Serving {
+    fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    fn ended(&mut self) -> i32 {
+        let until = Instant::now() + WITHIN;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().unwrap_or(-1);
+            }
+            assert!(Instant::now() < until, "it ends in time");
+            std::thread::yield_now();
+        }
+    }
+
+    /// A connection in JSON lines, and what it answered to `hello`.
+    fn adapter(&self, adapter: &str) -> BufReader<TcpStream> {
+        let mut stream = BufReader::new(TcpStream::connect(self.tcp).unwrap());
+        stream.get_ref().set_read_timeout(Some(WITHIN)).unwrap();
+        let hello = format!(
+            r#"{{"type":"hello","id":1,"version":1,"portal":"acme","service":"crm","token":"crm","adapter":"{adapter}"}}"#
+        );
+        assert_eq!(ask(&mut stream, &hello)["type"], "welcome");
+        stream
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn next(stream: &mut BufReader<TcpStream>) -> Value {
+    let mut line = String::new();
+    stream.read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap_or(Value::Null)
+}
+
+fn ask(stream: &mut BufReader<TcpStream>, line: &str) -> Value {
+    stream.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
+    next(stream)
+}
+
+fn http(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(WITHIN)).unwrap();
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn usage_is_64_help_and_version_are_0() {
+    assert_eq!(code(&run(&["--help"])), 0);
+    let version = run(&["--version"]);
+    assert!(said(&version).contains(env!("CARGO_PKG_VERSION")) && code(&version) == 0);
+    for wrong in [&["fly"][..], &[], &["serve", "--fast"], &["token"], &["send", "--portal", "acme"]] {
+        assert_eq!(code(&run(wrong)), 64, "{wrong:?}");
+    }
+    let no_token = ["tail", "--portal", "acme", "--service", "crm"];
+    assert_eq!(code(&run(&no_token)), 64, "a token is needed");
+}
+
+#[test]
+fn a_wrong_configuration_is_78_and_a_file_that_is_not_there_74() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("c.toml");
+    let path = file.to_str().unwrap();
+    assert_eq!(code(&run(&["check-config", "--config", path])), 74);
+    fs::write(&file, "[journal]\ndurability = \"perhaps\"\n").unwrap();
+    let wrong = run(&["check-config", "--config", path]);
+    assert_eq!(code(&wrong), 78);
+    let text = said(&wrong);
+    assert!(
+        text.contains("journal.durability") && text.contains("perhaps") && text.contains("fsync"),
+        "{text}"
+    );
+    assert_eq!(code(&run(&["serve", "--config", path])), 78);
+    let json = run(&["check-config", "--json", "--config", path]);
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(
+        (&json["valid"], &json["problems"][0]["key"]),
+        (&Value::Bool(false), &"journal.durability".into())
+    );
+    fs::write(&file, "[[portals]]\nid = \"acme\"\n[[portals.numbers]]\nnumber = \"+15550783881\"\n").unwrap();
+    let right = run(&["check-config", "--config", path]);
+    assert_eq!(code(&right), 0);
+    assert!(said(&right).contains("+15550783881 can not send yet"), "{}", said(&right));
+    let environment = sharedline(&["check-config"]).env("SHAREDLINE__TCP__LISTEN_ON", "x").output().unwrap();
+    assert_eq!(code(&environment), 78);
+}
+
+#[test]
+fn a_new_token_is_known_by_its_digest() {
+    let tokens = [run(&["token", "new", "--json"]), run(&["token", "new", "--json"])];
+    let tokens = tokens.map(|output| serde_json::from_slice::<Value>(&output.stdout).unwrap());
+    for token in &tokens {
+        let hash = TokenHash::of(token["token"].as_str().unwrap()).to_string();
+        assert_eq!(token["sha256"], hash.as_str());
+    }
+    assert_ne!(tokens[0]["token"], tokens[1]["token"]);
+}
+
+#[test]
+fn a_data_directory_belongs_to_one_process_and_to_no_newer_format() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path());
+    let mut serving = serve(&config);
+    let path = config.to_str().unwrap();
+    let second = run(&["serve", "--config", path]);
+    assert_eq!(code(&second), 74);
+    assert!(said(&second).contains("in use"), "{}", said(&second));
+    serving.signal("-TERM");
+    assert_eq!(serving.ended(), 0);
+    let format = directory.path().join("data/FORMAT");
+    let newer = fs::read_to_string(&format).unwrap().replace("format 1\n", "format 999\n");
+    fs::write(&format, newer).unwrap();
+    let refused = run(&["serve", "--config", path]);
+    assert_eq!(code(&refused), 74);
+    assert!(said(&refused).contains("999"), "{}", said(&refused));
+}
+
+#[test]
+fn a_number_with_a_channel_can_not_vanish_from_the_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path());
+    let mut serving = serve(&config);
+    let mut adapter = serving.adapter("a");
+    let created = ask(&mut adapter, &format!(r#"{{"type":"create_channel","id":2,"number":"{NUMBER}"}}"#));
+    assert_eq!(created["created"], true);
+    serving.signal("-TERM");
+    assert_eq!(serving.ended(), 0);
+    let whole = fs::read_to_string(&config).unwrap();
+    for (from, to) in [
+        (NUMBER, "+15550783999"),
+        ("id = \"acme\"", "id = \"acme\"\nplan = \"isolated\""),
+        ("\"acme\"", "\"other\""),
+    ] {
+        fs::write(&config, whole.replace(from, to)).unwrap();
+        let refused = run(&["serve", "--config", config.to_str().unwrap()]);
+        assert_eq!(code(&refused), 78, "{to}: {}", said(&refused));
+        assert!(said(&refused).contains(NUMBER), "{}", said(&refused));
+    }
+    fs::write(&config, whole).unwrap();
+    let mut serving = serve(&config);
+    serving.signal("-TERM");
+    assert_eq!(serving.ended(), 0);
+}
+
+#[test]
+fn sigterm_finishes_what_was_accepted_and_ends_with_0() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path());
+    let mut serving = serve(&config);
+    assert!(http(serving.http, "/livez").starts_with("HTTP/1.1 200"));
+    assert!(http(serving.http, "/readyz").starts_with("HTTP/1.1 200"));
+    let mut adapter = serving.adapter("a");
+    let create = format!("{{\"type\":\"create_channel\",\"id\":2,\"number\":\"{NUMBER}\"}}\n");
+    adapter.get_mut().write_all(create.as_bytes()).unwrap();
+    assert_eq!(next(&mut adapter)["created"], true);
+    assert_eq!(next(&mut adapter)["type"], "membership");
+    serving.signal("-HUP");
+    serving.signal("-TERM");
+    let goaway = next(&mut adapter);
+    assert_eq!(goaway["type"], "goaway");
+    assert!(goaway["retry_after_ms"].as_u64().unwrap() >= 1_000, "{goaway}");
+    assert_eq!(next(&mut adapter), Value::Null, "then the connection ends");
+    assert_eq!(serving.ended(), 0);
+    let mut rest = String::new();
+    serving.stdout.read_to_string(&mut rest).unwrap();
+    assert!(rest.is_empty(), "{rest}");
+    assert!(TcpStream::connect(serving.tcp).is_err());
+}
+
+#[test]
+fn a_customers_word_goes_in_by_send_and_is_seen_by_tail() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path());
+    let serving = serve(&config);
+    let (path, tcp) = (config.to_str().unwrap(), serving.tcp.to_string());
+    let send = |token: &str| {
+        let arguments = [
+            "send",
+            "--config",
+            path,
+            "--tcp",
+            &tcp,
+            "--portal",
+            "acme",
+            "--number",
+            NUMBER,
+            "--from",
+            "+16505551234",
+            "--json",
+            "Is anybody there?",
+        ];
+        sharedline(&arguments).env("SHAREDLINE_TOKEN", token).output().unwrap()
+    };
+    let nobody = send("whatsapp");
+    assert_eq!(code(&nobody), 1, "nobody has the number in use: {}", said(&nobody));
+    assert_eq!(code(&send("wrong")), 1);
+    let mut adapter = serving.adapter("a");
+    ask(&mut adapter, &format!(r#"{{"type":"create_channel","id":2,"number":"{NUMBER}"}}"#));
+    let token_file = directory.path().join("token");
+    fs::write(&token_file, "crm\n").unwrap();
+    let mut tail =
+        sharedline(&["tail", "--config", path, "--tcp", &tcp, "--portal", "acme", "--service", "crm"])
+            .args(["--token-file", token_file.to_str().unwrap()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+    let mut watching = String::new();
+    BufReader::new(tail.stderr.take().unwrap()).read_line(&mut watching).unwrap();
+    assert!(watching.contains("watching"), "{watching}");
+    // It is attached a moment after its welcome: what is sent again and again until then is seen.
+    let mut line = String::new();
+    let sent = send("whatsapp");
+    assert_eq!(code(&sent), 0, "{}", said(&sent));
+    let sent: Value = serde_json::from_slice(&sent.stdout).unwrap();
+    assert_eq!((&sent["channels"], &sent["duplicate"]), (&1.into(), &false.into()));
+    BufReader::new(tail.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let seen: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&seen["type"], &seen["message_id"]), (&"message".into(), &sent["message_id"]));
+    assert_eq!(seen["content"]["text"]["body"], "Is anybody there?");
+    assert_eq!(seen["customer"]["id"], "16505551234");
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+}
+
+#[test]
+fn a_bench_run_says_all_that_it_measured() {
+    let run = |arguments: &[&str]| {
+        let output = run(&[&["bench"], arguments, &["--json"]].concat());
+        assert_eq!(code(&output), 0, "{}", said(&output));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let fan_out = run(&["fan-out", "--messages", "500", "--subscribers", "2", "--durability", "os"]);
+    assert_eq!((&fan_out["done"], &fan_out["load"]), (&1_000.into(), &"deliveries".into()));
+    for figure in ["per_second", "relay_per_second", "share_of_relay", "cpu_seconds_per_million", "seconds"] {
+        assert!(fan_out[figure].is_number(), "{figure}: {fan_out}");
+    }
+    assert!(fan_out["latency_us"]["samples"].as_u64().unwrap() > 0);
+    let scheduled = run(&["fan-out", "--messages", "100", "--rate", "1000", "--json-lines", "--no-relay"]);
+    assert_eq!((&scheduled["open_loop"], &scheduled["done"]), (&true.into(), &300.into()));
+    assert!(scheduled["relay_per_second"].is_null());
+    let picked = run(&["pick-ups", "--messages", "300"]);
+    assert_eq!((&picked["done"], &picked["latency_us"]["samples"]), (&300.into(), &300.into()));
+}
