@@ -15,7 +15,11 @@ fn functions_below(folder: &Path, found: &mut BTreeSet<String>) {
             functions_below(&path, found);
         } else if path.extension().is_some_and(|ending| ending == "rs") {
             let source = fs::read_to_string(&path).unwrap();
-            let names = source.lines().filter_map(|line| line.trim_start().strip_prefix("fn "));
+            let bare = |line: &'_ str| {
+                line.trim_start().trim_start_matches("pub(crate) ").trim_start_matches("async ").to_owned()
+            };
+            let lines: Vec<String> = source.lines().map(bare).collect();
+            let names = lines.iter().filter_map(|line| line.strip_prefix("fn "));
             found.extend(names.filter_map(|rest| rest.split_once('(')).map(|(name, _)| name.to_owned()));
         }
     }
@@ -37,6 +41,40 @@ fn every_rule_has_its_row() {
             let says_something = line.contains('`') || line.contains("not yet");
             assert!(says_something, "{family}{number} names neither a test nor why there is none");
         }
+    }
+}
+
+/// The first cells of the rows of a section.
+fn rows_of(section: &str) -> Vec<&'static str> {
+    let begin =
+        PROMISES.find(&format!("\n### {section}\n")).unwrap_or_else(|| panic!("no section {section}"));
+    let rest = &PROMISES[begin + 1..];
+    let end = rest[3..].find("\n#").map_or(rest.len(), |end| end + 3);
+    rest[..end].lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()).collect()
+}
+
+#[test]
+fn every_request_and_every_delivery_of_the_protocol_has_its_row() {
+    use sharedline::wire::message::{Delivery, Request};
+    for (section, variants) in [("Requests", Request::variants()), ("Deliveries", Delivery::variants())] {
+        let rows = rows_of(section);
+        for variant in variants {
+            let cell = format!("`{}`", variant.name);
+            assert!(rows.contains(&cell.as_str()), "{section}: {cell} has no row");
+        }
+    }
+}
+
+#[test]
+fn every_row_names_a_test_or_says_why_there_is_none() {
+    for line in PROMISES.lines().filter(|line| line.starts_with("| ") && !line.starts_with("|---")) {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let is_head =
+            ["rule", "point", "verb", "part", "request", "delivery", "route", "kind"].contains(&cells[0]);
+        assert!(
+            is_head || line.contains('`') || line.contains("not yet") || line.contains("above"),
+            "{line}"
+        );
     }
 }
 

@@ -220,8 +220,6 @@ pub(super) struct PortalActor {
     flights: VecDeque<Flight>,
     /// Creates that wait until their channel's id is durable.
     waiting: HashMap<Place, Vec<Waiting>>,
-    /// Every channel that there ever was and whose records are still here.
-    ever: Vec<(ChannelId, Place)>,
 }
 
 impl PortalActor {
@@ -280,7 +278,6 @@ impl PortalActor {
             builder: BlockBuilder::new(stream),
             flights: VecDeque::new(),
             waiting: HashMap::new(),
-            ever,
         };
         Ok((actor, channels))
     }
@@ -440,7 +437,7 @@ impl PortalActor {
     /// A channel's id is durable: its actor starts, every session is attached, and what waits goes to it.
     fn open(&mut self, channel: ChannelId, place: Place, me: &Addr<Self>) {
         let waiting = self.waiting.remove(&place).unwrap_or_default();
-        let (number, only) = place.clone();
+        let (number, only) = place;
         let Some(entry) = self.shared.registry.numbers.get(&number).map(|found| Arc::clone(found.value()))
         else {
             return;
@@ -451,7 +448,6 @@ impl PortalActor {
             ChannelEntry { id: channel, portal: self.id.clone(), number, only, addr: None, sight };
         listed.addr = self.start_channel(&listed, state, me);
         self.shared.registry.enter(&listed);
-        self.ever.push((channel, place));
         if let Some(addr) = &listed.addr {
             for session in self.shared.registry.sessions_of(&self.id) {
                 if listed.is_for(&self.id, session.outlet.service()) {

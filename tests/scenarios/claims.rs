@@ -196,3 +196,12 @@ pub(crate) async fn rosters_say_who_is_an_agent(encoding: Encoding, tally: &Tall
     let roster = Roster { agents: Vec::new(), replace: true, remove: Vec::new() };
     assert_eq!(fixed.refused(roster).await, ErrorCode::Forbidden);
 }
+
+pub(crate) async fn a_claim_expires_by_itself(encoding: Encoding, tally: &Tallied) {
+    let stage = Stage::set(encoding, tally);
+    let (mut peers, channel, conversation) = with_conversation(&stage, &["timed", "desk"]).await;
+    assert!(matches!(peers[0].ask(pick_up(channel, conversation, "ann")).await, Response::PickedUp(_)));
+    assert_eq!(peers[0].words(2).await, ["picked_up own", "expired own"]);
+    assert_eq!(peers[1].words(2).await, ["picked_up", "expired"]);
+    assert!(matches!(peers[0].ask(pick_up(channel, conversation, "bob")).await, Response::PickedUp(_)));
+}

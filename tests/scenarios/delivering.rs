@@ -184,6 +184,40 @@ pub(crate) async fn the_timeline_shows_all_as_its_viewer_may_see_it(encoding: En
     assert_eq!(peers[0].refused(nowhere).await, ErrorCode::NotFound);
 }
 
+pub(crate) async fn a_damaged_record_is_named_and_the_rest_is_delivered(encoding: Encoding, tally: &Tallied) {
+    let mut stage = Stage::set(encoding, tally);
+    let (mut peers, channel) = stage.sharing(&["crm"]).await;
+    let mut gateway = stage.gateway().await;
+    gateway.text("wamid.1", "whole").await;
+    gateway.text("wamid.2", "to-be-damaged").await;
+    // So much that the first of it is no longer in memory.
+    let large = text_content(&"x".repeat(500_000));
+    for at in 3..=7 {
+        gateway.inbound(&format!("wamid.{at}"), &large).await;
+    }
+    drop(peers.remove(0));
+    stage.damage("to-be-damaged");
+    let mut crm = stage.service("crm").await;
+    let first = crm.next().await;
+    assert_eq!(word(&first), "message wamid.1");
+    let lost = offset(&first).next();
+    let Delivery::Gap(gap) = crm.next().await else { panic!() };
+    assert_eq!((gap.from, gap.to, gap.offset), (lost, lost, lost));
+    assert_eq!(crm.words(5).await.last().unwrap(), "message wamid.7");
+    crm.settled(channel).await;
+    // After a restart its state would have to be folded from the bad record: the channel says so instead of guessing.
+    drop((crm, gateway));
+    stage.restart().await;
+    let mut crm = stage.service("crm").await;
+    let get = sharedline::wire::message::requests::GetChannel { channel };
+    assert_eq!(crm.refused(get).await, ErrorCode::Unavailable);
+    let mut gateway = stage.gateway().await;
+    assert_eq!(
+        gateway.refused(inbound("wamid.8", crate::stage::MARIA, &large)).await,
+        ErrorCode::Unavailable
+    );
+}
+
 pub(crate) async fn a_thousand_requests_in_flight_are_all_answered(encoding: Encoding, tally: &Tallied) {
     let stage = Stage::set(encoding, tally);
     let (_peers, _) = stage.sharing(&["crm"]).await;

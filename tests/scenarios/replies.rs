@@ -11,8 +11,8 @@ use sharedline::wire::message::{
 };
 
 use crate::stage::{
-    MUTE_NUMBER, NUMBER, Peer, Stage, Tallied, accepted, by, inbound, now_ms, reply, text_content, warned,
-    word,
+    HASTY_NUMBER, MUTE_NUMBER, NUMBER, Peer, Stage, Tallied, accepted, by, inbound, now_ms, reply,
+    text_content, warned, word,
 };
 
 async fn with_conversation(stage: &Stage, services: &[&str]) -> (Vec<Peer>, Peer, ChannelId, ConversationId) {
@@ -202,4 +202,17 @@ pub(crate) async fn a_status_before_its_message_is_kept(encoding: Encoding, tall
     let accepted = Status { status: HowFar::Accepted, ..status("wamid.r1", HowFar::Sent) };
     let answer = gateway.ask(accepted).await;
     assert!(matches!(answer, Response::Error(error) if error.code == ErrorCode::BadMessage));
+}
+
+pub(crate) async fn a_reply_that_waits_too_long_fails(encoding: Encoding, tally: &Tallied) {
+    let stage = Stage::set(encoding, tally);
+    let mut crm = stage.service("crm").await;
+    let channel = crm.create(HASTY_NUMBER).await.seen.channel;
+    crm.next().await;
+    let to = Addressee::Customer(CustomerName::read(crate::stage::MARIA).unwrap());
+    let first = Reply { to, ..reply(channel, ConversationId(0), "r1") };
+    accepted(crm.ask(first).await);
+    assert_eq!(crm.words(1).await, ["reply r1"]);
+    let Delivery::Receipt(failed) = crm.next().await else { panic!() };
+    assert_eq!((failed.status, &*failed.error.unwrap().code), (HowFar::Failed, "expired"));
 }

@@ -34,6 +34,8 @@ pub(crate) const WITHIN: Duration = Duration::from_secs(30);
 pub(crate) const NUMBER: &str = "+15550783881";
 /// A number of the same portal whose replies have no gateway.
 pub(crate) const MUTE_NUMBER: &str = "+15550783882";
+/// A number whose replies wait for no more than a moment, and for nobody.
+pub(crate) const HASTY_NUMBER: &str = "+15550783885";
 /// The number of the portal on plan `isolated`.
 pub(crate) const SOLO_NUMBER: &str = "+15550783883";
 /// The customer of most scenarios.
@@ -61,7 +63,7 @@ fn service_rules(id: &str) -> ServiceRules {
         family: id.to_owned(),
         masking,
         pick_up,
-        claim_ttl_ms: None,
+        claim_ttl_ms: (id == "timed").then_some(1_000),
         bot_when_claimed: BotWhenClaimed::Send,
     }
 }
@@ -74,7 +76,7 @@ fn portal(id: &str, plan: Plan, services: &[&str], numbers: &[(&str, Option<&str
     let number = |(number, gateway): &(&str, Option<&str>)| NumberSetup {
         number: number.parse().unwrap(),
         gateway: gateway.map(|gateway| gateway.parse().unwrap()),
-        send_ttl_ms: 3_600_000,
+        send_ttl_ms: if *number == HASTY_NUMBER { 300 } else { 3_600_000 },
     };
     let fixed = Agent { agent: "ann".parse().unwrap(), name: "Ann".into(), lead: false };
     let rosters = if id == "fixed" { RosterSource::Config } else { RosterSource::Adapter };
@@ -100,10 +102,15 @@ fn portal(id: &str, plan: Plan, services: &[&str], numbers: &[(&str, Option<&str
 }
 
 fn setup(ack_timeout: Duration) -> Setup {
-    let all = ["crm", "desk", "salesiq", "chat", "books"];
+    let all = ["crm", "desk", "salesiq", "chat", "timed", "books"];
     Setup {
         portals: vec![
-            portal("acme", Plan::Bundle, &all, &[(NUMBER, Some("whatsapp")), (MUTE_NUMBER, None)]),
+            portal(
+                "acme",
+                Plan::Bundle,
+                &all,
+                &[(NUMBER, Some("whatsapp")), (MUTE_NUMBER, None), (HASTY_NUMBER, None)],
+            ),
             portal("solo", Plan::Isolated, &["crm", "desk"], &[(SOLO_NUMBER, Some("whatsapp"))]),
             portal("fixed", Plan::Bundle, &["crm"], &[("+15550783884", None)]),
         ],
@@ -147,6 +154,20 @@ impl Stage {
 
     pub(crate) fn broker(&self) -> &Broker {
         &self.running.as_ref().unwrap().0
+    }
+
+    /// Changes a byte of the journal's files, once, where this text stands.
+    pub(crate) fn damage(&self, text: &str) {
+        for entry in std::fs::read_dir(self.directory.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let mut bytes = std::fs::read(&path).unwrap();
+            if let Some(at) = bytes.windows(text.len()).position(|window| window == text.as_bytes()) {
+                bytes[at] ^= 1;
+                std::fs::write(&path, bytes).unwrap();
+                return;
+            }
+        }
+        panic!("{text} stands nowhere");
     }
 
     /// Stops the broker, after `goaway`.
