@@ -11,8 +11,8 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler};
 use tokio::sync::Semaphore;
 
 use super::asking::{Ask, Asked, Gather, Permits, ReplyTo, Work};
-use super::channel::{Attach, ChannelActor, Detach, GatewayNews, Pump};
-use super::port::{Answered, CreditBack, EndReason, Outlet, Refusal};
+use super::channel::{Attach, ChannelActor, Detach, GatewayNews};
+use super::port::{Answered, EndReason, Outlet, Refusal};
 use super::portal::{ChangeRoster, Create, PortalActor};
 use super::registry::{ChannelEntry, Deliver, GatewayLink, Generation, NumberEntry, SessionKey};
 use super::shared::{MAILBOX_MESSAGES_MAX, Shared};
@@ -267,15 +267,27 @@ impl ServiceAdapterActor {
             let ask = Ask::Command(Command::Inbound(inbound));
             return put(batch, only.clone(), Asked { ask, reply_to: ReplyTo::Session(id) });
         }
-        let gather = Gather::for_session(open.len(), true, Arc::clone(&self.parts.outlet), id);
-        for entry in open.iter() {
-            let ask = Ask::Command(Command::Inbound(inbound.clone()));
-            let reply_to = ReplyTo::Part(Arc::clone(&gather));
-            if let Err(refusal) = put(batch, entry.clone(), Asked { ask, reply_to }) {
+        self.put_all(id, &open, true, &Command::Inbound(inbound), batch);
+        Ok(())
+    }
+
+    /// Asks every channel the same, and answers when all have. `messages`: they answer that they have taken it.
+    fn put_all(
+        &self,
+        id: u64,
+        open: &[ChannelEntry],
+        messages: bool,
+        command: &Command,
+        batch: &mut Vec<Routed>,
+    ) {
+        let gather = Gather::for_session(open.len(), messages, Arc::clone(&self.parts.outlet), id);
+        for entry in open {
+            let asked =
+                Asked { ask: Ask::Command(command.clone()), reply_to: ReplyTo::Part(Arc::clone(&gather)) };
+            if let Err(refusal) = put(batch, entry.clone(), asked) {
                 gather.part(Answered::Refused(refusal));
             }
         }
-        Ok(())
     }
 
     fn route_status(
@@ -294,15 +306,7 @@ impl ServiceAdapterActor {
             let reply_to = ReplyTo::Session(id);
             return put(batch, entry.ok_or(Refusal::NotFound)?, Asked { ask, reply_to });
         }
-        let open = known.open();
-        let gather = Gather::for_session(open.len(), false, Arc::clone(&self.parts.outlet), id);
-        for entry in open.iter() {
-            let ask = Ask::Command(Command::Status(status.clone()));
-            let reply_to = ReplyTo::Part(Arc::clone(&gather));
-            if let Err(refusal) = put(batch, entry.clone(), Asked { ask, reply_to }) {
-                gather.part(Answered::Refused(refusal));
-            }
-        }
+        self.put_all(id, &known.open(), false, &Command::Status(status), batch);
         Ok(())
     }
 
@@ -397,9 +401,8 @@ impl Actor for ServiceAdapterActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        // What bounds the mailbox: the requests in flight, and one wake-up for each channel.
+        // What bounds the mailbox: the requests in flight.
         ctx.set_mailbox_capacity(MAILBOX_MESSAGES_MAX);
-        self.parts.outlet.set_waker(ctx.address().recipient());
         let every = LOOK_EVERY.min(self.parts.shared.limits.ack_timeout / 4).max(Duration::from_millis(10));
         ctx.run_interval(every, |actor, _| actor.look_after());
     }
@@ -444,16 +447,6 @@ impl Handler<Requests> for ServiceAdapterActor {
             let origin = Some(Arc::clone(&self.parts.outlet));
             // A closed mailbox means that the broker has halted; the connection is about to end.
             let _ = addr.try_send(Work { origin, asked, permits: Some(Arc::clone(&batch.permits)) });
-        }
-    }
-}
-
-impl Handler<CreditBack> for ServiceAdapterActor {
-    type Result = ();
-
-    fn handle(&mut self, _: CreditBack, _: &mut Self::Context) {
-        for channel in self.my_channels() {
-            let _ = channel.try_send(Pump(self.parts.outlet.connection()));
         }
     }
 }

@@ -9,13 +9,14 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use actix::Recipient;
+use actix::Addr;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::batch::{BatchEntry, Slice};
+use super::channel::{ChannelActor, Pump};
 use crate::domain::command::{ChannelSeen, ConversationSeen, Opened, Rejection, Warned};
 use crate::domain::delivery::ConnectionId;
 use crate::domain::event::Customer;
@@ -217,19 +218,16 @@ pub enum Outgoing {
     Fail(Refusal),
 }
 
-/// Asks a session's actor to wake the channels that wait for this connection's credit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, actix::Message)]
-#[rtype(result = "()")]
-pub struct CreditBack;
-
 /// How many deliveries and bytes a connection may still be given; shared by all channels that deliver to it.
 #[derive(Debug)]
 pub struct Credit {
     deliveries: AtomicU32,
     bytes: AtomicI64,
     window: u32,
-    /// A channel found no room and waits.
-    starved: AtomicBool,
+    /// Channels that found no room and wait.
+    starved: Mutex<Vec<Addr<ChannelActor>>>,
+    /// Whether there is one, so that the lock is taken for nothing else.
+    is_starved: AtomicBool,
     /// How often anything was given back: the sign of life that `stalled` looks at.
     returns: AtomicU64,
 }
@@ -240,7 +238,8 @@ impl Credit {
             deliveries: AtomicU32::new(window),
             bytes: AtomicI64::new(WINDOW_BYTES_MAX),
             window,
-            starved: AtomicBool::new(false),
+            starved: Mutex::default(),
+            is_starved: AtomicBool::new(false),
             returns: AtomicU64::new(0),
         }
     }
@@ -268,12 +267,20 @@ impl Credit {
         self.returns.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub(super) fn starve(&self) {
-        self.starved.store(true, Ordering::Release);
+    /// The channel is woken when there is room again.
+    fn starve(&self, channel: &Addr<ChannelActor>) {
+        let mut starved = self.starved.lock().unwrap_or_else(PoisonError::into_inner);
+        if !starved.contains(channel) {
+            starved.push(channel.clone());
+        }
+        self.is_starved.store(true, Ordering::Release);
     }
 
-    fn was_starved(&self) -> bool {
-        self.starved.load(Ordering::Relaxed) && self.starved.swap(false, Ordering::AcqRel)
+    fn take_starved(&self) -> Vec<Addr<ChannelActor>> {
+        if !self.is_starved.load(Ordering::Acquire) || !self.is_starved.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.starved.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Deliveries given out and not given back.
@@ -316,7 +323,6 @@ pub struct Outlet {
     ending: Notify,
     /// Nothing that this connection asked for counts any more (it was replaced or revoked).
     void: AtomicBool,
-    waker: OnceLock<Recipient<CreditBack>>,
 }
 
 impl fmt::Debug for Outlet {
@@ -345,7 +351,6 @@ impl Outlet {
             room: Notify::new(),
             ending: Notify::new(),
             void: AtomicBool::new(false),
-            waker: OnceLock::new(),
         })
     }
 
@@ -371,10 +376,6 @@ impl Outlet {
     #[must_use]
     pub fn credit(&self) -> &Credit {
         &self.credit
-    }
-
-    pub(super) fn set_waker(&self, waker: Recipient<CreditBack>) {
-        let _ = self.waker.set(waker);
     }
 
     /// Puts something in. After the end it is dropped.
@@ -465,11 +466,17 @@ impl Outlet {
 
     /// Lets the channels that found no room know that there is some.
     pub(super) fn wake_starved(&self) {
-        if self.credit.was_starved()
-            && let Some(waker) = self.waker.get()
-        {
-            // A full mailbox means that the actor wakes up anyway; a closed one, that it is gone.
-            let _ = waker.try_send(CreditBack);
+        for channel in self.credit.take_starved() {
+            // A closed mailbox means that the broker stops.
+            let _ = channel.try_send(Pump(self.connection));
+        }
+    }
+
+    /// The channel found no room: it is woken when there is some, at once if that has come meanwhile.
+    pub(super) fn starve(&self, channel: &Addr<ChannelActor>) {
+        self.credit.starve(channel);
+        if self.credit.has_room() {
+            self.wake_starved();
         }
     }
 

@@ -35,6 +35,8 @@ impl OwnBroker {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
+            // A Ctrl-C of the terminal is for its parent, which then stops it once and in order.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .context("starting the broker")?;

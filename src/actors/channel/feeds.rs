@@ -8,6 +8,8 @@
 
 use std::sync::Arc;
 
+use actix::Addr;
+
 use super::{Attach, ChannelActor, PresenceChanged};
 use crate::actors::batch::{Batch, BatchEntry, GapReason, Recent, Slice};
 use crate::actors::clock::now;
@@ -195,6 +197,7 @@ pub(super) struct Watcher {
 
 /// What a cursor needs of the channel's actor, beside itself.
 struct Sources<'a> {
+    me: &'a Addr<ChannelActor>,
     recent: &'a Recent,
     durable: Offset,
     offer: &'a mut Offer,
@@ -247,12 +250,10 @@ impl Feed {
             sources.offer.collect(&self.scope, &batch, at, through, receipts);
             sources.runs.clear();
             let placed = self.cursor.offer_run(&sources.offer.items, &mut self.members, sources.runs);
-            self.deliver(&batch, sources, 0);
+            self.deliver(&batch, sources);
             if placed < sources.offer.items.len() {
-                for outlet in &self.members.0 {
-                    if !outlet.credit().has_room() {
-                        outlet.credit().starve();
-                    }
+                for outlet in self.members.0.iter().filter(|outlet| !outlet.credit().has_room()) {
+                    outlet.starve(sources.me);
                 }
                 return None;
             }
@@ -261,8 +262,8 @@ impl Feed {
     }
 
     /// Puts the runs that were placed into the outlets.
-    fn deliver(&self, batch: &Arc<Batch>, sources: &Sources<'_>, start: usize) {
-        let mut at = start;
+    fn deliver(&self, batch: &Arc<Batch>, sources: &Sources<'_>) {
+        let mut at = 0;
         for run in sources.runs.iter() {
             let entries = sources.offer.entries.get(at..at + run.items).unwrap_or_default();
             at += run.items;
@@ -324,7 +325,7 @@ impl Feed {
                     }
                     Placement::Full => {
                         if let Some(outlet) = &outlet {
-                            outlet.credit().starve();
+                            outlet.starve(sources.me);
                         }
                         return None;
                     }
@@ -364,7 +365,7 @@ impl Watcher {
             put_slices(&self.outlet, &batch, sources.offer.entries.get(..taken).unwrap_or_default());
             if let Some(full) = sources.offer.items.get(taken) {
                 self.next = full.offset;
-                self.outlet.credit().starve();
+                self.outlet.starve(sources.me);
                 return None;
             }
             self.next = batch.through().min(through).next();
@@ -503,30 +504,16 @@ impl ChannelActor {
     }
 
     fn pump_feed(&mut self, at: usize) {
-        let Some(feed) = self.feeds.get_mut(at) else { return };
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let mut sources = Sources {
-            recent: &self.recent,
-            durable: self.durable,
-            offer: &mut scratch.offer,
-            runs: &mut scratch.runs,
-        };
-        let wanted = feed.pump(&mut sources);
-        self.scratch = scratch;
+        let Self { me, feeds, recent, durable, scratch, .. } = self;
+        let mut sources = scratch.over(me, recent, *durable);
+        let wanted = feeds.get_mut(at).and_then(|feed| feed.pump(&mut sources));
         self.read_backlog(wanted);
     }
 
     fn pump_watcher(&mut self, at: usize) {
-        let Some(watcher) = self.watchers.get_mut(at) else { return };
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let mut sources = Sources {
-            recent: &self.recent,
-            durable: self.durable,
-            offer: &mut scratch.offer,
-            runs: &mut scratch.runs,
-        };
-        let wanted = watcher.pump(&mut sources);
-        self.scratch = scratch;
+        let Self { me, watchers, recent, durable, scratch, .. } = self;
+        let mut sources = scratch.over(me, recent, *durable);
+        let wanted = watchers.get_mut(at).and_then(|watcher| watcher.pump(&mut sources));
         self.read_backlog(wanted);
     }
 
@@ -669,4 +656,15 @@ fn batch_entry(entry: Entry) -> BatchEntry {
 pub(super) struct Scratch {
     offer: Offer,
     runs: Vec<Run>,
+}
+
+impl Scratch {
+    fn over<'a>(
+        &'a mut self,
+        me: &'a Addr<ChannelActor>,
+        recent: &'a Recent,
+        durable: Offset,
+    ) -> Sources<'a> {
+        Sources { me, recent, durable, offer: &mut self.offer, runs: &mut self.runs }
+    }
 }

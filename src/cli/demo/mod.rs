@@ -18,6 +18,7 @@ mod story;
 use std::path::PathBuf;
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::cast::Cast;
 use self::screen::Screen;
@@ -37,8 +38,13 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     block_on(async {
         let screen = Screen::new();
+        let mut terminated = signal(SignalKind::terminate()).map_err(Failure::io)?;
         let mut stage = Stage::set(arguments.data_dir.clone()).await.map_err(Failure::io)?;
-        let played = play(&screen, &mut stage, arguments.once).await;
+        let played = tokio::select! {
+            played = play(&screen, &mut stage, arguments.once) => played,
+            _ = terminated.recv() => Err(anyhow::anyhow!("ended before its end")),
+            _ = tokio::signal::ctrl_c() => if arguments.once { Err(anyhow::anyhow!("ended before its end")) } else { Ok(()) },
+        };
         let ended = stage.end().await;
         if let Err(error) = &played {
             screen.failed(error, &stage.log_tail());

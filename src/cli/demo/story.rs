@@ -56,7 +56,6 @@ pub(super) async fn stay_open(screen: &Screen, cast: &mut Cast) -> anyhow::Resul
             () = one.grown() => {}
             () = two.grown() => {}
             () = three.grown() => {}
-            _ = tokio::signal::ctrl_c() => return Ok(()),
         }
         // What reaches one reaches the others within moments; shown together it is seen to be the same.
         tokio::time::sleep(Duration::from_millis(100)).await;
