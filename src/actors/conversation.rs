@@ -12,7 +12,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler};
 use super::asking::ReplyTo;
 use super::batch::{BatchEntry, GapReason};
 use super::channel::asks::answer;
-use super::channel::{ChannelActor, HandedOver, Idle, PresenceChanged};
+use super::channel::{ChannelActor, HandOverOutcome, HandedOver, Idle, PresenceChanged};
 use super::clock::now;
 use super::port::{Answered, Outlet, SendNow, Timeline};
 use super::registry::GatewayLink;
@@ -171,12 +171,17 @@ impl Handler<HandOver> for ConversationActor {
         let (channel, owner) = (self.channel, self.owner.clone());
         self.shared.readers.read(move |journal| {
             let HandOver { reply, customer_at, gateway } = job;
-            let send = read_reply(journal, channel, reply, customer_at);
-            if send.is_none() {
-                tracing::error!(%channel, offset = reply.0, "a reply can not be read and is not sent");
-            }
-            let to = send.and_then(|send| gateway.as_ref()?.send(send));
-            let _ = owner.try_send(HandedOver { reply, to });
+            let outcome = match read_reply(journal, channel, reply, customer_at) {
+                None => {
+                    tracing::error!(%channel, offset = reply.0, "a reply can not be read and is not sent");
+                    HandOverOutcome::Unreadable
+                }
+                Some(send) => match gateway.and_then(|gateway| gateway.send(send)) {
+                    Some(generation) => HandOverOutcome::Left(generation),
+                    None => HandOverOutcome::NoConnection,
+                },
+            };
+            let _ = owner.try_send(HandedOver { reply, outcome });
         });
         self.after(ctx);
     }

@@ -21,6 +21,9 @@ pub(super) struct Peer {
     /// The broker's TCP address; else as the configuration says.
     #[arg(long, value_name = "ADDR")]
     tcp: Option<SocketAddr>,
+    /// The broker's HTTP address, for verbs that talk to it; else as the configuration says.
+    #[arg(long, value_name = "ADDR")]
+    http: Option<SocketAddr>,
     /// A file with the token; else it stands in SHAREDLINE_TOKEN.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -47,6 +50,8 @@ impl Peer {
     }
 
     pub(super) fn address(&self, config: &Config) -> SocketAddr {
+        // No verb that is there needs it; it is taken so that one set of flags serves them all.
+        let _ = self.http;
         self.tcp.unwrap_or(config.tcp.listen)
     }
 

@@ -81,6 +81,7 @@ async fn every_scenario(encoding: Encoding) {
         replies::what_a_lost_gateway_had_is_unknown,
         replies::a_status_before_its_message_is_kept,
         replies::a_reply_that_waits_too_long_fails,
+        replies::a_reply_that_can_not_be_read_fails_and_holds_up_nobody,
         delivering::an_acknowledgement_covers_what_came_before_it,
         delivering::connections_of_a_service_share_its_conversations,
         delivering::a_full_window_holds_up_only_its_own_conversations,

@@ -216,3 +216,22 @@ pub(crate) async fn a_reply_that_waits_too_long_fails(encoding: Encoding, tally:
     let Delivery::Receipt(failed) = crm.next().await else { panic!() };
     assert_eq!((failed.status, &*failed.error.unwrap().code), (HowFar::Failed, "expired"));
 }
+
+pub(crate) async fn a_reply_that_can_not_be_read_fails_and_holds_up_nobody(
+    encoding: Encoding,
+    tally: &Tallied,
+) {
+    let stage = Stage::set(encoding, tally);
+    let (mut peers, gateway, channel, conversation) = with_conversation(&stage, &["crm"]).await;
+    drop(gateway);
+    let damaged = Reply {
+        content: RawContent(Bytes::from(text_content("to-be-damaged"))),
+        ..reply(channel, conversation, "r1")
+    };
+    accepted(peers[0].ask(damaged).await);
+    accepted(peers[0].ask(reply(channel, conversation, "r2")).await);
+    stage.damage("to-be-damaged");
+    let mut gateway = stage.gateway().await;
+    assert_eq!(gateway.send().await.reply_id.as_str(), "r2");
+    assert_eq!(peers[0].words(3).await, ["reply r1", "reply r2", "receipt r1 failed"]);
+}

@@ -141,8 +141,18 @@ pub(super) struct Idle {
 #[rtype(result = "()")]
 pub(super) struct HandedOver {
     pub(super) reply: Offset,
-    /// The connection that has it; none if there was none.
-    pub(super) to: Option<Generation>,
+    pub(super) outcome: HandOverOutcome,
+}
+
+/// How a hand-over went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HandOverOutcome {
+    /// This connection has it.
+    Left(Generation),
+    /// There was no connection: it surely was not sent.
+    NoConnection,
+    /// It can not be read from the journal: it can never be sent.
+    Unreadable,
 }
 
 /// What a channel's actor is made of.

@@ -9,12 +9,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{ChannelActor, Command, GatewayNews, HandedOver};
+use super::{ChannelActor, Command, GatewayNews, HandOverOutcome, HandedOver};
 use crate::actors::clock::now;
 use crate::actors::registry::{GatewayLink, Generation};
 use crate::domain::command::{SendOutcome, StandingChange, StandingCommand};
-use crate::domain::event::{Actor, Event, Record, Status};
+use crate::domain::event::{Actor, Event, Record, Status, StatusError};
 use crate::domain::ids::{Offset, Timestamp};
+use crate::domain::outbox::WITHDRAWN;
 
 /// Most replies handed over in one go; the rest follow when these are durable.
 const HAND_AT_ONCE_MAX: usize = 64;
@@ -120,20 +121,27 @@ impl ChannelActor {
 
     /// A reply has left, or could not.
     pub(super) fn handed_over(&mut self, handed: HandedOver) {
-        let HandedOver { reply, to } = handed;
+        let HandedOver { reply, outcome } = handed;
         let Some(state) = self.sending.handed.get_mut(&reply) else { return };
-        if let Some(generation) = to {
-            *state = to;
-            // The news of the loss may have come before this.
-            if self.sending.link.as_ref().is_some_and(|link| !link.is_current(generation)) {
-                self.lose_sends(generation);
+        match outcome {
+            HandOverOutcome::Left(generation) => {
+                *state = Some(generation);
+                // The news of the loss may have come before this.
+                if self.sending.link.as_ref().is_some_and(|link| !link.is_current(generation)) {
+                    self.lose_sends(generation);
+                }
             }
-            return;
+            HandOverOutcome::NoConnection => {
+                self.sending.handed.remove(&reply);
+                self.sending.freed += 1;
+                self.channel.outbox_mut().put_back(reply);
+            }
+            HandOverOutcome::Unreadable => {
+                let title = Some(Arc::from("the reply can not be read from the journal"));
+                let error = StatusError { code: Arc::from(WITHDRAWN), title, details: None };
+                let _ = self.decide(&Command::Outcome { reply, outcome: SendOutcome::Failed(error) }, now());
+            }
         }
-        // It surely was not sent, so it waits again.
-        self.sending.handed.remove(&reply);
-        self.sending.freed += 1;
-        self.channel.outbox_mut().put_back(reply);
     }
 
     /// A connection of the gateway is lost: what it had is `unknown`.
