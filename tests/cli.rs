@@ -326,3 +326,16 @@ fn a_bench_run_says_all_that_it_measured() {
     let picked = run(&["pick-ups", "--messages", "300"]);
     assert_eq!((&picked["done"], &picked["latency_us"]["samples"]), (&300.into(), &300.into()));
 }
+
+#[test]
+fn the_demos_story_plays_to_its_end_and_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let played = sharedline(&["demo", "--once"]).env("TMPDIR", directory.path()).output().unwrap();
+    assert_eq!(code(&played), 0, "{}", said(&played));
+    assert!(said(&played).contains("every check held"));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "its directory is gone");
+    let kept = directory.path().join("kept");
+    let again = run(&["demo", "--once", "--data-dir", kept.to_str().unwrap()]);
+    assert_eq!(code(&again), 0, "{}", said(&again));
+    assert!(kept.join("data/FORMAT").exists());
+}
