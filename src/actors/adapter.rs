@@ -12,7 +12,8 @@ use tokio::sync::Semaphore;
 
 use super::asking::{Ask, Asked, Gather, Permits, ReplyTo, Work};
 use super::channel::{Attach, ChannelActor, Detach, GatewayNews};
-use super::port::{Answered, EndReason, Outlet, Refusal};
+use super::outlet::Outlet;
+use super::port::{Answered, EndReason, Refusal};
 use super::portal::{ChangeRoster, Create, PortalActor};
 use super::registry::{ChannelEntry, Deliver, GatewayLink, Generation, NumberEntry, SessionKey};
 use super::shared::{MAILBOX_MESSAGES_MAX, Shared};

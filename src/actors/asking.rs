@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::port::{Answered, Outlet, Refusal};
+use super::outlet::Outlet;
+use super::port::{Answered, Refusal};
 use crate::domain::channel::ListQuery;
 use crate::domain::command::{Command, SendOutcome, StandingCommand};
 use crate::domain::ids::{AgentId, ConversationId, Offset, ServiceId};

@@ -21,7 +21,8 @@ use super::adapter::{
 use super::asking::{Ask, Asked, Permits, ReplyTo, Work};
 use super::channel::Settle;
 use super::homes::Homes;
-use super::port::{Answered, EndReason, Outgoing, Outlet, Refusal};
+use super::outlet::Outlet;
+use super::port::{Answered, EndReason, Outgoing, Refusal};
 pub use super::portal::{Breaks, PortalError};
 use super::portal::{PortalActor, check_unowned};
 use super::reader::Readers;

@@ -11,7 +11,8 @@
 //!
 //! # Layout
 //! - [`broker`]: the handle; starting, connecting, submitting, stopping
-//! - [`port`]: what a session and the actors say to each other · [`batch`]: records on their way out
+//! - [`port`]: what a session and the actors say to each other · [`outlet`]: a connection's end of it
+//! - [`batch`]: records on their way out
 //! - [`adapter`], `portal`, `channel`, `conversation`: the actors
 //! - `asking`: requests of a channel and where their answers go · `registry`: who is where
 //! - `homes`: Arbiters · `completion`: from the journal's writer back to the actors · `reader`: history, off the Arbiters
@@ -37,6 +38,7 @@ mod clock;
 mod completion;
 mod conversation;
 mod homes;
+pub mod outlet;
 pub mod port;
 mod portal;
 mod reader;

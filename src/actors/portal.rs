@@ -20,7 +20,8 @@ use super::channel::{Attach, ChannelActor, GatewayNews, Parts, PortalChanged, Se
 use super::clock::now;
 use super::completion::{Appended, Completions};
 use super::homes::Homes;
-use super::port::{Answered, Outlet, Refusal};
+use super::outlet::Outlet;
+use super::port::{Answered, Refusal};
 use super::registry::{ChannelEntry, ChannelSight};
 use super::shared::{MAILBOX_MESSAGES_MAX, Shared};
 use crate::domain::channel::Channel;

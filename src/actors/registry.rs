@@ -12,7 +12,8 @@ use dashmap::DashMap;
 
 use super::adapter::{ServiceAdapterActor, Stop};
 use super::channel::ChannelActor;
-use super::port::{EndReason, Outgoing, Outlet, SendNow};
+use super::outlet::Outlet;
+use super::port::{EndReason, Outgoing, SendNow};
 use super::portal::PortalActor;
 use crate::domain::channel::Standing;
 use crate::domain::command::ChannelSeen;

@@ -7,7 +7,8 @@ use crate::actors::Ask;
 use crate::actors::Deliver;
 use crate::actors::adapter::{CHANNELS_MAX, CONVERSATIONS_MAX, Peer, Request as Asking, list_limit};
 use crate::actors::broker;
-use crate::actors::port::{Answered, Refusal, WINDOW_MAX};
+use crate::actors::outlet::WINDOW_MAX;
+use crate::actors::port::{Answered, Refusal};
 use crate::domain::channel::ListQuery;
 use crate::domain::command::{
     self, ClaimCommand, Command, Inbound, LookedUp, ReplyCommand, SendOutcome, StandingChange, StatusCommand,

@@ -12,7 +12,8 @@ use tokio::net::tcp::OwnedWriteHalf;
 
 use super::answers::{ended, gap, refused, response, write_conversation};
 use crate::actors::batch::{Batch, BatchEntry, Frames, Slice};
-use crate::actors::port::{Answered, Outgoing, Outlet, PresenceTold};
+use crate::actors::outlet::Outlet;
+use crate::actors::port::{Answered, Outgoing, PresenceTold};
 use crate::domain::ids::ServiceId;
 use crate::domain::presence::{PresenceSeen, PresentAgent};
 use crate::domain::view::{Form, Viewer, view};
