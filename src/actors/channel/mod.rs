@@ -13,7 +13,7 @@
 //! - `mod.rs`: the actor, its messages, deciding and recording
 //! - `asks`: each request, and what is held of its answer
 //! - `flights`: blocks on their way to the journal, and what happens when they have landed
-//! - `feeds`: who gets which record; backlogs
+//! - `cursors`: how far each service and each watcher has got · `feeds`: connections, acknowledgements, backlogs
 //! - `sending`: the outbox and its gateway
 //! - `lookups`: message ids that must be compared with the journal (B6)
 //! - `replay`: the state from the records, at start
@@ -22,6 +22,7 @@
 //! out by this actor alone, without a hole. A panic in here halts the broker: its state can not be trusted any more.
 
 pub(super) mod asks;
+mod cursors;
 mod feeds;
 mod flights;
 mod lookups;
@@ -34,7 +35,8 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, SpawnHandle};
 
-use self::feeds::{Feed, FoundBacklog, Scratch, Watcher};
+use self::cursors::{Feed, Scratch, Watcher};
+use self::feeds::FoundBacklog;
 use self::flights::Flight;
 use self::lookups::Lookups;
 use self::sending::Sending;
