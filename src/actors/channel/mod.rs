@@ -15,6 +15,7 @@
 //! - `flights`: blocks on their way to the journal, and what happens when they have landed
 //! - `cursors`: how far each service and each watcher has got · `feeds`: connections, acknowledgements, backlogs
 //! - `sending`: the outbox and its gateway
+//! - `messages`: what it is told beside requests
 //! - `lookups`: message ids that must be compared with the journal (B6)
 //! - `replay`: the state from the records, at start
 //!
@@ -26,6 +27,7 @@ mod cursors;
 mod feeds;
 mod flights;
 mod lookups;
+mod messages;
 pub(super) mod replay;
 mod sending;
 
@@ -39,24 +41,26 @@ use self::cursors::{Feed, Scratch, Watcher};
 use self::feeds::FoundBacklog;
 use self::flights::Flight;
 use self::lookups::Lookups;
+pub(in crate::actors) use self::messages::{
+    Attach, Detach, GatewayNews, HandOverOutcome, HandedOver, Idle, PortalChanged, PresenceChanged, Pump,
+    Settle,
+};
+use self::messages::{Flush, LookedAt, Wake};
 use self::sending::Sending;
-use super::asking::{Asked, Work};
+use super::asking::Work;
 use super::batch::{BatchEntry, Recent};
 use super::clock::now;
 use super::completion::{Appended, Completions};
 use super::conversation::ConversationActor;
-use super::outlet::Outlet;
 use super::port::{Answered, Refusal};
 use super::portal::PortalActor;
-use super::registry::{ChannelEntry, Deliver, Generation, NumberEntry};
+use super::registry::{ChannelEntry, NumberEntry};
 use super::shared::{MAILBOX_MESSAGES_MAX, Shared};
 use crate::domain::channel::{Channel, Draft};
 use crate::domain::command::{Answer, Command, Rejection};
-use crate::domain::delivery::ConnectionId;
 use crate::domain::event::{Event, Record};
-use crate::domain::ids::{ConversationId, MessageId, Offset, ServiceId, Timestamp};
+use crate::domain::ids::{ConversationId, Offset, ServiceId, Timestamp};
 use crate::domain::portal::Portal;
-use crate::domain::presence::PresenceChange;
 use crate::journal::{BlockBuilder, Outcome, RecordMeta, StreamId, payload};
 
 /// How long a change of what is acknowledged waits before it is recorded (at most one record a second per service).
@@ -65,98 +69,6 @@ const ACK_RECORD_EVERY: Duration = Duration::from_secs(1);
 const RECORD_FIELDS_BYTES: usize = 1_024;
 /// How far ahead a deadline is waited for in one go, in milliseconds.
 const WAIT_MS_MAX: u64 = 3_600_000;
-
-/// A connection wants what its service is delivered here.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(super) struct Attach {
-    pub(super) outlet: Arc<Outlet>,
-    pub(super) deliver: Deliver,
-}
-
-/// A connection is gone.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(super) struct Detach(pub(super) ConnectionId);
-
-/// A connection has credit again.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(super) struct Pump(pub(super) ConnectionId);
-
-/// The portal has changed: rosters, rules.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(super) struct PortalChanged {
-    pub(super) portal: Arc<Portal>,
-    /// Whose roster changed, and who waits for this channel to answer for it.
-    pub(super) roster: Option<(ServiceId, Asked)>,
-}
-
-/// The channel's gateway is connected, or has room again; or one of its connections is lost.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(super) struct GatewayNews {
-    pub(super) lost: Option<Generation>,
-}
-
-/// Records what was acknowledged and appends all that waits; answered when that is on its way.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(super) struct Settle;
-
-/// Appends what has gathered while the mailbox was emptied.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-struct Flush;
-
-/// A timer of this actor has run out.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-struct Wake;
-
-/// A message id was compared with the one in the journal.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-struct LookedAt {
-    message_id: MessageId,
-    same: bool,
-}
-
-/// What agents do in a conversation has changed.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-pub(super) struct PresenceChanged {
-    pub(super) conversation: ConversationId,
-    pub(super) changes: Vec<PresenceChange>,
-}
-
-/// A conversation's actor has nothing to do any more, after so many messages.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(super) struct Idle {
-    pub(super) conversation: ConversationId,
-    pub(super) handled: u64,
-}
-
-/// What became of the hand-over of a reply.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(super) struct HandedOver {
-    pub(super) reply: Offset,
-    pub(super) outcome: HandOverOutcome,
-}
-
-/// How a hand-over went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum HandOverOutcome {
-    /// This connection has it.
-    Left(Generation),
-    /// There was no connection: it surely was not sent.
-    NoConnection,
-    /// It can not be read from the journal: it can never be sent.
-    Unreadable,
-}
 
 /// What a channel's actor is made of.
 pub(super) struct Parts {

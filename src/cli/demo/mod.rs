@@ -4,7 +4,8 @@
 //! # Layout
 //! - `stage`: the directory, the configuration, the broker's process
 //! - `cast`: the services and the gateway, and what they have seen
-//! - `story`: the chapters, each with what must come of it
+//! - `story`: the chapters, each with what must come of it · `under_way`: the load while the broker is killed
+//! - `words`: requests and deliveries in few words
 //! - `screen`: what is printed
 //!
 //! **Invariant:** nothing is taken for granted: each chapter checks what every service saw and what every answer said,
@@ -14,6 +15,8 @@ mod cast;
 mod screen;
 mod stage;
 mod story;
+mod under_way;
+mod words;
 
 use std::path::PathBuf;
 

@@ -1,40 +1,31 @@
 //! The chapters. Each one does something, shows what every service saw of it, and checks it against the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use tokio::task::JoinSet;
-use tokio::time::Instant;
 
-use super::cast::{Cast, Player, Rows, message_id_of};
+use super::cast::{Cast, Rows, message_id_of};
 use super::screen::Screen;
 use super::stage::{NUMBER, REFUSED, SERVICES, Stage};
-use crate::client::{Client, Options, position};
+use super::under_way::{Acknowledged, MESSAGES_AT_THE_KILL, REPLIES_AT_THE_KILL, Replies, UnderWay};
+use super::words::{
+    accepted_of, agent, channel_of, exposed, list, look, message_id, note, show_rest, static_name, text_reply,
+};
+use crate::client::{Client, Options};
 use crate::domain::command::WarningCode;
-use crate::domain::event::{Agent, MembershipAction, Status};
-use crate::domain::ids::{AgentId, ConversationId, CustomerName, Offset};
+use crate::domain::event::{MembershipAction, Status};
+use crate::domain::ids::{ConversationId, CustomerName, Offset};
 use crate::wire::frame::Encoding;
 use crate::wire::message::requests::{
-    ActivateChannel, CreateChannel, DeactivateChannel, DeleteChannel, Hello, Open, PickUp, Reply, Roster,
+    ActivateChannel, CreateChannel, DeactivateChannel, DeleteChannel, Hello, Open, PickUp, Release, Roster,
 };
-use crate::wire::message::responses;
-use crate::wire::message::{
-    Addressee, DeliverMode, Delivery, ErrorCode, Positions, Private, RawContent, Response, Who,
-};
+use crate::wire::message::{DeliverMode, Delivery, ErrorCode, Positions, Private, Response, Who};
 
 /// The customer of the story.
 const CUSTOMER: (&str, &str) = ("16505551234", "Maria");
 /// What nobody but its sender may ever see.
 const SECRET_REPLY: &str = "Your account is 4711";
-/// Customers that write while the broker is killed.
-const CUSTOMERS_AT_THE_KILL: usize = 40;
-/// Messages that are under way then.
-const MESSAGES_AT_THE_KILL: usize = 400;
-/// Replies that are under way then.
-const REPLIES_AT_THE_KILL: usize = 120;
 /// How many of each have been acknowledged when the broker is killed.
 const ACKNOWLEDGED_BEFORE_THE_KILL: usize = 50;
 
@@ -216,13 +207,8 @@ async fn pick_up(screen: &Screen, cast: &mut Cast, conversation: ConversationId)
             (Response::Warning(warning), None) => bail!("Ann was warned of herself: {warning:?}"),
             (Response::PickedUp(_), None) => {
                 screen.says(service, &format!("{who} picks it up"), "picked_up: she is the same person");
-                let release = crate::wire::message::requests::Release {
-                    channel,
-                    conversation,
-                    agent: agent.parse()?,
-                    force: false,
-                    holder: None,
-                };
+                let release =
+                    Release { channel, conversation, agent: agent.parse()?, force: false, holder: None };
                 let released = cast.service(service)?.ask(release).await?;
                 ensure!(matches!(released, Response::Ok(_)), "{released:?}");
                 screen.says(service, "Ann lets it go there", "ok");
@@ -428,230 +414,4 @@ async fn fates(screen: &Screen, cast: &mut Cast, replies: &Replies) -> anyhow::R
         unknown.len()
     ));
     Ok(())
-}
-
-// --------------------------------------------------------------------------------------- what is under way
-
-/// Replies that were accepted: where, and how to ask again.
-type Replies = BTreeMap<String, (Offset, Reply)>;
-
-/// What was acknowledged while the broker was killed.
-struct Acknowledged {
-    messages: Vec<String>,
-    replies: Replies,
-}
-
-/// Messages and replies that are being sent, all at once.
-struct UnderWay {
-    messages: JoinSet<Option<String>>,
-    replies: JoinSet<Option<(String, Offset, Reply)>>,
-    /// So far.
-    acknowledged: Arc<Counts>,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    messages: AtomicUsize,
-    replies: AtomicUsize,
-}
-
-impl UnderWay {
-    fn begin(cast: &mut Cast, channel: crate::domain::ids::ChannelId) -> anyhow::Result<Self> {
-        let acknowledged: Arc<Counts> = Arc::default();
-        let (mut messages, mut replies) = (JoinSet::new(), JoinSet::new());
-        for at in 0..MESSAGES_AT_THE_KILL {
-            let wa_id = format!("1650556{:04}", at % CUSTOMERS_AT_THE_KILL);
-            let webhook = cast.text_webhook(&wa_id, "Crowd", &format!("message {at}"));
-            let (post, acknowledged) = (cast.post(&webhook), Arc::clone(&acknowledged));
-            messages.spawn(async move {
-                let taken = post.await.unwrap_or(false);
-                acknowledged.messages.fetch_add(usize::from(taken), Ordering::AcqRel);
-                taken.then_some(webhook.message_id)
-            });
-        }
-        for at in 0..REPLIES_AT_THE_KILL {
-            let reply_id = format!("k-{at}");
-            let content = serde_json::json!({"type": "template", "template": {"name": "hello", "n": at}});
-            let ask = Reply {
-                channel,
-                to: Addressee::Customer(CustomerName::read(&format!(
-                    "1650557{:04}",
-                    at % CUSTOMERS_AT_THE_KILL
-                ))?),
-                agent: None,
-                reply_id: reply_id.parse()?,
-                content: RawContent(content.to_string().into()),
-                seen: None,
-                confirm: None,
-            };
-            let client = cast.service("crm")?.client.clone();
-            let acknowledged = Arc::clone(&acknowledged);
-            replies.spawn(async move {
-                let Ok(Response::Accepted(accepted)) = client.request(ask.clone()).await else { return None };
-                acknowledged.replies.fetch_add(1, Ordering::AcqRel);
-                Some((reply_id, accepted.offset, ask))
-            });
-        }
-        Ok(Self { messages, replies, acknowledged })
-    }
-
-    /// Waits until so many of each are acknowledged, and the rest is under way.
-    async fn acknowledged_before(&self, count: usize) -> anyhow::Result<usize> {
-        let until = Instant::now() + Duration::from_secs(20);
-        loop {
-            let Counts { messages, replies } = &*self.acknowledged;
-            let acknowledged = [messages, replies].map(|count| count.load(Ordering::Acquire));
-            if acknowledged.iter().all(|acknowledged| *acknowledged >= count) {
-                return Ok(acknowledged.iter().sum());
-            }
-            ensure!(Instant::now() < until, "only {acknowledged:?} were acknowledged in 20 s");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-
-    async fn end(mut self) -> Acknowledged {
-        let (mut messages, mut replies) = (Vec::new(), Replies::new());
-        while let Some(done) = self.messages.join_next().await {
-            messages.extend(done.ok().flatten());
-        }
-        while let Some(done) = self.replies.join_next().await {
-            if let Ok(Some((reply_id, offset, ask))) = done {
-                replies.insert(reply_id, (offset, ask));
-            }
-        }
-        Acknowledged { messages, replies }
-    }
-}
-
-// -------------------------------------------------------------------------------------------------- words
-
-fn agent(name: &str) -> anyhow::Result<Agent> {
-    let id: AgentId = name.to_lowercase().parse()?;
-    Ok(Agent { agent: id, name: name.into(), lead: false })
-}
-
-fn list(channel: crate::domain::ids::ChannelId) -> crate::wire::message::requests::ListConversations {
-    crate::wire::message::requests::ListConversations {
-        channel,
-        after: None,
-        limit: None,
-        claimed: None,
-        unanswered: None,
-    }
-}
-
-fn text_reply(
-    channel: crate::domain::ids::ChannelId,
-    conversation: ConversationId,
-    agent: Option<&str>,
-    reply_id: &str,
-    text: &str,
-    seen: Option<Offset>,
-) -> anyhow::Result<Reply> {
-    let content = serde_json::json!({"type": "text", "text": {"body": text}});
-    Ok(Reply {
-        channel,
-        to: Addressee::Conversation(conversation),
-        agent: agent.map(str::parse).transpose()?,
-        reply_id: reply_id.parse()?,
-        content: RawContent(content.to_string().into()),
-        seen,
-        confirm: None,
-    })
-}
-
-fn channel_of(response: Response) -> anyhow::Result<responses::Channel> {
-    match response {
-        Response::Channel(channel) => Ok(channel),
-        other => bail!("not a channel: {other:?}"),
-    }
-}
-
-fn accepted_of(response: Response) -> anyhow::Result<responses::Accepted> {
-    match response {
-        Response::Accepted(accepted) => Ok(accepted),
-        other => bail!("not accepted: {other:?}"),
-    }
-}
-
-fn message_id(delivery: &Delivery) -> Option<&str> {
-    match delivery {
-        Delivery::Message(message) => Some(message.message_id.as_str()),
-        _ => None,
-    }
-}
-
-/// What deliveries hold, hidden texts included, to look for what must not be there.
-fn exposed(deliveries: &[Delivery]) -> Vec<String> {
-    let mut lines = Vec::new();
-    for delivery in deliveries {
-        let mut out = bytes::BytesMut::new();
-        if crate::wire::codec::encode_owned_delivery(Encoding::JsonLines, delivery, &mut out).is_ok() {
-            lines.push(String::from_utf8_lossy(&out).into_owned());
-        }
-    }
-    lines
-}
-
-/// What each service saw since the last look: so many deliveries each.
-async fn look(cast: &mut Cast, counts: &[usize]) -> anyhow::Result<Rows> {
-    let mut rows = Rows::new();
-    for (player, count) in cast.services.iter_mut().zip(counts) {
-        let seen = player.next(*count).await?;
-        note(&mut rows, player.name, &seen);
-    }
-    Ok(rows)
-}
-
-fn show_rest(screen: &Screen, cast: &mut Cast) {
-    let mut rows = Rows::new();
-    for player in &mut cast.services {
-        let seen = Player::rest(player);
-        note(&mut rows, player.name, &seen);
-    }
-    if !rows.is_empty() {
-        screen.table(&rows);
-    }
-}
-
-fn static_name(name: &str) -> &'static str {
-    SERVICES.into_iter().find(|known| *known == name).unwrap_or("?")
-}
-
-fn note(rows: &mut Rows, name: &'static str, seen: &[Delivery]) {
-    for delivery in seen {
-        if let Some((_, offset)) = position(delivery) {
-            rows.entry(offset).or_default().insert(name, word(delivery));
-        }
-    }
-}
-
-/// A delivery in a few words.
-fn word(delivery: &Delivery) -> String {
-    match delivery {
-        Delivery::Message(message) => format!("{}: {}", who(message), text_of(&message.content)),
-        Delivery::Reply(reply) => format!("own reply: {}", text_of(&reply.content)),
-        Delivery::MaskedReply(_) => "a reply in another service".to_owned(),
-        Delivery::Claim(claim) => {
-            format!("{}{}", if claim.own { "own claim " } else { "elsewhere " }, claim.action.as_str())
-        }
-        Delivery::Receipt(receipt) => format!("receipt: {}", receipt.status.as_str()),
-        Delivery::Membership(change) => format!("{}: {}", change.service, change.action.as_str()),
-        Delivery::ConversationMerged(_) => "two conversations are one".to_owned(),
-        Delivery::Notice(notice) => format!("notice: {}", notice.field),
-        Delivery::Gap(gap) => format!("lost: {} to {}", gap.from, gap.to),
-        Delivery::Presence(_) | Delivery::Send(_) => String::new(),
-    }
-}
-
-fn who(message: &crate::wire::message::deliveries::Message) -> String {
-    let name = message.customer.name.as_ref().map(|name| name.to_string());
-    name.or_else(|| message.customer.id().map(|id| id.as_str().to_owned())).unwrap_or_default()
-}
-
-fn text_of(content: &RawContent) -> String {
-    let value: serde_json::Value = serde_json::from_slice(&content.0).unwrap_or_default();
-    let text = value.pointer("/text/body").and_then(|text| text.as_str());
-    let kind = value.get("type").and_then(|kind| kind.as_str()).unwrap_or("?");
-    text.map_or_else(|| format!("({kind})"), str::to_owned)
 }
