@@ -4,8 +4,12 @@
 //! ask at once (R2), and starts the channels' actors. A roster is answered when every channel of the portal has
 //! answered for it.
 //!
+//! At start it is made by `recovery`, from its own stream and those of its channels.
+//!
 //! **Invariants:** a channel's actor is started when its id is durable; channels are told of a portal's state only when
 //! that state is durable. A panic in here halts the broker.
+
+mod recovery;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem;
@@ -13,60 +17,60 @@ use std::sync::Arc;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler};
 
-use super::asking::{Ask, Asked, Gather, ReplyTo, Work};
-use super::channel::asks::answer;
-use super::channel::replay::replay;
-use super::channel::{Attach, ChannelActor, GatewayNews, Parts, PortalChanged, Settle};
-use super::clock::now;
-use super::completion::{Appended, Completions};
-use super::homes::Homes;
-use super::outlet::Outlet;
-use super::port::{Answered, Refusal};
-use super::registry::{ChannelEntry, ChannelSight};
-use super::shared::{MAILBOX_MESSAGES_MAX, Shared};
+use crate::actors::asking::{Ask, Asked, Gather, ReplyTo, Work};
+use crate::actors::channel::asks::answer;
+use crate::actors::channel::{Attach, ChannelActor, GatewayNews, Parts, PortalChanged, Settle};
+use crate::actors::clock::now;
+use crate::actors::completion::{Appended, Completions};
+use crate::actors::homes::Homes;
+use crate::actors::outlet::Outlet;
+use crate::actors::port::{Answered, Refusal};
+use crate::actors::registry::{ChannelEntry, ChannelSight};
+use crate::actors::shared::{MAILBOX_MESSAGES_MAX, Shared};
 use crate::domain::channel::Channel;
 use crate::domain::command::ChannelState;
 use crate::domain::event::{PortalEvent, RosterChange};
 use crate::domain::ids::{ChannelId, Number, Offset, PortalId, ServiceId};
-use crate::domain::portal::{Plan, Portal, PortalRules};
-use crate::journal::{
-    BlockBuilder, Durability, Entry, Head, Outcome, ReadError, RecordMeta, StreamId, payload,
-};
+use crate::domain::portal::Portal;
+use crate::journal::{BlockBuilder, Durability, Head, Outcome, RecordMeta, StreamId, payload};
+
+pub(in crate::actors) use self::recovery::check_unowned;
+pub use self::recovery::{Breaks, PortalError};
 
 /// A service names its agents.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
-pub(super) struct ChangeRoster {
-    pub(super) change: RosterChange,
-    pub(super) origin: Option<Arc<Outlet>>,
-    pub(super) reply_to: ReplyTo,
+pub(in crate::actors) struct ChangeRoster {
+    pub(in crate::actors) change: RosterChange,
+    pub(in crate::actors) origin: Option<Arc<Outlet>>,
+    pub(in crate::actors) reply_to: ReplyTo,
 }
 
 /// A service wants a channel for a number. `asked` goes to that channel.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
-pub(super) struct Create {
-    pub(super) number: Number,
-    pub(super) only: Option<ServiceId>,
-    pub(super) origin: Option<Arc<Outlet>>,
-    pub(super) asked: Asked,
+pub(in crate::actors) struct Create {
+    pub(in crate::actors) number: Number,
+    pub(in crate::actors) only: Option<ServiceId>,
+    pub(in crate::actors) origin: Option<Arc<Outlet>>,
+    pub(in crate::actors) asked: Asked,
 }
 
 /// A create met a closed channel: its number gets a new one.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
-pub(super) struct Recreate {
-    pub(super) closed: ChannelId,
-    pub(super) number: Number,
-    pub(super) only: Option<ServiceId>,
-    pub(super) origin: Option<Arc<Outlet>>,
-    pub(super) asked: Asked,
+pub(in crate::actors) struct Recreate {
+    pub(in crate::actors) closed: ChannelId,
+    pub(in crate::actors) number: Number,
+    pub(in crate::actors) only: Option<ServiceId>,
+    pub(in crate::actors) origin: Option<Arc<Outlet>>,
+    pub(in crate::actors) asked: Asked,
 }
 
 /// A channel is closed, durably.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
-pub(super) struct Closed(pub(super) ChannelId);
+pub(in crate::actors) struct Closed(pub(in crate::actors) ChannelId);
 
 /// Where a channel is, or will be.
 type Place = (Number, Option<ServiceId>);
@@ -96,118 +100,8 @@ struct Flight {
     effect: Effect,
 }
 
-/// Why a portal can not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum PortalError {
-    /// Its stream can not be read.
-    #[error("the journal of portal {portal} can not be read")]
-    Read {
-        /// Which portal.
-        portal: PortalId,
-        /// Why.
-        #[source]
-        error: ReadError,
-    },
-    /// Its directory is damaged: nobody knows its channels.
-    #[error("the journal of portal {portal} is damaged at {place}, byte {position}")]
-    Damaged {
-        /// Which portal.
-        portal: PortalId,
-        /// The file.
-        place: String,
-        /// Where in it.
-        position: u64,
-    },
-    /// The configuration breaks what exists.
-    #[error("{0}")]
-    Breaks(#[from] Breaks),
-    /// A record is whole and yet not understood.
-    #[error("record {offset} of portal {portal} can not be read")]
-    Payload {
-        /// Which portal.
-        portal: PortalId,
-        /// Which record.
-        offset: Offset,
-        /// Why.
-        #[source]
-        error: payload::PayloadError,
-    },
-}
-
-/// What a configuration must not take away from channels that exist.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Breaks {
-    /// A number with a channel has vanished.
-    #[error("number {number} has a channel in portal {portal} and stands no longer in its configuration")]
-    NumberGone {
-        /// Whose it was.
-        portal: PortalId,
-        /// Which.
-        number: Number,
-    },
-    /// The plan has changed under channels.
-    #[error("the plan of portal {portal} has changed, and number {number} has a channel of the other plan")]
-    PlanChanged {
-        /// Whose.
-        portal: PortalId,
-        /// Which number.
-        number: Number,
-    },
-    /// A portal with channels has vanished.
-    #[error("number {number} has a channel in a portal that stands no longer in the configuration")]
-    PortalGone {
-        /// Which number.
-        number: Number,
-    },
-}
-
-/// Whether the portal's open channels still fit its configuration.
-fn check_kept(shared: &Shared, portal: &Portal) -> Result<(), Breaks> {
-    for (_, number, only) in portal.open_channels() {
-        let (portal_id, number) = (portal.id().clone(), number.clone());
-        let is_ours = shared.registry.numbers.get(&number).is_some_and(|entry| entry.portal == portal_id);
-        if !is_ours {
-            return Err(Breaks::NumberGone { portal: portal_id, number });
-        }
-        if only.is_some() != (portal.plan() == Plan::Isolated) {
-            return Err(Breaks::PlanChanged { portal: portal_id, number });
-        }
-    }
-    Ok(())
-}
-
-/// Whether a stream that no configured portal owns is that of a portal with open channels.
-pub(super) fn check_unowned(shared: &Shared, stream: StreamId) -> Result<(), PortalError> {
-    let mut open = BTreeMap::new();
-    let mut from = Offset(1);
-    // One record tells a channel's stream from a portal's.
-    let mut bytes = 1;
-    loop {
-        // A stream that can not be read, or is a channel's, says nothing of portals.
-        let Ok(found) = shared.journal.read(stream, from, bytes) else { return Ok(()) };
-        bytes = super::reader::READ_BYTES;
-        for entry in found.entries {
-            let Entry::Record(raw) = entry else { return Ok(()) };
-            match payload::decode_portal(raw.kind, &raw.payload) {
-                Ok(PortalEvent::ChannelOpened { channel, number, .. }) => drop(open.insert(channel, number)),
-                Ok(PortalEvent::ChannelClosed { channel }) => drop(open.remove(&channel)),
-                Ok(PortalEvent::Roster(_)) => {}
-                Err(_) => return Ok(()),
-            }
-        }
-        if found.next <= from {
-            break;
-        }
-        from = found.next;
-    }
-    match open.into_values().next() {
-        Some(number) => Err(Breaks::PortalGone { number }.into()),
-        None => Ok(()),
-    }
-}
-
 /// The actor of one portal.
-pub(super) struct PortalActor {
+pub(in crate::actors) struct PortalActor {
     shared: Arc<Shared>,
     homes: Arc<Homes>,
     completions: Arc<Completions>,
@@ -224,67 +118,8 @@ pub(super) struct PortalActor {
 }
 
 impl PortalActor {
-    /// Folds the portal's stream and every channel of it; blocks while it reads.
-    ///
-    /// # Errors
-    /// When the portal's own stream can not be read. A channel that can not is quarantined.
-    pub(super) fn recover(
-        shared: &Arc<Shared>,
-        homes: &Arc<Homes>,
-        rules: PortalRules,
-    ) -> Result<(Self, Vec<Folded>), PortalError> {
-        let id = rules.portal.clone();
-        let stream = StreamId::of_portal(&id);
-        let mut portal = Portal::new(rules);
-        let mut ever = Vec::new();
-        let mut from = Offset(1);
-        loop {
-            let read = shared.journal.read(stream, from, super::reader::READ_BYTES);
-            let found = read.map_err(|error| PortalError::Read { portal: id.clone(), error })?;
-            for entry in found.entries {
-                let raw = match entry {
-                    Entry::Record(raw) => raw,
-                    Entry::Corrupt(damage) => {
-                        let (place, position) = (damage.place, damage.position);
-                        return Err(PortalError::Damaged { portal: id, place, position });
-                    }
-                };
-                let event = payload::decode_portal(raw.kind, &raw.payload).map_err(|error| {
-                    PortalError::Payload { portal: id.clone(), offset: raw.offset, error }
-                })?;
-                portal.apply(&event);
-                if let PortalEvent::ChannelOpened { channel, number, service } = event {
-                    ever.push((channel, (number, service)));
-                }
-            }
-            if found.next <= from {
-                break;
-            }
-            from = found.next;
-        }
-        check_kept(shared, &portal)?;
-        let channels = ever
-            .iter()
-            .filter_map(|(channel, place)| fold_channel(shared, &portal, *channel, place))
-            .collect();
-        let head = shared.journal.head(stream).offset;
-        let actor = Self {
-            shared: Arc::clone(shared),
-            homes: Arc::clone(homes),
-            completions: homes.first(),
-            id,
-            durable: Arc::new(portal.clone()),
-            portal,
-            head,
-            builder: BlockBuilder::new(stream),
-            flights: VecDeque::new(),
-            waiting: HashMap::new(),
-        };
-        Ok((actor, channels))
-    }
-
     /// Starts the actors of channels that were folded.
-    pub(super) fn start_folded(&mut self, folded: Vec<Folded>, me: &Addr<Self>) {
+    pub(in crate::actors) fn start_folded(&mut self, folded: Vec<Folded>, me: &Addr<Self>) {
         for (mut entry, channel) in folded {
             if let Some(channel) = channel {
                 // What was closed when the process died, without the portal's word on it.
@@ -472,40 +307,6 @@ impl PortalActor {
             answer(origin.as_ref(), asked.reply_to, Answered::Refused(Refusal::Unavailable));
         }
     }
-}
-
-/// One channel's state; none in the pair where it is quarantined, nothing where its number is not configured any more.
-fn fold_channel(
-    shared: &Arc<Shared>,
-    portal: &Portal,
-    id: ChannelId,
-    (number, only): &Place,
-) -> Option<Folded> {
-    let known = shared.registry.numbers.get(number).map(|found| Arc::clone(found.value()))?;
-    let folded = replay(&*shared.journal, id, (number, &known), only.clone(), shared.keys);
-    let channel = match folded {
-        Ok(channel) => Some(channel),
-        Err(error) => {
-            tracing::error!(channel = %id, error = &error as &dyn std::error::Error, "a channel is quarantined");
-            None
-        }
-    };
-    let empty = || Channel::new(id, number.clone(), only.clone(), shared.keys, known.send_ttl_ms);
-    let state = channel.as_ref().map_or_else(|| empty().seen(), Channel::seen);
-    let standing = |service: &ServiceId| channel.as_ref().map(|channel| channel.standing(service));
-    let services = portal.services().map(|rules| rules.service.clone());
-    let standings =
-        services.map(|service| (service.clone(), standing(&service).unwrap_or_default())).collect();
-    let sight = Arc::new(ChannelSight::new(state, standings));
-    let entry = ChannelEntry {
-        id,
-        portal: portal.id().clone(),
-        number: number.clone(),
-        only: only.clone(),
-        addr: None,
-        sight,
-    };
-    Some((entry, channel))
 }
 
 impl Actor for PortalActor {
