@@ -8,15 +8,15 @@
     reason = "a test: a panic is its report"
 )]
 
-use std::collections::BTreeMap;
+mod world;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use sharedline::actors::adapter::{Peer, Request};
 use sharedline::actors::batch::BatchEntry;
-use sharedline::actors::broker::{Connected, Hello, NumberSetup, PortalSetup, Setup};
+use sharedline::actors::broker::{Connected, Hello, Setup};
 use sharedline::actors::port::{Answered, Outgoing, Refusal};
 use sharedline::actors::{Ask, Broker, Deliver, Limits};
 use sharedline::domain::command::{
@@ -24,63 +24,27 @@ use sharedline::domain::command::{
 };
 use sharedline::domain::event::{Agent, Customer, RosterChange};
 use sharedline::domain::ids::{
-    ChannelId, ConversationId, CustomerName, Number, Offset, PortalId, ServiceId, Timestamp,
+    ChannelId, ConversationId, CustomerName, Number, Offset, ServiceId, Timestamp,
 };
-use sharedline::domain::portal::{BotWhenClaimed, PickUpRule, Plan, PortalRules, RosterSource, ServiceRules};
+use sharedline::domain::portal::Plan;
 use sharedline::domain::view::{Masking, View, Viewer, view};
-use sharedline::journal::disk::RealDisk;
-use sharedline::journal::{EmbeddedJournal, Options};
+use sharedline::journal::Options;
 use sharedline::wire::content::{check_inbound, check_reply};
 
 const NUMBER: &str = "+15550783881";
 const WAIT: Duration = Duration::from_secs(20);
 
-fn sha(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
-}
-
 fn service(id: &str) -> ServiceId {
     id.parse().unwrap()
 }
 
-fn setup(plan: Plan) -> Setup {
-    let portal: PortalId = "acme".parse().unwrap();
-    let services = ["crm", "desk", "salesiq", "books"];
-    let rules = |id: &&str| ServiceRules {
-        service: service(id),
-        family: (*id).to_owned(),
-        masking: Masking::Broker,
-        pick_up: PickUpRule::Exclusive,
-        claim_ttl_ms: None,
-        bot_when_claimed: BotWhenClaimed::Send,
-    };
-    let tokens = services.iter().map(|id| (service(id), vec![sha(id)])).collect();
-    Setup {
-        portals: vec![PortalSetup {
-            rules: PortalRules {
-                portal,
-                plan,
-                rosters: RosterSource::Adapter,
-                services: services.iter().map(rules).collect(),
-                fixed_rosters: BTreeMap::new(),
-            },
-            numbers: vec![NumberSetup {
-                number: NUMBER.parse().unwrap(),
-                gateway: Some("whatsapp".parse().unwrap()),
-                send_ttl_ms: 3_600_000,
-            }],
-            service_tokens: tokens,
-            gateway_tokens: BTreeMap::from([("whatsapp".parse().unwrap(), vec![sha("gateway")])]),
-        }],
-        limits: Limits { recent_bytes_max: 4 << 20, ack_timeout: Duration::from_secs(60) },
-    }
-}
-
 fn start(directory: &std::path::Path, plan: Plan) -> Broker {
-    let disk = Arc::new(RealDisk::at(directory).unwrap());
-    let options = Options { segment_bytes: 256 << 10, ..Options::default() };
-    let opened = EmbeddedJournal::open(disk, &options).unwrap();
-    Broker::start(Arc::new(opened.journal), &opened.keys, setup(plan)).unwrap()
+    let services = ["crm", "desk", "salesiq", "books"];
+    let setup = Setup {
+        portals: vec![world::portal("acme", plan, &services, &[(NUMBER, Some(world::GATEWAY))])],
+        limits: Limits { recent_bytes_max: 4 << 20, ack_timeout: Duration::from_secs(60) },
+    };
+    world::start(directory, &Options { segment_bytes: 256 << 10, ..Options::default() }, setup)
 }
 
 /// One connection, and what came over it and was not looked at yet.
@@ -142,7 +106,7 @@ impl Connection {
     }
 
     fn gateway(broker: &Broker) -> Self {
-        Self::open(broker, Peer::Gateway("whatsapp".parse().unwrap()), "gateway", Deliver::Share)
+        Self::open(broker, Peer::Gateway("whatsapp".parse().unwrap()), world::GATEWAY, Deliver::Share)
     }
 
     async fn take(&mut self) {

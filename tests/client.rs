@@ -3,23 +3,20 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test: a panic is its report")]
 
-use std::collections::BTreeMap;
+mod world;
+
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
-use sharedline::actors::broker::{NumberSetup, PortalSetup, Setup};
+use sharedline::actors::broker::Setup;
 use sharedline::actors::{Broker, Limits};
-use sharedline::client::{Client, Event, Events, Options, position};
+use sharedline::client::{self, Client, Event, Events, position};
 use sharedline::domain::event::Customer;
 use sharedline::domain::ids::Timestamp;
-use sharedline::domain::portal::{BotWhenClaimed, PickUpRule, Plan, PortalRules, RosterSource, ServiceRules};
-use sharedline::domain::view::Masking;
-use sharedline::journal::EmbeddedJournal;
-use sharedline::journal::disk::RealDisk;
+use sharedline::domain::portal::Plan;
+use sharedline::journal::Options;
 use sharedline::net::listener::{Listener, Settings};
 use sharedline::wire::frame::Encoding;
 use sharedline::wire::message::requests::{CreateChannel, GetChannel, Hello, Inbound};
@@ -27,41 +24,12 @@ use sharedline::wire::message::{DeliverMode, Delivery, Positions, RawContent, Re
 
 const WAIT: Duration = Duration::from_secs(20);
 
-fn setup() -> Setup {
-    let rules = ServiceRules {
-        service: "crm".parse().unwrap(),
-        family: "crm".to_owned(),
-        masking: Masking::Broker,
-        pick_up: PickUpRule::Exclusive,
-        claim_ttl_ms: None,
-        bot_when_claimed: BotWhenClaimed::Send,
-    };
-    let sha = |token: &str| vec![Sha256::digest(token.as_bytes()).into()];
-    Setup {
-        portals: vec![PortalSetup {
-            rules: PortalRules {
-                portal: "acme".parse().unwrap(),
-                plan: Plan::Bundle,
-                rosters: RosterSource::Adapter,
-                services: vec![rules],
-                fixed_rosters: BTreeMap::new(),
-            },
-            numbers: vec![NumberSetup {
-                number: "+15550783881".parse().unwrap(),
-                gateway: None,
-                send_ttl_ms: 3_600_000,
-            }],
-            service_tokens: BTreeMap::from([("crm".parse().unwrap(), sha("crm"))]),
-            gateway_tokens: BTreeMap::from([("whatsapp".parse().unwrap(), sha("gateway"))]),
-        }],
-        limits: Limits { recent_bytes_max: 4 << 20, ack_timeout: Duration::from_secs(60) },
-    }
-}
-
 fn start(directory: &Path, address: SocketAddr) -> (Broker, Listener) {
-    let opened =
-        EmbeddedJournal::open(Arc::new(RealDisk::at(directory).unwrap()), &Default::default()).unwrap();
-    let broker = Broker::start(Arc::new(opened.journal), &opened.keys, setup()).unwrap();
+    let setup = Setup {
+        portals: vec![world::portal("acme", Plan::Bundle, &["crm"], &[("+15550783881", None)])],
+        limits: Limits { recent_bytes_max: 4 << 20, ack_timeout: Duration::from_secs(60) },
+    };
+    let broker = world::start(directory, &Options::default(), setup);
     let listener = Listener::start(address, &broker, Settings { ack_timeout: WAIT }).unwrap();
     (broker, listener)
 }
@@ -104,14 +72,14 @@ async fn talks(encoding: Encoding) {
     let directory = tempfile::tempdir().unwrap();
     let (broker, listener) = start(directory.path(), "127.0.0.1:0".parse().unwrap());
     let address = listener.address();
-    let options = |who, token| Options { address, encoding, hello: hello(who, token) };
+    let options = |who, token| client::Options { address, encoding, hello: hello(who, token) };
     let crm = options(Who::Service("crm".parse().unwrap()), "crm");
     let (crm, welcome, mut events) = Client::connect(crm).await.unwrap();
     assert!(welcome.channels.is_empty());
     let create = CreateChannel { number: "+15550783881".parse().unwrap(), backfill: false };
     let Response::Channel(created) = crm.request(create).await.unwrap() else { panic!() };
     assert_eq!(created.created, Some(true));
-    let gateway = options(Who::Gateway("whatsapp".parse().unwrap()), "gateway");
+    let gateway = options(Who::Gateway(world::GATEWAY.parse().unwrap()), world::GATEWAY);
     let (gateway, _, _gateway_events) = Client::connect(gateway).await.unwrap();
     for id in ["wamid.1", "wamid.2"] {
         let Response::InboundAccepted(accepted) = gateway.request(inbound(id)).await.unwrap() else {

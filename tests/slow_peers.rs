@@ -4,22 +4,19 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail as its test does")]
 
-use std::collections::BTreeMap;
+mod world;
+
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
-use sharedline::actors::broker::{NumberSetup, PortalSetup, Setup};
+use sharedline::actors::broker::Setup;
 use sharedline::actors::{Broker, Limits};
 use sharedline::client::{Connection, position};
 use sharedline::domain::event::Customer;
 use sharedline::domain::ids::{CustomerName, Timestamp};
-use sharedline::domain::portal::{BotWhenClaimed, PickUpRule, Plan, PortalRules, RosterSource, ServiceRules};
-use sharedline::domain::view::Masking;
-use sharedline::journal::EmbeddedJournal;
-use sharedline::journal::disk::RealDisk;
+use sharedline::domain::portal::Plan;
+use sharedline::journal::Options;
 use sharedline::net::listener::{Listener, Settings};
 use sharedline::wire::frame::Encoding;
 use sharedline::wire::message::requests::{Ack, CreateChannel, Hello, Inbound};
@@ -46,33 +43,6 @@ const IDLERS: usize = 1_000;
 /// Files that this needs: both ends of every socket are in this process.
 const FILES: &str = "8192";
 
-fn setup() -> Setup {
-    let rules = |id: &&str| ServiceRules {
-        service: id.parse().unwrap(),
-        family: (*id).to_owned(),
-        masking: Masking::Broker,
-        pick_up: PickUpRule::Exclusive,
-        claim_ttl_ms: None,
-        bot_when_claimed: BotWhenClaimed::Send,
-    };
-    let sha = |token: &str| vec![Sha256::digest(token.as_bytes()).into()];
-    Setup {
-        portals: vec![PortalSetup {
-            rules: PortalRules {
-                portal: "acme".parse().unwrap(),
-                plan: Plan::Bundle,
-                rosters: RosterSource::Adapter,
-                services: SERVICES.iter().map(rules).collect(),
-                fixed_rosters: BTreeMap::new(),
-            },
-            numbers: vec![NumberSetup { number: NUMBER.parse().unwrap(), gateway: None, send_ttl_ms: 1_000 }],
-            service_tokens: SERVICES.iter().map(|id| (id.parse().unwrap(), sha(id))).collect(),
-            gateway_tokens: BTreeMap::from([("whatsapp".parse().unwrap(), sha("whatsapp"))]),
-        }],
-        limits: Limits { recent_bytes_max: 1 << 20, ack_timeout: Duration::from_secs(600) },
-    }
-}
-
 struct Stand {
     _directory: tempfile::TempDir,
     broker: Broker,
@@ -82,10 +52,12 @@ struct Stand {
 impl Stand {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let disk = Arc::new(RealDisk::at(directory.path()).unwrap());
-        let options = sharedline::journal::Options { before_sync: true, ..Default::default() };
-        let opened = EmbeddedJournal::open(disk, &options).unwrap();
-        let broker = Broker::start(Arc::new(opened.journal), &opened.keys, setup()).unwrap();
+        let setup = Setup {
+            portals: vec![world::portal("acme", Plan::Bundle, &SERVICES, &[(NUMBER, None)])],
+            limits: Limits { recent_bytes_max: 1 << 20, ack_timeout: Duration::from_secs(600) },
+        };
+        let options = Options { before_sync: true, ..Options::default() };
+        let broker = world::start(directory.path(), &options, setup);
         let settings = Settings { ack_timeout: Duration::from_secs(600) };
         let listener = Listener::start("127.0.0.1:0".parse().unwrap(), &broker, settings).unwrap();
         Self { _directory: directory, broker, listener }

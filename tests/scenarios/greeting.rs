@@ -14,7 +14,7 @@ pub(crate) async fn tokens_and_versions_are_checked(encoding: Encoding, tally: &
         stage.open(hello).await.err().map(|error| error.code)
     };
     assert_eq!(code(|_| {}).await, None);
-    assert_eq!(code(|hello| hello.token = "desk-token".into()).await, Some(ErrorCode::Unauthenticated));
+    assert_eq!(code(|hello| hello.token = "desk".into()).await, Some(ErrorCode::Unauthenticated));
     assert_eq!(
         code(|hello| hello.portal = "nowhere".parse().unwrap()).await,
         Some(ErrorCode::Unauthenticated)

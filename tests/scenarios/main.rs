@@ -17,6 +17,8 @@ mod membership;
 mod messages;
 mod replies;
 mod stage;
+#[path = "../world/mod.rs"]
+mod world;
 mod wrong_input;
 
 use std::collections::BTreeSet;

@@ -1,22 +1,19 @@
 //! A broker on real sockets and a real journal, peers that connect to it, and a tally of all that crossed the wire.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use sharedline::actors::broker::{NumberSetup, PortalSetup, Setup};
+use sharedline::actors::broker::{PortalSetup, Setup};
 use sharedline::actors::{Broker, Limits};
 use sharedline::client::{ClientError, Connection, Receiver, Sender, position};
 use sharedline::domain::event::{Agent, Customer};
-use sharedline::domain::ids::{
-    AgentId, ChannelId, ConversationId, CustomerName, Offset, ServiceId, Timestamp,
-};
-use sharedline::domain::portal::{BotWhenClaimed, PickUpRule, Plan, PortalRules, RosterSource, ServiceRules};
+use sharedline::domain::ids::{AgentId, ChannelId, ConversationId, CustomerName, Offset, Timestamp};
+use sharedline::domain::portal::{PickUpRule, Plan, RosterSource};
 use sharedline::domain::view::Masking;
-use sharedline::journal::EmbeddedJournal;
-use sharedline::journal::disk::RealDisk;
+use sharedline::journal::Options;
 use sharedline::net::listener::{Listener, Settings};
 use sharedline::wire::frame::Encoding;
 use sharedline::wire::message::requests::{
@@ -27,6 +24,8 @@ use sharedline::wire::message::{
     Addressee, DeliverMode, Delivery, ErrorCode, Positions, RawContent, Request, Response, SentOutcome,
     ServerBody, Who, deliveries,
 };
+
+use crate::world;
 
 /// How long anything that must happen may take.
 pub(crate) const WITHIN: Duration = Duration::from_secs(30);
@@ -52,53 +51,28 @@ pub(crate) struct Tally {
 
 pub(crate) type Tallied = Arc<Mutex<Tally>>;
 
-fn service_rules(id: &str) -> ServiceRules {
-    let (pick_up, masking) = match id {
-        "salesiq" => (PickUpRule::Takeover, Masking::Broker),
-        "chat" => (PickUpRule::Open, Masking::Service),
-        _ => (PickUpRule::Exclusive, Masking::Broker),
-    };
-    ServiceRules {
-        service: id.parse().unwrap(),
-        family: id.to_owned(),
-        masking,
-        pick_up,
-        claim_ttl_ms: (id == "timed").then_some(1_000),
-        bot_when_claimed: BotWhenClaimed::Send,
-    }
-}
-
-fn sha(token: &str) -> Vec<[u8; 32]> {
-    vec![Sha256::digest(token.as_bytes()).into()]
-}
-
+/// A portal with two gateways, where services differ by their names.
 fn portal(id: &str, plan: Plan, services: &[&str], numbers: &[(&str, Option<&str>)]) -> PortalSetup {
-    let number = |(number, gateway): &(&str, Option<&str>)| NumberSetup {
-        number: number.parse().unwrap(),
-        gateway: gateway.map(|gateway| gateway.parse().unwrap()),
-        send_ttl_ms: if *number == HASTY_NUMBER { 300 } else { 3_600_000 },
-    };
-    let fixed = Agent { agent: "ann".parse().unwrap(), name: "Ann".into(), lead: false };
-    let rosters = if id == "fixed" { RosterSource::Config } else { RosterSource::Adapter };
-    let own = |service: &&str| (service.parse::<ServiceId>().unwrap(), vec![fixed.clone()]);
-    PortalSetup {
-        rules: PortalRules {
-            portal: id.parse().unwrap(),
-            plan,
-            rosters,
-            services: services.iter().map(|id| service_rules(id)).collect(),
-            fixed_rosters: services.iter().map(own).collect(),
-        },
-        numbers: numbers.iter().map(number).collect(),
-        service_tokens: services
-            .iter()
-            .map(|id| (id.parse().unwrap(), sha(&format!("{id}-token"))))
-            .collect(),
-        gateway_tokens: BTreeMap::from([
-            ("whatsapp".parse().unwrap(), sha("whatsapp-token")),
-            ("second".parse().unwrap(), sha("second-token")),
-        ]),
+    let mut portal = world::portal(id, plan, services, numbers);
+    for service in &mut portal.rules.services {
+        match service.service.as_str() {
+            "salesiq" => service.pick_up = PickUpRule::Takeover,
+            "chat" => (service.pick_up, service.masking) = (PickUpRule::Open, Masking::Service),
+            "timed" => service.claim_ttl_ms = Some(1_000),
+            _ => {}
+        }
     }
+    for number in portal.numbers.iter_mut().filter(|number| number.number.as_str() == HASTY_NUMBER) {
+        number.send_ttl_ms = 300;
+    }
+    if id == "fixed" {
+        let ann = Agent { agent: "ann".parse().unwrap(), name: "Ann".into(), lead: false };
+        portal.rules.rosters = RosterSource::Config;
+        portal.rules.fixed_rosters =
+            services.iter().map(|id| (id.parse().unwrap(), vec![ann.clone()])).collect();
+    }
+    portal.gateway_tokens.insert("second".parse().unwrap(), vec![Sha256::digest(b"second").into()]);
+    portal
 }
 
 fn setup(ack_timeout: Duration) -> Setup {
@@ -140,9 +114,7 @@ impl Stage {
     }
 
     fn start(&mut self) {
-        let disk = Arc::new(RealDisk::at(self.directory.path()).unwrap());
-        let opened = EmbeddedJournal::open(disk, &Default::default()).unwrap();
-        let broker = Broker::start(Arc::new(opened.journal), &opened.keys, setup(self.ack_timeout)).unwrap();
+        let broker = world::start(self.directory.path(), &Options::default(), setup(self.ack_timeout));
         let settings = Settings { ack_timeout: self.ack_timeout };
         let listener = Listener::start("127.0.0.1:0".parse().unwrap(), &broker, settings).unwrap();
         self.running = Some((broker, listener));
@@ -197,7 +169,7 @@ impl Stage {
                 Who::Service(who.parse().unwrap())
             },
             portal: portal.parse().unwrap(),
-            token: format!("{who}-token").as_str().into(),
+            token: who.into(),
             adapter: Some(adapter.parse().unwrap()),
             window: 1_024,
             deliver: DeliverMode::Share,
