@@ -42,7 +42,7 @@ fn start(directory: &std::path::Path, plan: Plan) -> Broker {
     let services = ["crm", "desk", "salesiq", "books"];
     let setup = Setup {
         portals: vec![world::portal("acme", plan, &services, &[(NUMBER, Some(world::GATEWAY))])],
-        limits: Limits { recent_bytes_max: 4 << 20, ack_timeout: Duration::from_secs(60) },
+        limits: Limits { recent_bytes_max: 4 << 20, ack_timeout: Duration::from_secs(60), arbiters: 0 },
     };
     world::start(directory, &Options { segment_bytes: 256 << 10, ..Options::default() }, setup)
 }

@@ -102,9 +102,11 @@ impl Drop for Broker {
 
 fn configuration(directory: &Path, durability: &str) -> PathBuf {
     let hash = |token: &str| TokenHash::of(token).to_string();
+    // One Arbiter in one mode, several in the other: both are what machines have.
+    let arbiters = if durability == "os" { 3 } else { 1 };
     let text = format!(
         "data_dir = {:?}\n[tcp]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
-         [journal]\ndurability = \"{durability}\"\n[whatsapp]\napp_secret = \"{SECRET}\"\n\
+         [limits]\narbiters = {arbiters}\n[journal]\ndurability = \"{durability}\"\n[whatsapp]\napp_secret = \"{SECRET}\"\n\
          [[portals]]\nid = \"acme\"\n\
          [[portals.services]]\nid = \"crm\"\ntoken_sha256 = \"{}\"\n\
          [[portals.services]]\nid = \"desk\"\ntoken_sha256 = \"{}\"\n\

@@ -124,6 +124,12 @@ impl Batch {
         Self { channel, from, through, entries, weight, frames: [const { OnceLock::new() }; ENCODINGS] }
     }
 
+    /// What its entries count in a window, in bytes: about as much as their frames take.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
     /// Whose records they are.
     #[must_use]
     pub fn channel(&self) -> ChannelId {

@@ -543,7 +543,7 @@ fn run(shared: &Arc<Shared>, portals: Vec<PortalRules>, ready: &Ready) {
                 check_unowned(shared, stream)?;
             }
         }
-        let homes = Arc::new(Homes::start());
+        let homes = Arc::new(Homes::start(shared.limits.arbiters));
         for rules in portals {
             let id = rules.portal.clone();
             let (mut actor, folded) = PortalActor::recover(shared, &homes, rules)?;

@@ -26,9 +26,11 @@ pub(super) struct Homes {
 }
 
 impl Homes {
-    /// Must be called on the system's thread.
-    pub(super) fn start() -> Self {
+    /// So many Arbiters, or as many as the cores allow if 0. Must be called on the system's thread.
+    pub(super) fn start(arbiters: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let fitting = if cores > 2 { cores - 1 } else { 1 };
+        let arbiters = if arbiters == 0 { fitting } else { arbiters }.min(ARBITERS_MAX);
         let own = |arbiter: ArbiterHandle| {
             let completions = Arc::new(Completions::default());
             let hand_on = Arc::clone(&completions).hand_on();
@@ -36,10 +38,7 @@ impl Homes {
             Home { arbiter, completions, actors: AtomicUsize::new(0) }
         };
         let mut homes = vec![own(Arbiter::current())];
-        if cores > 2 {
-            homes
-                .extend((1..cores.saturating_sub(1).min(ARBITERS_MAX)).map(|_| own(Arbiter::new().handle())));
-        }
+        homes.extend((1..arbiters).map(|_| own(Arbiter::new().handle())));
         Self { homes }
     }
 

@@ -79,6 +79,7 @@ impl From<&Config> for Setup {
             limits: Limits {
                 recent_bytes_max: usize::try_from(config.limits.recent_bytes_max).unwrap_or(usize::MAX),
                 ack_timeout: config.tcp.ack_timeout,
+                arbiters: config.limits.arbiters,
             },
         }
     }

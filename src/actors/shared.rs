@@ -27,6 +27,8 @@ pub struct Limits {
     pub recent_bytes_max: usize,
     /// How long a connection may leave deliveries unacknowledged.
     pub ack_timeout: Duration,
+    /// Arbiters that actors and sessions live on; 0: as the cores allow.
+    pub arbiters: usize,
 }
 
 /// Why a broker acknowledges nothing any more.

@@ -88,6 +88,8 @@ pub struct Limits {
     pub recent_bytes_max: u64,
     /// How long a stop may take.
     pub drain_timeout: Duration,
+    /// Threads that actors and sessions live on; 0: as the cores allow.
+    pub arbiters: usize,
 }
 
 /// One `[[portals]]`.
@@ -160,7 +162,7 @@ impl Default for Config {
                 retention: Duration::from_secs(7 * 86_400),
                 retention_bytes: 64 << 30,
             },
-            limits: Limits { recent_bytes_max: 4 << 20, drain_timeout: Duration::from_secs(10) },
+            limits: Limits { recent_bytes_max: 4 << 20, drain_timeout: Duration::from_secs(10), arbiters: 0 },
             portals: Vec::new(),
             whatsapp: WhatsApp {
                 app_secret: None,

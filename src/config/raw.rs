@@ -55,6 +55,7 @@ pub(super) struct Journal {
 pub(super) struct Limits {
     pub(super) recent_bytes_max: Option<String>,
     pub(super) drain_timeout: Option<String>,
+    pub(super) arbiters: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -30,6 +30,8 @@ const RETENTION_BYTES: (u64, u64) = (64 << 20, 1 << 50);
 const RECENT_BYTES: (u64, u64) = (64 << 10, 1 << 30);
 /// Shortest and longest `drain_timeout`.
 const DRAIN_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(600));
+/// Most `arbiters`: what is beyond serves the journal, the readers and the system.
+const ARBITERS_MAX: usize = 8;
 /// Shortest and longest time to live of a claim or of a waiting reply.
 const TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(365 * 86_400));
 
@@ -256,6 +258,10 @@ impl Problems<'_> {
     }
 
     fn limits(&mut self, raw: raw::Limits, default: &Limits) -> Limits {
+        let arbiters = raw.arbiters.unwrap_or(default.arbiters);
+        if arbiters > ARBITERS_MAX {
+            self.add("limits.arbiters", arbiters, format!("0 to {ARBITERS_MAX}"));
+        }
         Limits {
             recent_bytes_max: self.bytes(
                 "limits.recent_bytes_max",
@@ -269,6 +275,7 @@ impl Problems<'_> {
                 default.drain_timeout,
                 DRAIN_TIMEOUT,
             ),
+            arbiters,
         }
     }
 

@@ -264,7 +264,7 @@ fn slot(encoding: Encoding) -> usize {
 
 /// The frames of a batch that look the same to everybody; whoever looks, those are the same.
 fn common_frames(encoding: Encoding, batch: &Batch, viewer: &Viewer<'_>) -> Frames {
-    let mut bytes = BytesMut::new();
+    let mut bytes = BytesMut::with_capacity(batch.weight());
     let mut ends = Vec::with_capacity(batch.entries().len());
     for entry in batch.entries() {
         if let BatchEntry::Record(record) = entry

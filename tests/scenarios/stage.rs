@@ -75,7 +75,9 @@ fn portal(id: &str, plan: Plan, services: &[&str], numbers: &[(&str, Option<&str
     portal
 }
 
-fn setup(ack_timeout: Duration) -> Setup {
+/// JSON has one Arbiter, binary three: both are what machines have.
+fn setup(ack_timeout: Duration, encoding: Encoding) -> Setup {
+    let arbiters = if encoding == Encoding::Binary { 3 } else { 1 };
     let all = ["crm", "desk", "salesiq", "chat", "timed", "books"];
     Setup {
         portals: vec![
@@ -88,7 +90,7 @@ fn setup(ack_timeout: Duration) -> Setup {
             portal("solo", Plan::Isolated, &["crm", "desk"], &[(SOLO_NUMBER, Some("whatsapp"))]),
             portal("fixed", Plan::Bundle, &["crm"], &[("+15550783884", None)]),
         ],
-        limits: Limits { recent_bytes_max: 1 << 20, ack_timeout },
+        limits: Limits { recent_bytes_max: 1 << 20, ack_timeout, arbiters },
     }
 }
 
@@ -114,7 +116,8 @@ impl Stage {
     }
 
     fn start(&mut self) {
-        let broker = world::start(self.directory.path(), &Options::default(), setup(self.ack_timeout));
+        let broker =
+            world::start(self.directory.path(), &Options::default(), setup(self.ack_timeout, self.encoding));
         let settings = Settings { ack_timeout: self.ack_timeout };
         let listener = Listener::start("127.0.0.1:0".parse().unwrap(), &broker, settings).unwrap();
         self.running = Some((broker, listener));
@@ -231,6 +234,8 @@ impl Stage {
                 let joined = peer.next().await;
                 peer.ack(&joined).await;
             }
+            // With this answer the acknowledgements are taken.
+            assert!(peer.settled(channel.unwrap()).await.is_empty());
         }
         (peers, channel.unwrap())
     }
