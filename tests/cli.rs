@@ -37,10 +37,12 @@ fn configuration(directory: &Path) -> PathBuf {
     let hash = |token: &str| TokenHash::of(token).to_string();
     let text = format!(
         "data_dir = {:?}\n[tcp]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n[[portals]]\nid = \"acme\"\n\
-         [[portals.services]]\nid = \"crm\"\ntoken_sha256 = \"{}\"\n[[portals.gateways]]\nid = \"whatsapp\"\n\
+         [[portals.services]]\nid = \"crm\"\ntoken_sha256 = \"{}\"\n\
+         [[portals.services]]\nid = \"desk\"\ntoken_sha256 = \"{}\"\n[[portals.gateways]]\nid = \"whatsapp\"\n\
          token_sha256 = \"{}\"\n[[portals.numbers]]\nnumber = \"{NUMBER}\"\n",
         directory.join("data"),
         hash("crm"),
+        hash("desk"),
         hash("whatsapp"),
     );
     let path = directory.join("sharedline.toml");
@@ -56,12 +58,12 @@ struct Serving {
 }
 
 fn serve(config: &Path) -> Serving {
-    let config = config.to_str().unwrap();
-    let mut child = sharedline(&["serve", "--config", config])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    serve_logging(config, Stdio::null())
+}
+
+fn serve_logging(config: &Path, log: Stdio) -> Serving {
+    let mut serve = sharedline(&["serve", "--config", config.to_str().unwrap()]);
+    let mut child = serve.env("RUST_LOG", "trace").stdout(Stdio::piped()).stderr(log).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
@@ -87,12 +89,16 @@ impl Serving {
         }
     }
 
-    /// A connection in JSON lines, and what it answered to `hello`.
+    /// A greeted connection of CRM's in JSON lines.
     fn adapter(&self, adapter: &str) -> BufReader<TcpStream> {
+        self.peer("service", "crm", adapter)
+    }
+
+    fn peer(&self, kind: &str, who: &str, adapter: &str) -> BufReader<TcpStream> {
         let mut stream = BufReader::new(TcpStream::connect(self.tcp).unwrap());
         stream.get_ref().set_read_timeout(Some(WITHIN)).unwrap();
         let hello = format!(
-            r#"{{"type":"hello","id":1,"version":1,"portal":"acme","service":"crm","token":"crm","adapter":"{adapter}"}}"#
+            r#"{{"type":"hello","id":1,"version":1,"portal":"acme","{kind}":"{who}","token":"{who}","adapter":"{adapter}"}}"#
         );
         assert_eq!(ask(&mut stream, &hello)["type"], "welcome");
         stream
@@ -338,4 +344,90 @@ fn the_demos_story_plays_to_its_end_and_leaves_nothing_behind() {
     let again = run(&["demo", "--once", "--data-dir", kept.to_str().unwrap()]);
     assert_eq!(code(&again), 0, "{}", said(&again));
     assert!(kept.join("data/FORMAT").exists());
+}
+
+#[test]
+fn b03_no_path_of_the_running_broker_shows_another_services_content() {
+    const CANARY: &str = "CANARY-4711";
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path());
+    let log = directory.path().join("log");
+    let mut serving = serve_logging(&config, Stdio::from(fs::File::create(&log).unwrap()));
+    let (mut crm, mut desk) = (serving.adapter("a"), serving.peer("service", "desk", "a"));
+    let mut gateway = serving.peer("gateway", "whatsapp", "g");
+    let create = format!(r#"{{"type":"create_channel","id":2,"number":"{NUMBER}"}}"#);
+    let channel = ask(&mut crm, &create)["channel"].as_str().unwrap().to_owned();
+    ask(&mut desk, &create);
+    ask(&mut desk, r#"{"type":"roster","id":3,"replace":true,"agents":[{"agent":"bob","name":"Bob"}]}"#);
+    let inbound = format!(
+        r#"{{"type":"inbound","id":2,"number":"{NUMBER}","message_id":"wamid.1","at":{},"customer":{{"id":"16505551234"}},"content":{{"type":"text","text":{{"body":"hello"}}}}}}"#,
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()
+    );
+    assert_eq!(ask(&mut gateway, &inbound)["channels"], 1);
+    let contents = [
+        format!(r#"{{"type":"text","text":{{"body":"{CANARY}"}}}}"#),
+        format!(
+            r#"{{"type":"document","document":{{"id":"{CANARY}","filename":"{CANARY}.pdf","caption":"{CANARY}"}}}}"#
+        ),
+        format!(
+            r#"{{"type":"template","template":{{"name":"{CANARY}","components":[{{"text":"{CANARY}"}}]}}}}"#
+        ),
+        format!(r#"{{"type":"reaction","reaction":{{"message_id":"wamid.1","emoji":"{CANARY}"}}}}"#),
+        format!(r#"{{"type":"text","text":{{"body":"x"}},"biz_opaque_callback_data":"{CANARY}"}}"#),
+    ];
+    for (at, content) in contents.iter().enumerate() {
+        let reply = format!(
+            r#"{{"type":"reply","id":{},"channel":"{channel}","to":"16505551234","reply_id":"{CANARY}-{at}","content":{content}}}"#,
+            at + 10
+        );
+        crm.get_mut().write_all(format!("{reply}\n").as_bytes()).unwrap();
+        let send = next(&mut gateway);
+        assert_eq!(send["type"], "send", "{send}");
+        let sent = format!(
+            r#"{{"type":"sent","id":{},"channel":"{channel}","offset":{},"error":{{"code":"131000","title":"{CANARY}","details":"{CANARY}"}},"definite":true}}"#,
+            at + 10,
+            send["offset"]
+        );
+        assert_eq!(ask(&mut gateway, &sent)["type"], "ok");
+    }
+    // A refused one, for the log: what is wrong with it is named, not what it says.
+    let wrong = format!(
+        r#"{{"type":"reply","id":90,"channel":"{channel}","to":"16505551234","reply_id":"w","content":{{"to":"{CANARY}","type":"text"}}}}"#
+    );
+    crm.get_mut().write_all(format!("{wrong}\n").as_bytes()).unwrap();
+    let mut own = Vec::new();
+    while own.last().is_none_or(|last: &Value| last["id"] != 90) {
+        own.push(next(&mut crm));
+    }
+    assert!(!own.last().unwrap().to_string().contains(CANARY), "{own:?}");
+    let seen_by_crm = format!("{own:?}");
+    assert!(seen_by_crm.contains(CANARY), "the sender sees its own");
+    // All that Desk can get at: what it was delivered, the conversation, the list.
+    let list = format!(r#"{{"type":"list_conversations","id":50,"channel":"{channel}"}}"#);
+    desk.get_mut().write_all(format!("{list}\n").as_bytes()).unwrap();
+    let mut theirs = Vec::new();
+    while theirs.last().is_none_or(|last: &Value| last["id"] != 50) {
+        theirs.push(next(&mut desk));
+    }
+    let conversation =
+        theirs.last().unwrap()["conversations"][0]["conversation"].as_str().unwrap().to_owned();
+    let open = format!(
+        r#"{{"type":"open","id":51,"channel":"{channel}","conversation":"{conversation}","agent":"bob"}}"#
+    );
+    theirs.push(ask(&mut desk, &open));
+    let masked = theirs.iter().filter(|seen| seen["type"] == "masked_reply").count();
+    assert_eq!(masked, contents.len(), "{theirs:?}");
+    let timeline = theirs.last().unwrap()["timeline"].as_array().unwrap();
+    assert_eq!(timeline.len(), 1 + contents.len(), "{timeline:?}");
+    for seen in &theirs {
+        assert!(!seen.to_string().contains(CANARY), "{seen}");
+    }
+    for path in ["/livez", "/readyz?verbose"] {
+        assert!(!http(serving.http, path).contains(CANARY));
+    }
+    serving.signal("-TERM");
+    assert_eq!(serving.ended(), 0);
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("stopping"), "the log was written");
+    assert!(!log.contains(CANARY), "the log, with all that it can say");
 }

@@ -356,7 +356,8 @@ impl ServiceAdapterActor {
     fn look_after(&mut self) {
         let credit = self.parts.outlet.credit();
         let returns = credit.returns();
-        let is_idle = credit.outstanding() == 0;
+        // Only who shares has anything to acknowledge: what a watcher has not read yet waits for him.
+        let is_idle = credit.outstanding() == 0 || self.parts.deliver != Deliver::Share;
         // One that is not read because of its own requests can not acknowledge.
         let is_paused = !self.parts.outlet.has_request_room();
         if is_idle || is_paused || returns != self.alive.0 {

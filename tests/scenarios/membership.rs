@@ -151,7 +151,6 @@ pub(crate) async fn who_missed_something_gets_it_where_he_asks(encoding: Encodin
     let mut latest = stage.service("chat").await;
     latest.create(NUMBER).await;
     assert_eq!(latest.words(1).await, ["chat subscribed"]);
-    let _ = &mut peers;
 }
 
 pub(crate) async fn only_the_parent_configures(encoding: Encoding, tally: &Tallied) {

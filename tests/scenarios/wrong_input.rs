@@ -157,7 +157,6 @@ pub(crate) async fn what_can_not_be_split_ends_the_connection(encoding: Encoding
     };
     let _ = raw.stream.write_all(&long).await;
     raw.ends_with(ErrorCode::TooLarge).await;
-    let _ = tally;
 }
 
 pub(crate) async fn silence_and_strangers_are_ended(encoding: Encoding, tally: &Tallied) {
@@ -178,5 +177,4 @@ pub(crate) async fn silence_and_strangers_are_ended(encoding: Encoding, tally: &
     early.send(br#"{"type":"ping","id":1}"#, &[1, 17]).await;
     early.ends_with(ErrorCode::Unauthenticated).await;
     silent.ends_with(ErrorCode::Unauthenticated).await;
-    let _ = tally;
 }
