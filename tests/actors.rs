@@ -28,7 +28,8 @@ use sharedline::domain::ids::{
 };
 use sharedline::domain::portal::Plan;
 use sharedline::domain::view::{Masking, View, Viewer, view};
-use sharedline::journal::Options;
+use sharedline::journal::memory::MemoryJournal;
+use sharedline::journal::{Journal, Options};
 use sharedline::wire::content::{check_inbound, check_reply};
 
 const NUMBER: &str = "+15550783881";
@@ -38,13 +39,16 @@ fn service(id: &str) -> ServiceId {
     id.parse().unwrap()
 }
 
-fn start(directory: &std::path::Path, plan: Plan) -> Broker {
+fn setup(plan: Plan) -> Setup {
     let services = ["crm", "desk", "salesiq", "books"];
-    let setup = Setup {
+    Setup {
         portals: vec![world::portal("acme", plan, &services, &[(NUMBER, Some(world::GATEWAY))])],
         limits: Limits { recent_bytes_max: 4 << 20, ack_timeout: Duration::from_secs(60), arbiters: 0 },
-    };
-    world::start(directory, &Options { segment_bytes: 256 << 10, ..Options::default() }, setup)
+    }
+}
+
+fn start(directory: &std::path::Path, plan: Plan) -> Broker {
+    world::start(directory, &Options { segment_bytes: 256 << 10, ..Options::default() }, setup(plan))
 }
 
 /// One connection, and what came over it and was not looked at yet.
@@ -173,7 +177,7 @@ impl Connection {
         assert!(matches!(self.ask(Request::Roster(change)).await, Answered::Ok));
     }
 
-    async fn inbound(&mut self, message_id: &str, text: &str) -> Answered {
+    fn request(&self, message_id: &str, text: &str) -> Request {
         let content = Bytes::from(format!(r#"{{"type":"text","text":{{"body":"{text}"}}}}"#));
         let checked = check_inbound(&content).unwrap();
         let customer = Customer { wa_id: Some("16505551234".parse().unwrap()), ..Customer::default() };
@@ -187,7 +191,12 @@ impl Connection {
             sender: None,
             looked_up: LookedUp::NotYet,
         };
-        self.ask(Request::Inbound { number: NUMBER.parse().unwrap(), inbound }).await
+        Request::Inbound { number: NUMBER.parse().unwrap(), inbound }
+    }
+
+    async fn inbound(&mut self, message_id: &str, text: &str) -> Answered {
+        let request = self.request(message_id, text);
+        self.ask(request).await
     }
 
     async fn reply(&mut self, channel: ChannelId, reply_id: &str) -> Answered {
@@ -397,5 +406,53 @@ fn on_the_isolated_plan_every_service_has_its_own_channel() {
         assert!(desk.delivered.is_empty());
         drop((crm, desk, gateway));
         broker.stop(WAIT).await.unwrap();
+    });
+}
+
+#[test]
+fn nothing_is_answered_before_it_is_durable_and_nothing_after_the_journal_has_failed() {
+    run(async {
+        let journal = Arc::new(MemoryJournal::new());
+        let keys = sharedline::journal::Keys::random().unwrap();
+        let broker =
+            Broker::start(Arc::clone(&journal) as Arc<dyn Journal>, &keys, setup(Plan::Bundle)).unwrap();
+        let mut crm = Connection::service(&broker, "crm");
+        let mut gateway = Connection::gateway(&broker);
+        let channel = crm.create().await;
+        crm.words(1).await;
+        journal.hold();
+        let inbound = gateway.request("wamid.1", "held");
+        gateway.connected.session.ask(vec![(77, inbound)], 100).await.unwrap();
+        // A question that was decided after it, and needs no record of its own, waits behind it.
+        gateway.connected.session.ask(vec![(78, gateway.request("wamid.1", "held"))], 100).await.unwrap();
+        crm.connected.session.ask(vec![(79, Request::Of(channel, Ask::Get))], 100).await.unwrap();
+        let silence = Duration::from_millis(100);
+        assert!(tokio::time::timeout(silence, gateway.take()).await.is_err(), "nothing is acknowledged");
+        assert!(tokio::time::timeout(silence, crm.take()).await.is_err(), "nothing is delivered or told");
+        journal.release();
+        while gateway.answers.len() < 2 {
+            gateway.take().await;
+        }
+        assert!(matches!(gateway.answers[0], (77, Answered::Taken { channels: 1, duplicate: false })));
+        assert!(matches!(gateway.answers[1], (78, Answered::Taken { channels: 1, duplicate: true })));
+        assert_eq!(crm.words(1).await.len(), 1);
+
+        journal.hold();
+        gateway.connected.session.ask(vec![(80, gateway.request("wamid.2", "lost"))], 100).await.unwrap();
+        assert!(tokio::time::timeout(silence, gateway.take()).await.is_err());
+        journal.fail();
+        tokio::time::timeout(WAIT, broker.halted()).await.expect("the broker says that it has halted");
+        gateway.answers.clear();
+        gateway.take().await;
+        assert!(
+            matches!(gateway.answers[0], (80, Answered::Refused(Refusal::Unavailable))),
+            "{:?}",
+            gateway.answers
+        );
+        let later = gateway.inbound("wamid.3", "later").await;
+        assert!(matches!(later, Answered::Refused(Refusal::Unavailable)), "{later:?}");
+        assert!(tokio::time::timeout(silence, crm.words(1)).await.is_err(), "and nothing is delivered");
+        drop((crm, gateway));
+        assert!(broker.stop(WAIT).await.is_err());
     });
 }
