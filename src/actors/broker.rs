@@ -304,7 +304,7 @@ impl Broker {
     ///
     /// # Errors
     /// When portal, peer and token do not belong together, or the broker takes nobody.
-    pub fn connect(&self, hello: Hello) -> Result<Connected, ConnectError> {
+    pub fn connect(&self, mut hello: Hello) -> Result<Connected, ConnectError> {
         let shared = &self.inner.shared;
         let portal = self.inner.identities.admit(&hello).ok_or(ConnectError::Unauthenticated)?;
         if shared.halt.is_halted() {
@@ -320,6 +320,12 @@ impl Broker {
             }
             Peer::Gateway(_) => (None, Masking::Broker),
         };
+        if let Deliver::Watch(from) = &mut hello.deliver {
+            // The head is that of now: what is recorded after `welcome` is seen, however late a channel hears of it.
+            for entry in shared.registry.channels_of(&hello.portal, service.as_ref()) {
+                from.entry(entry.id).or_insert(entry.sight.head().next());
+            }
+        }
         let outlet = Outlet::new(connection, service.clone(), masking, hello.window);
         let key = session_key(&hello, connection);
         let link = match &hello.peer {

@@ -58,7 +58,7 @@ impl Credit {
 
     /// Whether another delivery fits. The last one may exceed the bytes, else a large one would wait for ever.
     pub(super) fn has_room(&self) -> bool {
-        self.deliveries.load(Ordering::Acquire) > 0 && self.bytes.load(Ordering::Acquire) > 0
+        self.deliveries.load(Ordering::SeqCst) > 0 && self.bytes.load(Ordering::SeqCst) > 0
     }
 
     pub(super) fn take(&self, bytes: u32) -> bool {
@@ -74,8 +74,8 @@ impl Credit {
     }
 
     pub(super) fn give_back(&self, deliveries: u32, bytes: u64) {
-        self.deliveries.fetch_add(deliveries, Ordering::AcqRel);
-        self.bytes.fetch_add(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::AcqRel);
+        self.deliveries.fetch_add(deliveries, Ordering::SeqCst);
+        self.bytes.fetch_add(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::SeqCst);
         self.returns.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -85,11 +85,13 @@ impl Credit {
         if !starved.contains(channel) {
             starved.push(channel.clone());
         }
-        self.is_starved.store(true, Ordering::Release);
+        // In one order with the credit, for every thread: either this channel sees what is given back after this, or who
+        // gives it back sees this.
+        self.is_starved.store(true, Ordering::SeqCst);
     }
 
     fn take_starved(&self) -> Vec<Addr<ChannelActor>> {
-        if !self.is_starved.load(Ordering::Acquire) || !self.is_starved.swap(false, Ordering::AcqRel) {
+        if !self.is_starved.load(Ordering::SeqCst) || !self.is_starved.swap(false, Ordering::SeqCst) {
             return Vec::new();
         }
         std::mem::take(&mut *self.starved.lock().unwrap_or_else(PoisonError::into_inner))

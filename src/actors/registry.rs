@@ -50,6 +50,11 @@ impl ChannelSight {
         seen
     }
 
+    /// The last durable offset.
+    pub(super) fn head(&self) -> Offset {
+        Offset(self.head.load(Ordering::Acquire))
+    }
+
     /// A service's standing in it.
     #[must_use]
     pub(super) fn standing(&self, service: &ServiceId) -> Standing {
