@@ -197,7 +197,12 @@ impl Stage {
                     goaway: None,
                     tally: Arc::clone(&self.tally),
                 };
+                let channels: Vec<ChannelId> = welcome.channels.iter().map(|seen| seen.channel).collect();
                 peer.tally_message(&ServerBody::Response(Response::Welcome(welcome)));
+                for channel in channels {
+                    // With this answer the channel knows of the connection; until then another one gets what comes.
+                    peer.ask(sharedline::wire::message::requests::GetChannel { channel }).await;
+                }
                 Ok(peer)
             }
             Err(ClientError::Refused(error)) => {
