@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use super::buckets::{BucketMap, Spread};
 use super::ids::Timestamp;
+use super::saved::{Put, Saved, Take, Unreadable, restore_all};
 
 /// How often old buckets are looked for, in milliseconds: an hour, little beside the days for which they stay.
 pub const FORGET_STEP_MS: u64 = 3_600_000;
@@ -146,12 +147,76 @@ impl<K: Spread, V> AgedMap<K, V> {
         });
     }
 
+    /// Takes over the entries of a map that keeps things as long, each value changed by `change`.
+    pub fn absorb(&mut self, other: Self, mut change: impl FnMut(V) -> V)
+    where
+        V: Clone,
+    {
+        for (period, buckets) in other.periods {
+            let ours = self.periods.entry(period).or_default();
+            for bucket in buckets {
+                let mut entries = BucketMap::new();
+                for (key, value) in bucket.entries.iter() {
+                    entries.insert(*key, change(value.clone()));
+                }
+                // Behind the one that fills: that one stays the last.
+                ours.insert(0, Bucket { entries, ..bucket });
+            }
+        }
+    }
+
+    /// Writes it down, but for how long it keeps things.
+    pub fn save(&self, out: &mut dyn Put)
+    where
+        K: Saved,
+        V: Saved,
+    {
+        out.number(self.forgotten_step);
+        out.number(self.periods.len() as u64);
+        for (period, buckets) in &self.periods {
+            out.number(*period);
+            buckets.save(out);
+        }
+    }
+
+    /// Reads back what was saved of a map that kept things as long.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn restore(keep: Keep, from: &mut dyn Take) -> Result<Self, Unreadable>
+    where
+        K: Saved,
+        V: Saved,
+    {
+        let forgotten_step = from.number()?;
+        let periods = restore_all(from).collect::<Result<_, _>>()?;
+        Ok(Self { keep, periods, forgotten_step, discarded: Vec::new() })
+    }
+
     fn is_gone(&self, counted: Timestamp) -> bool {
         counted < oldest_kept(self.forgotten_step, self.keep.keep_ms)
     }
 
     fn buckets(&self) -> impl Iterator<Item = &Bucket<K, V>> {
         self.periods.values().rev().flat_map(|buckets| buckets.iter().rev())
+    }
+}
+
+impl<K: Spread + Saved, V: Saved> Saved for Bucket<K, V> {
+    fn save(&self, out: &mut dyn Put) {
+        self.from.save(out);
+        self.to.save(out);
+        self.newest.save(out);
+        self.entries.save(out);
+    }
+
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        Ok(Self {
+            from: Saved::restore(from)?,
+            to: Saved::restore(from)?,
+            newest: Saved::restore(from)?,
+            entries: Saved::restore(from)?,
+        })
     }
 }
 

@@ -17,5 +17,6 @@ pub mod outbox;
 pub mod portal;
 pub mod presence;
 pub mod recent_ids;
+pub mod saved;
 pub mod senders;
 pub mod view;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::command::Rejection;
 use super::event::{Agent, PortalEvent, RosterChange};
 use super::ids::{AgentId, ChannelId, NAME_BYTES_MAX, Number, PortalId, ServiceId};
+use super::saved::{Put, Saved, Take, Unreadable, restore_all, save_all, saved};
 use super::view::Masking;
 
 /// Most agents in one service's roster. Far more than a service's staff, and 10 MB at the very most.
@@ -150,7 +151,55 @@ pub struct Portal {
     closed: Arc<BTreeSet<ChannelId>>,
 }
 
+saved!(Agent { agent, name, lead });
+
+impl Saved for Roster {
+    fn save(&self, out: &mut dyn Put) {
+        self.version.save(out);
+        save_all(self.agents.len(), self.agents.values(), out);
+    }
+
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        let version = Saved::restore(from)?;
+        let mut agents = BTreeMap::new();
+        for agent in restore_all(from) {
+            let agent: Agent = agent?;
+            agents.insert(agent.agent.clone(), agent);
+        }
+        Ok(Self { version, agents })
+    }
+}
+
 impl Portal {
+    /// Writes down the fold of its stream; the rules are the configuration's.
+    pub fn save(&self, out: &mut dyn Put) {
+        out.number(self.told.len() as u64);
+        for (service, roster) in &self.told {
+            service.save(out);
+            roster.save(out);
+        }
+        out.number(self.open.len() as u64);
+        for (place, channel) in &self.open {
+            place.save(out);
+            channel.save(out);
+        }
+        save_all(self.closed.len(), self.closed.iter(), out);
+    }
+
+    /// Takes over what was saved of a portal; this one is new.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn restore(&mut self, from: &mut dyn Take) -> Result<(), Unreadable> {
+        for told in restore_all(from) {
+            let (service, roster): (ServiceId, Roster) = told?;
+            self.told.insert(service, Arc::new(roster));
+        }
+        self.open = restore_all(from).collect::<Result<_, _>>()?;
+        self.closed = Arc::new(restore_all(from).collect::<Result<_, _>>()?);
+        Ok(())
+    }
+
     /// A portal before its first event.
     #[must_use]
     pub fn new(rules: PortalRules) -> Self {

@@ -7,11 +7,14 @@
 use super::aged::{AgedMap, DAY_MS, Keep};
 use super::fingerprint::Fingerprint;
 use super::ids::{Offset, Timestamp};
+use super::saved::{Put, Saved, Take, Unreadable};
 
 /// How long a message's id is known, in milliseconds: 8 days, one more than Meta repeats for.
 pub const RECENT_MS: u64 = 8 * DAY_MS;
 /// Ids in a bucket before it is sealed and another one begun: about 10 MiB.
 pub const SEALED_IDS: usize = 262_144;
+
+const KEEP_RECENT: Keep = Keep { keep_ms: RECENT_MS, period_ms: DAY_MS, bucket_entries_max: SEALED_IDS };
 
 /// The message ids of a channel's last 8 days. Empty, it holds no memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +24,7 @@ impl RecentIds {
     /// None yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self(AgedMap::new(Keep { keep_ms: RECENT_MS, period_ms: DAY_MS, bucket_entries_max: SEALED_IDS }))
+        Self(AgedMap::new(KEEP_RECENT))
     }
 
     /// How many it knows.
@@ -55,6 +58,16 @@ impl RecentIds {
     /// Drops what is older than 8 days.
     pub fn forget(&mut self, now: Timestamp) {
         self.0.forget(now);
+    }
+}
+
+impl Saved for RecentIds {
+    fn save(&self, out: &mut dyn Put) {
+        self.0.save(out);
+    }
+
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        AgedMap::restore(KEEP_RECENT, from).map(Self)
     }
 }
 

@@ -9,6 +9,7 @@ use super::aged::{AgedMap, DAY_MS, Keep};
 use super::event::{Event, Record};
 use super::fingerprint::{Fingerprint, Key};
 use super::ids::{ChannelId, MessageId, Offset, ServiceId, Timestamp};
+use super::saved::{Put, Saved, Take, Unreadable, restore_all, saved};
 
 /// How long it is known who sent a message, in milliseconds: 30 days (B7).
 pub const SENDERS_MS: u64 = 30 * DAY_MS;
@@ -46,6 +47,8 @@ struct Sent {
     at: Timestamp,
     owner: u32,
 }
+
+saved!(Sent { reply, at, owner });
 
 impl Senders {
     /// None yet.
@@ -94,6 +97,36 @@ impl Senders {
     /// Drops what is older than 30 days.
     pub fn forget(&mut self, now: Timestamp) {
         self.sent.forget(now);
+    }
+
+    /// Takes over what a channel's own index knew.
+    pub fn absorb(&mut self, other: Self) {
+        let numbers: Vec<u32> =
+            other.owners.iter().map(|(channel, service)| self.owner(*channel, service)).collect();
+        self.sent.absorb(other.sent, |sent| Sent {
+            owner: numbers.get(sent.owner as usize).copied().unwrap_or(u32::MAX),
+            ..sent
+        });
+    }
+
+    /// Writes it down, but for its key.
+    pub fn save(&self, out: &mut dyn Put) {
+        self.owners.save(out);
+        self.sent.save(out);
+    }
+
+    /// Reads back what was saved with the same key.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn restore(key: Key, from: &mut dyn Take) -> Result<Self, Unreadable> {
+        let mut senders = Self::new(key);
+        for owner in restore_all(from) {
+            let (channel, service): (ChannelId, ServiceId) = owner?;
+            senders.owner(channel, &service);
+        }
+        senders.sent = AgedMap::restore(KEEP_SENT, from)?;
+        Ok(senders)
     }
 
     fn owner(&mut self, channel: ChannelId, service: &ServiceId) -> u32 {

@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::domain::saved::{Put, Take, Unreadable};
+
 /// Why a payload can not be read. Its checksum matched, so this is a newer broker's record or a defect, not damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadError {
@@ -129,6 +131,38 @@ impl<'a> Reader<'a> {
         let slice = self.whole.get(self.at..self.at + length).ok_or(PayloadError::Truncated(what))?;
         self.at += length;
         Ok(slice)
+    }
+}
+
+impl Put for Vec<u8> {
+    fn number(&mut self, number: u64) {
+        put_number(self, number);
+    }
+
+    fn wide(&mut self, number: u128) {
+        put_id128(self, number);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        put_bytes(self, bytes);
+    }
+}
+
+impl Take for Reader<'_> {
+    fn number(&mut self) -> Result<u64, Unreadable> {
+        Reader::number(self, "").map_err(|_| Unreadable("a number"))
+    }
+
+    fn wide(&mut self) -> Result<u128, Unreadable> {
+        self.id128("").map_err(|_| Unreadable("a wide number"))
+    }
+
+    fn count(&mut self) -> Result<usize, Unreadable> {
+        Reader::count(self, "").map_err(|_| Unreadable("a count"))
+    }
+
+    fn text(&mut self) -> Result<&str, Unreadable> {
+        Reader::text(self, "").map_err(|_| Unreadable("a text"))
     }
 }
 

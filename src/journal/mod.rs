@@ -51,6 +51,7 @@ mod scan;
 mod segment;
 pub mod sim_disk;
 mod spare;
+pub mod state;
 mod store;
 mod writer;
 

@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - `stage`: one portal and one channel that a test tells commands; after each of them the records so far are
-//!   replayed into a second channel, which must equal the first
+//!   replayed into a second channel, which is saved and restored on its way (`tape`) and must equal the first
 //! - `channel`, `messages`, `replies`, `picking`: the rules, each test named after its own (`r07_…`, `b05_…`)
 //! - `canary`: no byte of a masked reply on any path of the domain (B3)
 //! - `properties`, `model`: any sequence of commands against a naive model that knows nothing of the domain
@@ -22,3 +22,4 @@ mod picking;
 mod properties;
 mod replies;
 mod stage;
+mod tape;

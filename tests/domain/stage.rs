@@ -25,6 +25,8 @@ use sharedline::domain::portal::{
 };
 use sharedline::domain::view::{Masking, View, Viewer, view};
 
+use crate::tape::Tape;
+
 pub(crate) const MINUTE: u64 = 60_000;
 pub(crate) const HOUR: u64 = 60 * MINUTE;
 pub(crate) const DAY: u64 = 24 * HOUR;
@@ -195,9 +197,18 @@ impl Stage {
         answer
     }
 
+    /// The records folded again; the state is saved and restored once, each time behind another record.
     pub(crate) fn replayed(&self) -> Channel {
-        let mut channel = Channel::new(self.channel.id(), number(), self.only.clone(), keys(), SEND_TTL);
-        self.records.iter().for_each(|record| channel.apply(record));
+        let new = || Channel::new(self.channel.id(), number(), self.only.clone(), keys(), SEND_TTL);
+        let mut channel = new();
+        let saved_behind = self.records.len() * 7 % (self.records.len() + 1).min(5);
+        let (before, after) = self.records.split_at(self.records.len() - saved_behind);
+        before.iter().for_each(|record| channel.apply(record));
+        let mut tape = Tape::default();
+        channel.save(&mut tape);
+        let mut channel = new().restore(&mut tape).unwrap();
+        assert!(tape.is_empty(), "all that was saved is restored");
+        after.iter().for_each(|record| channel.apply(record));
         channel
     }
 

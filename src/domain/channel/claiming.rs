@@ -9,6 +9,7 @@ use std::num::NonZeroU32;
 
 use super::conversations::Index;
 use crate::domain::ids::{AgentId, ConversationId, Offset, Timestamp};
+use crate::domain::saved::{Put, Saved, Take, Unreadable, restore_all, saved};
 
 /// A service, as the channel counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -45,6 +46,42 @@ impl Agents {
         Some(index)
     }
 }
+
+impl Saved for ServiceIndex {
+    fn save(&self, out: &mut dyn Put) {
+        out.number(u64::from(self.0));
+    }
+
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        u16::try_from(from.number()?).map(Self).map_err(|_| Unreadable("a service's index is too large"))
+    }
+}
+
+impl Saved for AgentIndex {
+    fn save(&self, out: &mut dyn Put) {
+        self.0.get().save(out);
+    }
+
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        NonZeroU32::new(u32::restore(from)?).map(Self).ok_or(Unreadable("an agent's index is zero"))
+    }
+}
+
+impl Saved for Agents {
+    fn save(&self, out: &mut dyn Put) {
+        self.ids.save(out);
+    }
+
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        let mut agents = Self::default();
+        for agent in restore_all(from) {
+            agents.enter(&agent?);
+        }
+        Ok(agents)
+    }
+}
+
+saved!(Claim { service, agent, offset, origin, since, active_at });
 
 /// That an agent picked a conversation up within a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +137,11 @@ impl ClaimIndex {
     /// Puts a claim that ended when its service left under another conversation.
     pub(super) fn add_ended(&mut self, claim: &Claim, conversation: Index) {
         self.ended.insert(entry(claim, conversation));
+    }
+
+    /// Whether a claim has ended when its service left.
+    pub(super) fn has_ended(&self, claim: &Claim, conversation: Index) -> bool {
+        self.ended.contains(&entry(claim, conversation))
     }
 
     /// All of them end: the service leaves.

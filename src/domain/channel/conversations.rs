@@ -14,6 +14,7 @@ use crate::domain::buckets::{BucketMap, Spread};
 use crate::domain::event::Customer;
 use crate::domain::fingerprint::{Fingerprint, Key};
 use crate::domain::ids::{ConversationId, CustomerName, Offset, Timestamp};
+use crate::domain::saved::{Put, Saved, Take, Unreadable, restore_all, save_all, saved};
 
 /// Where a conversation stands among the channel's; the older has the lower one.
 pub(super) type Index = u32;
@@ -71,6 +72,88 @@ pub(super) struct Younger {
     pub(super) into: ConversationId,
     /// The record with which it did.
     pub(super) merged_at: Offset,
+}
+
+saved!(Author { service, agent });
+saved!(Younger { id, head, into, merged_at });
+saved!(Rare { merged_into, claims, merged });
+
+impl Saved for NamesSeen {
+    fn save(&self, out: &mut dyn Put) {
+        out.number(self.0);
+    }
+
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        from.number().map(Self)
+    }
+}
+
+impl Saved for Conversation {
+    fn save(&self, out: &mut dyn Put) {
+        self.id.save(out);
+        self.head.save(out);
+        self.customer_at.save(out);
+        self.newest_sent_at.save(out);
+        self.last_message.save(out);
+        self.last_reply.save(out);
+        self.last_author.save(out);
+        self.others_reply.save(out);
+        self.names.save(out);
+        self.rare.is_some().save(out);
+        if let Some(rare) = &self.rare {
+            rare.save(out);
+        }
+    }
+
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        Ok(Self {
+            id: Saved::restore(from)?,
+            head: Saved::restore(from)?,
+            customer_at: Saved::restore(from)?,
+            newest_sent_at: Saved::restore(from)?,
+            last_message: Saved::restore(from)?,
+            last_reply: Saved::restore(from)?,
+            last_author: Saved::restore(from)?,
+            others_reply: Saved::restore(from)?,
+            names: Saved::restore(from)?,
+            rare: if bool::restore(from)? { Some(Box::new(Rare::restore(from)?)) } else { None },
+        })
+    }
+}
+
+impl Saved for Conversations {
+    fn save(&self, out: &mut dyn Put) {
+        save_all(self.len(), self.chunks.iter().flatten(), out);
+        self.by_name.save(out);
+    }
+
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        let mut conversations = Self::default();
+        for entry in restore_all(from) {
+            let entry: Conversation = entry?;
+            let index = conversations.enter(entry.id).ok_or(Unreadable("too many conversations"))?;
+            *conversations.get_mut(index).ok_or(Unreadable("a conversation twice"))? = entry;
+        }
+        conversations.by_name = Saved::restore(from)?;
+        Ok(conversations)
+    }
+}
+
+impl<const PIECES: usize> Saved for Packed<PIECES> {
+    fn save(&self, out: &mut dyn Put) {
+        out.wide(self.0.iter().fold(0, |bits, piece| bits << 32 | u128::from(*piece)));
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "32 bits at a time are taken")]
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        let mut bits = from.wide()?;
+        let mut pieces = [0; PIECES];
+        for piece in pieces.iter_mut().rev() {
+            *piece = bits as u32;
+            bits >>= 32;
+        }
+        Ok(Self(pieces))
+    }
 }
 
 impl Conversation {
@@ -305,6 +388,11 @@ impl Conversations {
     /// The entry at an index, to change.
     pub(super) fn get_mut(&mut self, index: Index) -> Option<&mut Conversation> {
         self.chunks.get_mut(index as usize / CHUNK)?.get_mut(index as usize % CHUNK)
+    }
+
+    /// All of them, in the order of their beginning, signposts included.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Index, &Conversation)> {
+        (0..).zip(self.chunks.iter().flatten())
     }
 
     /// Follows signposts. Ends, since each points to a lower index.

@@ -12,6 +12,7 @@
 //! - `holding`: how claims live and end by themselves, and their records
 //! - `replying`: replies, echoes, and what the outbox decides
 //! - `listing`: conversations in lists
+//! - `saving`: the state written down, for a base of the journal
 //! - `conversations`, `claiming`: the compact state of conversations and claims
 //!
 //! **Invariants:** `apply` is total; a decision is at most [`DRAFTS_MAX`] drafts and takes effect as a whole; what
@@ -24,6 +25,7 @@ mod inbound;
 mod listing;
 mod picking;
 mod replying;
+mod saving;
 mod standing;
 
 use std::sync::Arc;
@@ -41,6 +43,7 @@ use super::recent_ids::RecentIds;
 
 pub use self::inbound::WINDOW_MS;
 pub use self::listing::{LIST_LOOKED_AT_MAX, LIST_MAX};
+pub use self::saving::Rests;
 pub use self::standing::STRETCHES_MAX;
 
 /// Most drafts of one decision: they lie in one block of the journal, so that a crash leaves all or nothing.

@@ -11,6 +11,7 @@ use super::{Channel, DeliverySpan, Standing, Stretch, Turn};
 use crate::domain::command::{Answer, ChannelState, Rejection, StandingChange, StandingCommand};
 use crate::domain::event::{Acknowledged, Actor, Event, Membership, MembershipAction, Record, Settings};
 use crate::domain::ids::{Offset, ServiceId};
+use crate::domain::saved::{Put, Saved, Take, Unreadable, saved};
 
 /// Most stretches remembered of a service that comes and goes without acknowledging. Past it the two oldest become
 /// one, with what lies between: rather something that it missed than nothing of what it is due.
@@ -95,6 +96,52 @@ impl Slot {
         self.span.stretches.retain(|stretch| stretch.through.is_none_or(|through| through > acknowledged));
     }
 }
+
+saved!(Stretch { after, through, receipts });
+saved!(DeliverySpan { stretches, acknowledged });
+
+impl Saved for Standing {
+    fn save(&self, out: &mut dyn Put) {
+        out.number(match self {
+            Self::None => 0,
+            Self::Subscribed => 1,
+            Self::Inactive => 2,
+        });
+    }
+
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        Ok(match from.number()? {
+            0 => Self::None,
+            1 => Self::Subscribed,
+            2 => Self::Inactive,
+            _ => return Err(Unreadable("a standing that is none")),
+        })
+    }
+}
+
+/// Without its claims, which stand in their conversations.
+impl Saved for Slot {
+    fn save(&self, out: &mut dyn Put) {
+        self.id.save(out);
+        self.standing.save(out);
+        self.rank.save(out);
+        self.left_at.save(out);
+        self.span.save(out);
+    }
+
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        Ok(Self {
+            id: Saved::restore(from)?,
+            standing: Saved::restore(from)?,
+            rank: Saved::restore(from)?,
+            left_at: Saved::restore(from)?,
+            span: Saved::restore(from)?,
+            claims: ClaimIndex::default(),
+        })
+    }
+}
+
+saved!(Services { slots });
 
 /// The services that ever were in the channel.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -7,6 +7,7 @@ use crate::domain::aged::{AgedMap, DAY_MS, Keep};
 use crate::domain::event::Status;
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::ids::{Offset, Timestamp};
+use crate::domain::saved::{Put, Saved, Take, Unreadable, saved};
 use crate::domain::senders::KEEP_SENT;
 
 /// How long a reply id stays in use after the reply's outcome, in milliseconds: 8 days (B4).
@@ -67,6 +68,24 @@ impl Done {
         self.ids.forget(now);
         self.replies.forget(now);
         self.messages.forget(now);
+    }
+}
+
+saved!(Outcome { facts, status, outcome, named });
+
+impl Saved for Done {
+    fn save(&self, out: &mut dyn Put) {
+        self.ids.save(out);
+        self.replies.save(out);
+        self.messages.save(out);
+    }
+
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        Ok(Self {
+            ids: AgedMap::restore(KEEP_IDS, from)?,
+            replies: AgedMap::restore(KEEP_SENT, from)?,
+            messages: AgedMap::restore(KEEP_SENT, from)?,
+        })
     }
 }
 

@@ -42,6 +42,7 @@ use super::content::Content;
 use super::event::{Event, Handed, Receipt, Record, Reply, Status};
 use super::fingerprint::{Fingerprint, Key};
 use super::ids::{ConversationId, MessageId, Offset, ReplyId, ServiceId, Timestamp};
+use super::saved::{Put, Saved, Take, Unreadable, restore_all, saved};
 
 pub use self::done::REPLY_IDS_MS;
 pub use self::parked::PARKED_MAX;
@@ -110,6 +111,9 @@ struct Open {
     facts: Facts,
     attempts: u32,
 }
+
+saved!(Facts { service, reply_id, conversation, digest });
+saved!(Open { facts, attempts });
 
 /// A channel's replies.
 #[derive(Debug, Clone, PartialEq)]
@@ -377,6 +381,44 @@ impl Outbox {
     }
 }
 
+impl Outbox {
+    /// Writes it down, but for the keys and what the configuration says.
+    pub fn save(&self, out: &mut dyn Put) {
+        self.services.names.save(out);
+        self.open.save(out);
+        self.queue.save(out);
+        self.done.save(out);
+        self.parked.save(out);
+        self.merged.save(out);
+    }
+
+    /// Takes over what was saved of an outbox with the same keys; this one is new.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn restore(&mut self, from: &mut dyn Take) -> Result<(), Unreadable> {
+        for service in restore_all(from) {
+            self.services.number(&service?);
+        }
+        self.open = Saved::restore(from)?;
+        for (offset, open) in self.open.iter() {
+            let service = self.services.get(open.facts.service);
+            let service = service.ok_or(Unreadable("a reply of a service that is none"))?;
+            self.open_ids.insert(self.fingerprints.reply_id(service, &open.facts.reply_id), *offset);
+        }
+        self.queue = Saved::restore(from)?;
+        self.done = Saved::restore(from)?;
+        self.parked = Saved::restore(from)?;
+        self.merged = Saved::restore(from)?;
+        Ok(())
+    }
+
+    /// The replies without outcome: their records must stay whole.
+    pub fn open_replies(&self) -> impl Iterator<Item = Offset> {
+        self.open.iter().map(|(offset, _)| *offset)
+    }
+}
+
 /// A service, by its number in [`Services`].
 type ServiceNumber = u32;
 
@@ -401,6 +443,33 @@ impl Services {
 
     fn get(&self, number: ServiceNumber) -> Option<&ServiceId> {
         self.names.get(number as usize)
+    }
+}
+
+impl Saved for Status {
+    fn save(&self, out: &mut dyn Put) {
+        out.number(match self {
+            Self::Accepted => 0,
+            Self::Unknown => 1,
+            Self::Sent => 2,
+            Self::Delivered => 3,
+            Self::Read => 4,
+            Self::Played => 5,
+            Self::Failed => 6,
+        });
+    }
+
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        Ok(match from.number()? {
+            0 => Self::Accepted,
+            1 => Self::Unknown,
+            2 => Self::Sent,
+            3 => Self::Delivered,
+            4 => Self::Read,
+            5 => Self::Played,
+            6 => Self::Failed,
+            _ => return Err(Unreadable("a status that is none")),
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use crate::domain::buckets::BucketMap;
 use crate::domain::event::{PARKED_MS, Status, StatusError, StatusParked};
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::ids::{MessageId, Timestamp};
+use crate::domain::saved::{Put, Saved, Take, Unreadable, restore_all, save_all, saved};
 
 /// Most statuses that wait: what 80 foreign messages a second bring in a minute (three each), and some room. With
 /// one more, the oldest is dropped.
@@ -31,12 +32,28 @@ impl Early {
     }
 }
 
+saved!(Early { message_id, status, error, status_at, recorded_at });
+saved!(StatusError { code, title, details });
+
 /// The statuses that wait, each message's in the order of coming.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Parked {
     by_message: BucketMap<Fingerprint, Vec<Early>>,
     /// Each that was parked and has not lapsed, oldest first; some have been taken meanwhile.
     order: VecDeque<(Timestamp, Fingerprint)>,
+}
+
+impl Saved for Parked {
+    fn save(&self, out: &mut dyn Put) {
+        self.by_message.save(out);
+        save_all(self.order.len(), self.order.iter(), out);
+    }
+
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        let by_message = Saved::restore(from)?;
+        let order = restore_all(from).collect::<Result<_, _>>()?;
+        Ok(Self { by_message, order })
+    }
 }
 
 impl Parked {

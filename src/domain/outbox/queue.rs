@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, VecDeque};
 use super::ServiceNumber;
 use crate::domain::buckets::BucketMap;
 use crate::domain::ids::{ConversationId, Offset, Timestamp};
+use crate::domain::saved::{Put, Saved, Take, Unreadable, restore_all, save_all, saved};
 
 /// A reply that waits to be handed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,45 @@ struct Line {
     waiting: VecDeque<Waiting>,
     /// One at most, unless two conversations became one meanwhile. With the time of handing.
     handed: Vec<(Timestamp, Waiting)>,
+}
+
+saved!(Waiting { offset, accepted_at, service, urgent });
+
+impl Saved for Line {
+    fn save(&self, out: &mut dyn Put) {
+        save_all(self.waiting.len(), self.waiting.iter(), out);
+        self.handed.save(out);
+    }
+
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        let waiting = restore_all(from).collect::<Result<_, _>>()?;
+        Ok(Self { waiting, handed: Saved::restore(from)? })
+    }
+}
+
+/// The lines and the turns; lanes and ages follow from them.
+impl Saved for Queue {
+    fn save(&self, out: &mut dyn Put) {
+        self.lines.save(out);
+        self.lanes.turns.save(out);
+        let last_turns: Vec<u64> = self.lanes.services.iter().map(|lane| lane.last_turn).collect();
+        last_turns.save(out);
+    }
+
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        let lines: BucketMap<ConversationId, Line> = Saved::restore(from)?;
+        let turns = u64::restore(from)?;
+        let last_turns: Vec<u64> = Saved::restore(from)?;
+        let lane = |last_turn| Lane { last_turn, ..Lane::default() };
+        let mut lanes = Lanes { services: last_turns.into_iter().map(lane).collect(), turns };
+        let mut ages = Ages::default();
+        for (_, line) in lines.iter() {
+            lanes.offer(line.sendable());
+            ages.waiting.extend(line.waiting.iter().map(|waiting| (waiting.accepted_at, waiting.offset)));
+            ages.handed.extend(line.handed.iter().map(|(at, handed)| (*at, handed.offset)));
+        }
+        Ok(Self { lines, lanes, ages })
+    }
 }
 
 impl Line {
