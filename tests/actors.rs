@@ -43,7 +43,12 @@ fn setup(plan: Plan) -> Setup {
     let services = ["crm", "desk", "salesiq", "books"];
     Setup {
         portals: vec![world::portal("acme", plan, &services, &[(NUMBER, Some(world::GATEWAY))])],
-        limits: Limits { recent_bytes_max: 4 << 20, ack_timeout: Duration::from_secs(60), arbiters: 0 },
+        limits: Limits {
+            recent_bytes_max: 4 << 20,
+            ack_timeout: Duration::from_secs(60),
+            arbiters: 0,
+            ..Limits::default()
+        },
     }
 }
 

@@ -27,7 +27,12 @@ const WAIT: Duration = Duration::from_secs(20);
 fn start(directory: &Path, address: SocketAddr) -> (Broker, Listener) {
     let setup = Setup {
         portals: vec![world::portal("acme", Plan::Bundle, &["crm"], &[("+15550783881", None)])],
-        limits: Limits { recent_bytes_max: 4 << 20, ack_timeout: Duration::from_secs(60), arbiters: 0 },
+        limits: Limits {
+            recent_bytes_max: 4 << 20,
+            ack_timeout: Duration::from_secs(60),
+            arbiters: 0,
+            ..Limits::default()
+        },
     };
     let broker = world::start(directory, &Options::default(), setup);
     let listener = Listener::start(address, &broker, Settings { ack_timeout: WAIT }).unwrap();

@@ -96,7 +96,12 @@ fn setup() -> Setup {
     for number in &mut portal.numbers {
         number.send_ttl_ms = 1_000;
     }
-    let limits = Limits { recent_bytes_max: 64 << 10, ack_timeout: Duration::from_secs(600), arbiters: 3 };
+    let limits = Limits {
+        recent_bytes_max: 64 << 10,
+        ack_timeout: Duration::from_secs(600),
+        arbiters: 3,
+        ..Limits::default()
+    };
     Setup { portals: vec![portal], limits }
 }
 

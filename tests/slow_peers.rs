@@ -54,7 +54,12 @@ impl Stand {
         let directory = tempfile::tempdir().unwrap();
         let setup = Setup {
             portals: vec![world::portal("acme", Plan::Bundle, &SERVICES, &[(NUMBER, None)])],
-            limits: Limits { recent_bytes_max: 1 << 20, ack_timeout: Duration::from_secs(600), arbiters: 0 },
+            limits: Limits {
+                recent_bytes_max: 1 << 20,
+                ack_timeout: Duration::from_secs(600),
+                arbiters: 0,
+                ..Limits::default()
+            },
         };
         let options = Options { before_sync: true, ..Options::default() };
         let broker = world::start(directory.path(), &options, setup);

@@ -218,6 +218,16 @@ impl Recent {
         }
     }
 
+    /// What lies before `first` is history that is gone.
+    pub(super) fn trim(&mut self, first: Offset) {
+        while self.batches.front().is_some_and(|batch| batch.through < first) {
+            if let Some(old) = self.batches.pop_front() {
+                self.weight -= old.weight;
+                self.from = old.through.next();
+            }
+        }
+    }
+
     /// The first offset that can be served.
     pub(super) fn from(&self) -> Offset {
         self.from

@@ -21,6 +21,7 @@ use super::adapter::{
 use super::asking::{Ask, Asked, Permits, ReplyTo, Work};
 use super::channel::Settle;
 use super::homes::Homes;
+use super::keeper::Keeper;
 use super::outlet::Outlet;
 use super::port::{Answered, EndReason, Outgoing, Refusal};
 pub use super::portal::{Breaks, PortalError};
@@ -222,6 +223,7 @@ struct Inner {
     numbers: Arc<Numbers>,
     identities: Identities,
     system: System,
+    keeper: Keeper,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -287,17 +289,19 @@ impl Broker {
         }
         let (ready, started) = mpsc::channel();
         let rules: Vec<PortalRules> = setup.portals.iter().map(|portal| portal.rules.clone()).collect();
+        let of_keeper = rules.clone();
         let of_thread = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("broker".to_owned())
             .spawn(move || run(&of_thread, rules, &ready))
             .map_err(StartError::Thread)?;
         let (homes, system) = started.recv().map_err(|_| StartError::Panic)??;
+        let keeper = Keeper::start(&shared, of_keeper).map_err(StartError::Thread)?;
         let identities = Identities {
             portals: setup.portals.into_iter().map(|portal| (portal.rules.portal.clone(), portal)).collect(),
         };
         let thread = Mutex::new(Some(thread));
-        Ok(Self { inner: Arc::new(Inner { shared, homes, numbers, identities, system, thread }) })
+        Ok(Self { inner: Arc::new(Inner { shared, homes, numbers, identities, system, keeper, thread }) })
     }
 
     /// Lets a connection in, where its token is the peer's. An older one of the same name is ended.
@@ -455,7 +459,12 @@ impl Broker {
         }
         self.settle(&portals, until).await;
         let journal = Arc::clone(&shared.journal);
-        let closed = tokio::task::spawn_blocking(move || journal.close()).await;
+        let inner = Arc::clone(&self.inner);
+        let close = move || {
+            inner.keeper.stop();
+            journal.close()
+        };
+        let closed = tokio::task::spawn_blocking(close).await;
         self.inner.homes.stop();
         self.inner.system.stop();
         let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -24,7 +24,7 @@ use crate::domain::event::{Customer, Event, Record};
 use crate::domain::ids::{AgentId, ChannelId, ConversationId, Offset, ServiceId};
 use crate::domain::presence::{Doing, Presence, PresenceChange};
 use crate::domain::view::{Masking, Viewer, customer_of, view};
-use crate::journal::{Entry, Journal, StreamId, payload};
+use crate::journal::{Entry, Journal, ReadError, StreamId, payload};
 
 /// Most bytes of a timeline (contract: 1 MiB for the whole answer), less what stands beside it.
 pub(super) const TIMELINE_BYTES_MAX: usize = (1 << 20) - (64 << 10);
@@ -188,8 +188,13 @@ impl Handler<HandOver> for ConversationActor {
     }
 }
 
+/// A record that the state rests on: from the journal, or from what the base keeps of it.
 fn read_record(journal: &dyn Journal, stream: StreamId, offset: Offset) -> Option<Record> {
-    match journal.read_one(stream, offset) {
+    let read = match journal.read_one(stream, offset) {
+        Err(ReadError::NotFound { .. }) => journal.kept(stream, offset),
+        read => read,
+    };
+    match read {
         Ok(Entry::Record(raw)) => payload::decode_record(&raw).ok(),
         Ok(Entry::Corrupt(_)) | Err(_) => None,
     }

@@ -16,6 +16,7 @@
 //! - [`adapter`], `portal`, `channel`, `conversation`: the actors
 //! - `asking`: requests of a channel and where their answers go · `registry`: who is where
 //! - `homes`: Arbiters · `completion`: from the journal's writer back to the actors · `reader`: history, off the Arbiters
+//! - `keeper`: bases, and history whose time has come
 //!
 //! # What is in order, and what is not
 //! Requests of one connection are decided in their order per channel, since one mailbox is a queue; answers of one
@@ -38,6 +39,7 @@ mod clock;
 mod completion;
 mod conversation;
 mod homes;
+mod keeper;
 pub mod outlet;
 pub mod port;
 mod portal;

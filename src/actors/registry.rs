@@ -26,12 +26,20 @@ use crate::domain::senders::Senders;
 #[derive(Debug)]
 pub(super) struct ChannelSight {
     head: AtomicU64,
+    /// The first offset that is still there.
+    first: AtomicU64,
     seen: Mutex<(ChannelSeen, Arc<BTreeMap<ServiceId, Standing>>)>,
 }
 
 impl ChannelSight {
     pub(super) fn new(seen: ChannelSeen, standings: BTreeMap<ServiceId, Standing>) -> Self {
-        Self { head: AtomicU64::new(seen.head.0), seen: Mutex::new((seen, Arc::new(standings))) }
+        let head = AtomicU64::new(seen.head.0);
+        Self { head, first: AtomicU64::new(1), seen: Mutex::new((seen, Arc::new(standings))) }
+    }
+
+    /// Notes the first offset that is still there; says whether it has moved.
+    pub(super) fn trimmed_to(&self, first: Offset) -> bool {
+        self.first.fetch_max(first.0, Ordering::AcqRel) < first.0
     }
 
     pub(super) fn set_head(&self, head: Offset) {

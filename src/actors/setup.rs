@@ -6,7 +6,7 @@ use super::broker::{Broker, NumberSetup, PortalSetup, Setup, StartError};
 use super::shared::Limits;
 use crate::config::{Config, Durability, TokenHash, Way};
 use crate::journal::disk::RealDisk;
-use crate::journal::{EmbeddedJournal, OpenError, Opened, Options};
+use crate::journal::{EmbeddedJournal, OpenError, Opened, Options, Retention};
 
 /// Why a broker was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +79,10 @@ impl From<&Config> for Setup {
             limits: Limits {
                 recent_bytes_max: usize::try_from(config.limits.recent_bytes_max).unwrap_or(usize::MAX),
                 ack_timeout: config.tcp.ack_timeout,
+                retention: Retention {
+                    keep_ms: u64::try_from(config.journal.retention.as_millis()).unwrap_or(u64::MAX),
+                    bytes_max: config.journal.retention_bytes,
+                },
                 arbiters: config.limits.arbiters,
             },
         }

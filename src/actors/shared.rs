@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use super::reader::Readers;
 use super::registry::Registry;
 use crate::domain::channel::Keys;
-use crate::journal::Journal;
+use crate::journal::{Journal, Retention};
 
 /// Most bytes of requests in the whole process that are not durable yet.
 pub(super) const PROCESS_BYTES_MAX: u32 = 256 << 20;
@@ -27,8 +27,21 @@ pub struct Limits {
     pub recent_bytes_max: usize,
     /// How long a connection may leave deliveries unacknowledged.
     pub ack_timeout: Duration,
+    /// How long history stays.
+    pub retention: Retention,
     /// Arbiters that actors and sessions live on; 0: as the cores allow.
     pub arbiters: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            recent_bytes_max: 4 << 20,
+            ack_timeout: Duration::from_secs(60),
+            retention: Retention { keep_ms: 7 * 86_400_000, bytes_max: 64 << 30 },
+            arbiters: 0,
+        }
+    }
 }
 
 /// Why a broker acknowledges nothing any more.

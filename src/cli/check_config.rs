@@ -58,5 +58,4 @@ fn report(config: &Config, as_json: bool) {
     for (number, why) in waiting {
         out::line(&format!("  {number} can not send yet: {why}"));
     }
-    out::line("  retention and retention_bytes are read but not applied yet: history is kept whole");
 }

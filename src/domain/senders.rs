@@ -57,6 +57,12 @@ impl Senders {
         Self { key, sent: AgedMap::new(KEEP_SENT), owners: Vec::new(), numbers: BTreeMap::new() }
     }
 
+    /// What it was made with.
+    #[must_use]
+    pub const fn key(&self) -> Key {
+        self.key
+    }
+
     /// Takes what a durable record of a channel says about who sent what: a receipt that names the message, or a
     /// reply written on the phone. Other records say nothing.
     pub fn apply(&mut self, channel: ChannelId, record: &Record) {

@@ -39,6 +39,7 @@ const SPARE_BUFFER_BYTES_MAX: usize = 2 * BLOCK_BYTES_MAX;
 pub struct Block {
     stream: StreamId,
     first: Offset,
+    at: Timestamp,
     records: u32,
     bytes: Vec<u8>,
     home: Arc<Spares>,
@@ -61,6 +62,12 @@ impl Block {
     #[must_use]
     pub fn last(&self) -> Offset {
         Offset(self.first.0 + u64::from(self.records) - 1)
+    }
+
+    /// When its first record was decided; the others follow within moments.
+    #[must_use]
+    pub fn at(&self) -> Timestamp {
+        self.at
     }
 
     /// How many records it has; never none.
@@ -125,6 +132,7 @@ pub enum BlockError {
 pub struct BlockBuilder {
     stream: StreamId,
     first: Offset,
+    at: Timestamp,
     records: u32,
     bytes: Vec<u8>,
     spares: Arc<Spares>,
@@ -134,7 +142,14 @@ impl BlockBuilder {
     /// A builder for `stream`.
     #[must_use]
     pub fn new(stream: StreamId) -> Self {
-        Self { stream, first: Offset::ZERO, records: 0, bytes: Vec::new(), spares: Arc::default() }
+        Self {
+            stream,
+            first: Offset::ZERO,
+            at: Timestamp::default(),
+            records: 0,
+            bytes: Vec::new(),
+            spares: Arc::default(),
+        }
     }
 
     /// Whether another `records` with `payload_bytes` in all belong into this block. An empty one has room for any.
@@ -177,7 +192,7 @@ impl BlockBuilder {
         payload: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), BlockError> {
         if self.records == 0 {
-            self.begin(offset);
+            self.begin(offset, meta.at);
         }
         assert_eq!(offset.0, self.first.0 + u64::from(self.records), "records of a block follow one another");
         let header_at = self.bytes.len();
@@ -231,11 +246,13 @@ impl BlockBuilder {
         }
         let bytes = mem::take(&mut self.bytes);
         let records = mem::take(&mut self.records);
-        Some(Block { stream: self.stream, first: self.first, records, bytes, home: Arc::clone(&self.spares) })
+        let (stream, first, at) = (self.stream, self.first, self.at);
+        Some(Block { stream, first, at, records, bytes, home: Arc::clone(&self.spares) })
     }
 
-    fn begin(&mut self, first: Offset) {
+    fn begin(&mut self, first: Offset, at: Timestamp) {
         self.first = first;
+        self.at = at;
         if self.bytes.capacity() == 0 {
             self.bytes = self.spares.take();
         }

@@ -1,4 +1,4 @@
-//! The engine's own records: what was trimmed and what was deleted. They stand in a stream of their own, in the order in
+//! The engine's own records: what was trimmed, deleted and given up with its segment. They stand in a stream of their own, in the order in
 //! which they were asked for, and are obeyed once they are done, and again at every start.
 
 use bytes::Bytes;
@@ -8,6 +8,7 @@ use super::codec::{Reader, put_id128, put_number};
 use super::index::Index;
 use super::payload::kind;
 use super::record::{RECORD_HEADER_BYTES, RecordHeader};
+use super::segments::Segments;
 use super::{Block, StreamId};
 use crate::domain::ids::{Offset, Timestamp};
 
@@ -18,6 +19,8 @@ pub(super) enum Order {
     Trim(StreamId, Offset),
     /// A whole stream.
     Delete(StreamId),
+    /// All that lies in the segments up to this number.
+    Drop(u64),
 }
 
 /// Lays an order out as the record at `offset` of the engine's own stream.
@@ -29,6 +32,7 @@ pub(super) fn lay_out(
     let kind = match order {
         Order::Trim(..) => kind::TRIMMED,
         Order::Delete(_) => kind::DELETED,
+        Order::Drop(_) => kind::DROPPED,
     };
     // Nothing depends on when it was.
     let meta = RecordMeta { conversation: None, previous: Offset::ZERO, at: Timestamp(0), kind };
@@ -38,6 +42,7 @@ pub(super) fn lay_out(
             put_number(out, before.0);
         }
         Order::Delete(stream) => put_id128(out, stream.0),
+        Order::Drop(through) => put_number(out, through),
     })?;
     Ok(builder.take())
 }
@@ -54,10 +59,11 @@ pub(super) fn read(mut records: &[u8]) -> Option<Vec<Order>> {
         }
         let payload = Bytes::copy_from_slice(payload);
         let mut reader = Reader::new(&payload);
-        let stream = StreamId(reader.id128("stream").ok()?);
+        let stream = |reader: &mut Reader<'_>| reader.id128("stream").ok().map(StreamId);
         orders.push(match header.kind {
-            kind::TRIMMED => Order::Trim(stream, Offset(reader.number("offset").ok()?)),
-            kind::DELETED => Order::Delete(stream),
+            kind::TRIMMED => Order::Trim(stream(&mut reader)?, Offset(reader.number("offset").ok()?)),
+            kind::DELETED => Order::Delete(stream(&mut reader)?),
+            kind::DROPPED => Order::Drop(reader.number("segment").ok()?),
             _ => return None,
         });
         reader.end().ok()?;
@@ -67,7 +73,10 @@ pub(super) fn read(mut records: &[u8]) -> Option<Vec<Order>> {
 }
 
 /// Carries orders out.
-pub(super) fn obey(index: &Index, orders: &[Order]) {
+pub(super) fn obey(index: &Index, segments: &Segments, orders: &[Order]) {
+    if orders.is_empty() {
+        return;
+    }
     let mut streams = index.write();
     for order in orders {
         match *order {
@@ -80,6 +89,10 @@ pub(super) fn obey(index: &Index, orders: &[Order]) {
                 if let Some(stream) = streams.get_mut(&stream) {
                     stream.delete();
                 }
+            }
+            Order::Drop(through) => {
+                streams.values_mut().for_each(|stream| stream.drop_segments(through));
+                segments.drop_through(through);
             }
         }
     }

@@ -1,9 +1,10 @@
 //! The embedded engine: the journal in one directory of this machine.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 
+use super::base::{self, Base, BaseWriter, SavedError, SavedState};
 use super::control::Order;
 use super::disk::{Disk, DiskLock};
 use super::index::Index;
@@ -13,13 +14,15 @@ use super::reader::Reader;
 use super::recovery::recover;
 use super::sabotage::Sabotage;
 use super::scan::Found;
+use super::segment;
+use super::segments::{Due, Retention, Segments};
 use super::store::{Keys, OpenError};
 use super::writer::{Status, Writer};
 use super::{
     Block, Completed, Durability, Entry, Halt, HaltWatch, Head, Journal, Outcome, ReadBatch, ReadError, Sink,
     StreamId,
 };
-use crate::domain::ids::Offset;
+use crate::domain::ids::{Offset, Timestamp};
 
 /// How the embedded engine works.
 #[derive(Debug, Clone)]
@@ -62,6 +65,10 @@ pub struct EmbeddedJournal {
     queue: Arc<Queue>,
     status: Arc<Status>,
     index: Arc<Index>,
+    segments: Arc<Segments>,
+    base: RwLock<Option<Arc<Base>>>,
+    disk: Arc<dyn Disk>,
+    store: u128,
     reader: Reader,
     driver: Driver,
     lock: Mutex<Option<Lock>>,
@@ -92,7 +99,8 @@ impl EmbeddedJournal {
         let options =
             &Options { segment_bytes: options.segment_bytes.min(SEGMENT_BYTES_MAX), ..options.clone() };
         let recovered = recover(&disk, options)?;
-        let index = Arc::new(recovered.index);
+        let (index, segments) = (Arc::new(recovered.index), Arc::new(recovered.segments));
+        let store = recovered.settings.store;
         let (queue, status) = (Arc::new(Queue::default()), Arc::new(Status::default()));
         let files = recovered.files;
         let log = Log::new(
@@ -102,7 +110,8 @@ impl EmbeddedJournal {
             recovered.active,
             recovered.helper,
         );
-        let writer = Writer::new(log, Arc::clone(&index), Arc::clone(&queue), Arc::clone(&status));
+        let (for_index, for_segments) = (Arc::clone(&index), Arc::clone(&segments));
+        let writer = Writer::new(log, for_index, for_segments, Arc::clone(&queue), Arc::clone(&status));
         let driver = if options.threads {
             let guard =
                 PanicGuard { status: Arc::clone(&status), queue: Arc::clone(&queue), place: disk.place("") };
@@ -123,7 +132,8 @@ impl EmbeddedJournal {
         let check_payloads = options.sabotage != Some(Sabotage::RecordCheck);
         let reader = Reader { index: Arc::clone(&index), files, check_payloads };
         let lock = Mutex::new(Some(Lock(recovered.lock)));
-        let journal = Self { queue, status, index, reader, driver, lock };
+        let base = RwLock::new(recovered.base.map(Arc::new));
+        let journal = Self { queue, status, index, segments, base, disk, store, reader, driver, lock };
         let (keys, new, unclean, found) = (recovered.keys, recovered.new, recovered.unclean, recovered.found);
         Ok(Opened { journal, keys, new, unclean, found })
     }
@@ -145,6 +155,10 @@ impl EmbeddedJournal {
         {
             writer.prove(false);
         }
+    }
+
+    fn base(&self) -> Option<Arc<Base>> {
+        self.base.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn push(&self, request: Request) {
@@ -209,6 +223,73 @@ impl Journal for EmbeddedJournal {
 
     fn delete(&self, stream: StreamId) {
         self.push(Request::Order(Order::Delete(stream)));
+    }
+
+    fn first(&self, stream: StreamId) -> Offset {
+        self.index.first(stream)
+    }
+
+    fn saved(&self, stream: StreamId) -> Result<Option<SavedState>, SavedError> {
+        self.base().map_or(Ok(None), |base| base.state(stream))
+    }
+
+    fn kept(&self, stream: StreamId, offset: Offset) -> Result<Entry, ReadError> {
+        let kept = self.base().map_or(Ok(None), |base| base.kept(stream, offset))?;
+        kept.ok_or(ReadError::NotFound { stream, offset })
+    }
+
+    fn due(&self, now: Timestamp, retention: &Retention) -> Due {
+        let base = self.base();
+        let (covered, bytes) = base.map_or((0, 0), |base| (base.covered, base.bytes));
+        self.segments.due(now, retention, covered, bytes)
+    }
+
+    fn rotate(&self) {
+        // Without a writer there is nothing to go over from.
+        let _ = self.queue.push(Request::Rotate);
+    }
+
+    fn write_base(&self, sections: &mut dyn FnMut(&mut BaseWriter<'_>) -> io::Result<()>) -> io::Result<()> {
+        // What is done by now, in all segments before the one in use, is in the states that are saved from now on.
+        let covered = self.segments.active().saturating_sub(1);
+        let before = self.base();
+        let generation = before.as_ref().map_or(1, |base| base.generation + 1);
+        let mut writer = BaseWriter::begin(&*self.disk, self.store, generation, covered, before.as_deref())?;
+        sections(&mut writer)?;
+        let installed = writer.finish(self.index.ends(), self.segments.dropped())?;
+        *self.base.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(installed));
+        Ok(())
+    }
+
+    fn retire(&self, through: u64) {
+        self.push(Request::Order(Order::Drop(through)));
+    }
+
+    fn sweep(&self) -> io::Result<()> {
+        let dropped = self.segments.dropped();
+        self.reader.files.close_through(dropped);
+        let current = self.base().map_or(0, |base| base.generation);
+        let is_gone = |name: &String| {
+            segment::number_in(name).is_some_and(|number| number <= dropped)
+                || base::generation_in(name).is_some_and(|generation| generation < current)
+        };
+        let mut gone: Vec<String> = self.disk.list()?.into_iter().filter(is_gone).collect();
+        // The oldest first, so that what is left is never a log with a hole.
+        gone.sort_unstable();
+        for name in &gone {
+            self.disk.remove(name)?;
+        }
+        if !gone.is_empty() {
+            self.disk.sync_directory()?;
+        }
+        for (number, end) in self.segments.take_uncut() {
+            // What lies behind its end are zeros that were not needed.
+            let file = self.reader.files.get(number)?;
+            if file.length()? > end {
+                file.set_length(end)?;
+            }
+        }
+        Ok(())
     }
 
     fn pressure(&self) -> Vec<(StreamId, Offset)> {

@@ -59,6 +59,12 @@ impl Files {
         }
     }
 
+    /// Closes the segments up to a number: they were given up.
+    pub(super) fn close_through(&self, through: u64) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.files.retain(|number, _| *number > through);
+    }
+
     /// The segment's file as an operator would look for it.
     pub(super) fn place(&self, number: u64) -> String {
         self.disk.place(&file_name(number))

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::base::StreamEnd;
 use super::block::BlockHeader;
 use super::segment::LEAP;
 use super::{Head, StreamId};
@@ -93,6 +94,16 @@ impl Index {
         alive.map(|(id, stream)| (*id, stream.as_head())).collect()
     }
 
+    /// The first offset of a stream that is still there.
+    pub(super) fn first(&self, stream: StreamId) -> Offset {
+        self.read().get(&stream).map_or(Offset(1), |stream| stream.first.max(Offset(1)))
+    }
+
+    /// What a base must know of each stream.
+    pub(super) fn ends(&self) -> Vec<(StreamId, StreamEnd)> {
+        self.read().iter().map(|(id, stream)| (*id, stream.end())).collect()
+    }
+
     /// Lets every stream leap past what may have been handed out before the last unclean stops.
     pub(super) fn leap(&self, leaps: u32) {
         for stream in self.write().values_mut() {
@@ -136,6 +147,41 @@ impl StreamIndex {
         self.first = self.first.max(before);
         let gone = self.blocks.partition_point(|block| block.last() < self.first);
         self.blocks.drain(..gone);
+    }
+
+    /// Forgets the blocks that lie in segments up to `through`.
+    pub(super) fn drop_segments(&mut self, through: u64) {
+        let gone = self.blocks.iter().take_while(|block| u64::from(block.segment) <= through).count();
+        if let Some(last) = gone.checked_sub(1).and_then(|last| self.blocks.get(last)) {
+            self.first = self.first.max(last.last().next());
+            self.blocks.drain(..gone);
+            if self.blocks.len() < self.blocks.capacity() / 4 {
+                self.blocks.shrink_to(2 * self.blocks.len());
+            }
+        }
+    }
+
+    /// Takes over what a base knows of the stream: its end, where no block tells more, and what was given up.
+    pub(super) fn known_before(&mut self, end: &StreamEnd) {
+        if end.head > self.head {
+            self.head = end.head;
+            self.leaps = end.leaps;
+        }
+        self.appended = self.appended.max(self.head);
+        self.first = self.first.max(end.first);
+        if let Some(first) = self.blocks.first() {
+            self.first = self.first.max(first.first);
+        } else {
+            self.first = self.first.max(self.head.next());
+        }
+        if end.deleted {
+            self.delete();
+        }
+    }
+
+    /// What a base must know of the stream.
+    pub(super) fn end(&self) -> StreamEnd {
+        StreamEnd { head: self.head, first: self.first, leaps: self.leaps, deleted: self.deleted }
     }
 
     pub(super) fn delete(&mut self) {

@@ -75,6 +75,8 @@ pub(super) struct Log {
 pub(super) struct Written {
     pub(super) segment: u64,
     pub(super) position: u64,
+    /// Where it ends.
+    pub(super) end: u64,
 }
 
 impl Log {
@@ -144,7 +146,7 @@ impl Log {
         if self.builder.has_blocks() {
             self.content_end = self.end();
         }
-        Ok(Written { segment: self.active.number, position })
+        Ok(Written { segment: self.active.number, position, end: self.active.position })
     }
 
     /// Makes all that was written stay.
@@ -173,6 +175,15 @@ impl Log {
             self.syncing = self.active.position;
         }
         Ok(begun)
+    }
+
+    /// Goes over to the next segment; not from one that holds nothing. Its number, and where its content begins.
+    pub(super) fn go_over(&mut self) -> Result<Option<(u64, u64)>, Halt> {
+        if self.active.position == CONTENT_START {
+            return Ok(None);
+        }
+        self.rotate(0)?;
+        Ok(Some((self.active.number, self.active.position)))
     }
 
     /// Whether a header on disk says of all blocks that they are synced.

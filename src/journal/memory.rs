@@ -171,6 +171,10 @@ impl Journal for MemoryJournal {
         alive.map(|(id, stream)| (*id, Head { offset: stream.done, token: 0 })).collect()
     }
 
+    fn first(&self, stream: StreamId) -> Offset {
+        self.lock().streams.get(&stream).map_or(Offset(1), |stream| stream.first.max(Offset(1)))
+    }
+
     fn head(&self, stream: StreamId) -> Head {
         let done = self.lock().streams.get(&stream).map_or(Offset::ZERO, |found| found.done);
         Head { offset: done, token: 0 }

@@ -26,10 +26,12 @@
 //!
 //! # Layout
 //! | on disk | `segment` › `commit` › [`block`] › [`record`] › [`payload`] (of `codec`'s shapes); `control`: the engine's own records; `store`: `FORMAT` and `keys` |
+//! | a base | [`base`], [`state`]: the state of all streams, so that segments may go · `segments`: when they may |
 //! | the embedded engine | [`engine`]: the trait · `queue` › `writer` › `log`: appending · `index`, `reader`, `files`: reading · `recovery`, `scan`: opening · `spare`: work behind the writer's back |
 //! | beneath | [`disk`]: the one trait for files, and the real one · [`sim_disk`]: one that fails |
 //! | beside | [`memory`]: the engine of tests |
 
+pub mod base;
 pub mod block;
 mod codec;
 mod commit;
@@ -49,6 +51,7 @@ mod recovery;
 pub mod sabotage;
 mod scan;
 mod segment;
+mod segments;
 pub mod sim_disk;
 mod spare;
 pub mod state;
@@ -61,14 +64,16 @@ use std::sync::Arc;
 
 use siphasher::sip128::SipHasher24;
 
-use crate::domain::ids::{ChannelId, Offset, PortalId};
+use crate::domain::ids::{ChannelId, Offset, PortalId, Timestamp};
 
+pub use base::{BaseWriter, Kept, SavedError, SavedState};
 pub use block::{Block, BlockBuilder, RecordMeta};
 pub use engine::{EmbeddedJournal, Opened, Options};
 pub use log::{SEGMENT_BYTES, SEGMENT_BYTES_MAX, UNSYNCED_BYTES_MAX};
 pub use record::{Damage, Entry, RawRecord};
 pub use scan::Found;
 pub use segment::{FORMAT, LEAP};
+pub use segments::{Due, Retention};
 pub use store::{Keys, OpenError};
 
 /// One channel's or one portal's part of the journal.
@@ -234,6 +239,57 @@ pub trait Journal: Send + Sync + fmt::Debug {
 
     /// Gives up a whole stream. Its id is not used again.
     fn delete(&self, stream: StreamId);
+
+    /// The first offset of a stream that is still there; behind its end if none is.
+    fn first(&self, stream: StreamId) -> Offset;
+
+    /// A stream's state from the newest base, where that has one. Blocks.
+    ///
+    /// # Errors
+    /// When it is damaged, the stream was quarantined, or the disk refuses.
+    fn saved(&self, stream: StreamId) -> Result<Option<SavedState>, SavedError> {
+        let _ = stream;
+        Ok(None)
+    }
+
+    /// A record that the newest base keeps beside the stream's state. Blocks.
+    ///
+    /// # Errors
+    /// When there is none, or the disk refuses.
+    fn kept(&self, stream: StreamId, offset: Offset) -> Result<Entry, ReadError> {
+        Err(ReadError::NotFound { stream, offset })
+    }
+
+    /// What retention asks for now: nothing, of an engine that keeps all.
+    fn due(&self, now: Timestamp, retention: &Retention) -> Due {
+        let _ = (now, retention);
+        Due::default()
+    }
+
+    /// Asks to go over to a new segment, so that what was written so far can go as a whole.
+    fn rotate(&self) {}
+
+    /// Writes and installs a base: `sections` writes those of all streams. Blocks.
+    ///
+    /// # Errors
+    /// When the disk refuses; then the base before stays.
+    fn write_base(&self, sections: &mut dyn FnMut(&mut BaseWriter<'_>) -> io::Result<()>) -> io::Result<()> {
+        let _ = sections;
+        Ok(())
+    }
+
+    /// Gives up the segments up to one that [`Due::retire`] named.
+    fn retire(&self, through: u64) {
+        let _ = through;
+    }
+
+    /// Removes files that are not needed any more. Blocks.
+    ///
+    /// # Errors
+    /// When the disk refuses; it can be tried again.
+    fn sweep(&self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Streams that keep the engine from freeing room, with the offset before which they should be trimmed.
     fn pressure(&self) -> Vec<(StreamId, Offset)>;

@@ -72,6 +72,8 @@ pub mod kind {
     pub const TRIMMED: u16 = 128;
     /// The engine's own: a stream was given up.
     pub const DELETED: u16 = 129;
+    /// The engine's own: the first segments were given up.
+    pub const DROPPED: u16 = 130;
 }
 
 /// The kind of a channel's event.

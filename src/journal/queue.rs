@@ -32,6 +32,8 @@ pub(super) enum Request {
     Append(Append),
     /// Give something up.
     Order(Order),
+    /// Go over to the next segment.
+    Rotate,
 }
 
 /// One append.
@@ -89,7 +91,7 @@ impl Queue {
     pub(super) fn push(&self, request: Request) -> Option<Request> {
         let (records, bytes) = match &request {
             Request::Append(append) => (append.block.records() as usize, append.block.as_bytes().len()),
-            Request::Order(_) => (1, 0),
+            Request::Order(_) | Request::Rotate => (1, 0),
         };
         let mut state = self.lock();
         if state.closed {

@@ -10,12 +10,16 @@
 //!    anything of them is served, because a sync that failed may have left them in the cache alone. The new segment's
 //!    name is what makes it part of the log; only then is the old one cut at the end that the new header names.
 //!
+//! 5. What lies before the log may have been given up; then the newest whole base must cover it, and says where every
+//!    stream ends.
+//!
 //! A crash anywhere in here leaves either the old end of the log or the new one, both whole.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Options;
+use super::base::{self, Base};
 use super::commit::{CommitBuilder, CommitHeader};
 use super::disk::{Disk, DiskLock};
 use super::files::Files;
@@ -24,6 +28,7 @@ use super::log::{Active, LogSettings, install};
 use super::sabotage::Sabotage;
 use super::scan::{Found, Link, Scan, Tail, body_of};
 use super::segment::{CONTENT_START, Position, SegmentHeader, file_name, seed};
+use super::segments::Segments;
 use super::spare::Helper;
 use super::store::{self, Keys, OpenError, Store, UNFINISHED, damaged, failed};
 
@@ -32,6 +37,8 @@ pub(super) struct Recovered {
     pub(super) active: Active,
     pub(super) settings: LogSettings,
     pub(super) index: Index,
+    pub(super) segments: Segments,
+    pub(super) base: Option<Base>,
     pub(super) files: Arc<Files>,
     pub(super) helper: Helper,
     pub(super) keys: Keys,
@@ -59,11 +66,13 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recover
         new: store.new,
         trusting: options.sabotage == Some(Sabotage::Rewriting),
         index: Index::default(),
+        segments: Segments::default(),
         found: Vec::new(),
     };
     let helper = Helper::new(Arc::clone(disk), options.segment_bytes, options.threads)
         .map_err(|error| failed(&**disk, "start a thread", "", error))?;
-    let (active, state) = recovery.run(&mut scan, &names, &helper)?;
+    let (active, state, base) = recovery.run(&mut scan, &names, &helper)?;
+    scan.segments.began(active.number, active.position);
     let files = Arc::new(Files::new(Arc::clone(disk)));
     files.opened(active.number, &active.file);
     if store.new {
@@ -76,9 +85,9 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recover
         leaps: state.leaps,
         sabotage: options.sabotage,
     };
-    let Scan { index, found, .. } = scan;
+    let Scan { index, segments, found, .. } = scan;
     let (keys, new, unclean) = (store.keys, store.new, state.unclean);
-    Ok(Recovered { active, settings, index, files, helper, keys, lock, new, unclean, found })
+    Ok(Recovered { active, settings, index, segments, base, files, helper, keys, lock, new, unclean, found })
 }
 
 fn remove(disk: &dyn Disk, name: &str) -> Result<(), OpenError> {
@@ -97,7 +106,7 @@ impl Recovery<'_> {
         scan: &mut Scan<'_>,
         names: &[String],
         helper: &Helper,
-    ) -> Result<(Active, Continuation), OpenError> {
+    ) -> Result<(Active, Continuation, Option<Base>), OpenError> {
         let mut segments = scan.segments(names)?;
         if self.store.new {
             self.discard_unfinished_store(scan, &mut segments)?;
@@ -107,7 +116,8 @@ impl Recovery<'_> {
         let newest_number = segments.keys().next_back().copied().unwrap_or(0);
         // While the log is read, the segment in which it goes on is filled.
         helper.prepare_spare();
-        let mut chain = scan.chain(&mut segments)?;
+        let mut chain = scan.chain(&mut segments);
+        let before = chain.first().map_or(0, |link| link.header.before.segment);
         let newest = chain.pop();
         for link in &chain {
             scan.sealed(link)?;
@@ -120,12 +130,50 @@ impl Recovery<'_> {
                 (Continuation::after(newest, tail, newest_number), content)
             }
         };
+        let base = self.base(scan, names)?;
+        scan.begins_where_it_may(before, base.as_ref().map_or(0, |base| base.dropped))?;
         let active = self.go_on(scan, &state, &content, helper)?;
+        if let Some(base) = &base {
+            scan.segments.drop_through(base.dropped);
+            let mut streams = scan.index.write();
+            for (stream, end) in base.ends() {
+                streams.entry(stream).or_default().known_before(&end);
+            }
+        }
         scan.index.leap(state.leaps);
         if let Some(newest) = newest {
             self.tidy(&newest, &state, segments.into_keys().collect())?;
         }
-        Ok((active, state))
+        Ok((active, state, base))
+    }
+
+    /// The newest base that is whole. What it covers may be gone, so without one that covers it the store is refused.
+    fn base(&self, scan: &mut Scan<'_>, names: &[String]) -> Result<Option<Base>, OpenError> {
+        let mut generations: Vec<u64> = names.iter().filter_map(|name| base::generation_in(name)).collect();
+        generations.sort_unstable();
+        let newest = generations.last().copied();
+        let mut chosen = None;
+        while let (None, Some(generation)) = (&chosen, generations.pop()) {
+            let opened = Base::open(self.disk, self.store.id, generation, &mut scan.found);
+            chosen = opened
+                .map_err(|error| failed(self.disk, "read", &base::file_name(generation), error))?
+                .filter(|base| base.covered >= scan.segments.dropped());
+        }
+        match newest {
+            Some(newest) if chosen.is_none() && scan.segments.dropped() > 0 => Err(damaged(
+                self.disk,
+                &base::file_name(newest),
+                0,
+                "no base is whole, and what it covered is gone",
+            )),
+            None if scan.segments.dropped() > 0 => Err(damaged(
+                self.disk,
+                &base::file_name(1),
+                0,
+                "the base is missing, and what it covered is gone",
+            )),
+            _ => Ok(chosen),
+        }
     }
 
     /// A store whose making was interrupted has at most one segment, with nothing in it; it is made anew.

@@ -8,10 +8,12 @@ use super::block::{BLOCK_HEADER_BYTES, BlockHeader, padded};
 use super::commit::{COMMIT_HEADER_BYTES, COMMIT_MAGIC, CommitHeader};
 use super::disk::{Disk, DiskFile};
 use super::index::{BlockRef, Index};
+use super::record::RecordHeader;
 use super::segment::{
     CONTENT_START, HEADER_COPIES, HeaderFault, Position, SEGMENT_HEADER_BYTES, SegmentHeader, file_name,
     number_in, seed,
 };
+use super::segments::Segments;
 use super::store::{self, OpenError, damaged, failed, read_start};
 use super::{StreamId, control};
 
@@ -56,6 +58,7 @@ pub(super) struct Scan<'a> {
     /// Takes every valid commit of the newest segment for synced; for the test of the tests.
     pub(super) trusting: bool,
     pub(super) index: Index,
+    pub(super) segments: Segments,
     pub(super) found: Vec<Found>,
 }
 
@@ -107,20 +110,27 @@ impl Scan<'_> {
         Ok(header)
     }
 
-    /// Takes the log out of the segments, oldest first; what stays behind is no part of it.
-    pub(super) fn chain(&self, segments: &mut BTreeMap<u64, Link>) -> Result<Vec<Link>, OpenError> {
+    /// Takes the log out of the segments, oldest first; what stays behind is no part of it. It may begin behind segments
+    /// that were given up: [`Scan::begins_where_it_may`] says so, once the log is read.
+    pub(super) fn chain(&self, segments: &mut BTreeMap<u64, Link>) -> Vec<Link> {
         let mut chain: Vec<Link> = Vec::new();
         let mut next = segments.keys().next_back().copied();
         while let Some(number) = next {
-            let Some(mut link) = segments.remove(&number) else {
-                return Err(damaged(self.disk, &file_name(number), 0, "the segment is missing"));
-            };
+            let Some(mut link) = segments.remove(&number) else { break };
             link.end = chain.last().map(|newer| (newer.header.before.byte, newer.header.last_commit));
             next = Some(link.header.before.segment).filter(|number| *number != 0);
             chain.push(link);
         }
         chain.reverse();
-        Ok(chain)
+        chain
+    }
+
+    /// Whether what lies before the first segment of the chain was given up. `base` is what the base says was.
+    pub(super) fn begins_where_it_may(&self, before: u64, base: u64) -> Result<(), OpenError> {
+        if before > self.segments.dropped().max(base) {
+            return Err(damaged(self.disk, &file_name(before), 0, "the segment is missing"));
+        }
+        Ok(())
     }
 
     pub(super) fn content(&self, link: &Link) -> Result<Vec<u8>, OpenError> {
@@ -256,6 +266,8 @@ impl Scan<'_> {
         let name = file_name(segment);
         let start = position + COMMIT_HEADER_BYTES as u64;
         let mut at = 0;
+        let mut recorded = None;
+        let number = segment;
         for _ in 0..blocks {
             let place = start + at as u64;
             let header = body.get(at..).and_then(BlockHeader::read);
@@ -266,7 +278,10 @@ impl Scan<'_> {
                 let orders = control::read(raw.get(BLOCK_HEADER_BYTES..).unwrap_or_default());
                 let orders =
                     orders.ok_or_else(|| damaged(self.disk, &name, place, "the journal's own record"))?;
-                control::obey(&self.index, &orders);
+                control::obey(&self.index, &self.segments, &orders);
+            } else if let Some(record) = raw.get(BLOCK_HEADER_BYTES..).and_then(RecordHeader::read) {
+                let (from, to) = recorded.unwrap_or((record.at, record.at));
+                recorded = Some((from.min(record.at), to.max(record.at)));
             }
             let (Ok(segment), Ok(position)) = (u32::try_from(segment), u32::try_from(place)) else {
                 return Err(damaged(self.disk, &name, place, "a segment's number or length"));
@@ -287,6 +302,7 @@ impl Scan<'_> {
             at += padded(header.bytes());
         }
         if at == body.len() {
+            self.segments.wrote(number, start + at as u64, recorded);
             Ok(())
         } else {
             Err(damaged(self.disk, &name, start + at as u64, "a commit's length"))

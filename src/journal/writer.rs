@@ -16,8 +16,9 @@ use super::index::{BlockRef, Index};
 use super::log::{Log, Written};
 use super::queue::{Append, GATHER_MAX, GATHER_RECORDS_MIN, Queue, Request, Work};
 use super::sabotage::Sabotage;
+use super::segments::Segments;
 use super::{Block, Completed, Durability, Halt, HaltWatch, Head, Outcome, Sink, StreamId};
-use crate::domain::ids::Offset;
+use crate::domain::ids::{Offset, Timestamp};
 
 /// What one commit holds at most, in bytes, unless one block is larger: what one sync carries in a third of a
 /// millisecond, so that nobody waits for a long one.
@@ -79,6 +80,7 @@ pub(super) struct Writer {
     /// None once it has failed.
     log: Option<Log>,
     index: Arc<Index>,
+    segments: Arc<Segments>,
     queue: Arc<Queue>,
     status: Arc<Status>,
     control: BlockBuilder,
@@ -87,6 +89,9 @@ pub(super) struct Writer {
     /// Blocks of the commit under way, with where in it they begin.
     placed: Vec<(StreamId, usize, BlockRef)>,
     orders: Vec<Order>,
+    /// When the first and the last of its records were decided.
+    recorded: Option<(Timestamp, Timestamp)>,
+    rotates: bool,
     last_records: u32,
     last_done: Instant,
     /// When a sync was last begun behind the writer's back; none without threads, where no clock decides anything.
@@ -94,16 +99,25 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(log: Log, index: Arc<Index>, queue: Arc<Queue>, status: Arc<Status>) -> Self {
+    pub(super) fn new(
+        log: Log,
+        index: Arc<Index>,
+        segments: Arc<Segments>,
+        queue: Arc<Queue>,
+        status: Arc<Status>,
+    ) -> Self {
         Self {
             log: Some(log),
             index,
+            segments,
             queue,
             status,
             control: BlockBuilder::new(StreamId::CONTROL),
             answers: Answers::default(),
             placed: Vec::new(),
             orders: Vec::new(),
+            recorded: None,
+            rotates: false,
             last_records: 0,
             last_done: Instant::now(),
             last_sync: None,
@@ -177,6 +191,7 @@ impl Writer {
         self.last_records = 0;
         self.placed.clear();
         self.orders.clear();
+        self.recorded = None;
         if let Some(log) = &mut self.log {
             log.begin();
         }
@@ -187,6 +202,7 @@ impl Writer {
         match request {
             Request::Append(append) => self.admit_append(append),
             Request::Order(order) => self.admit_order(order),
+            Request::Rotate => self.rotates = true,
         }
     }
 
@@ -210,6 +226,8 @@ impl Writer {
             }
         };
         if matches!(outcome, Outcome::Durable(_)) {
+            let (from, to) = self.recorded.unwrap_or((block.at(), block.at()));
+            self.recorded = Some((from.min(block.at()), to.max(block.at())));
             self.place(&block);
         }
         self.answers.add(&sink, stream, outcome, durability);
@@ -262,6 +280,19 @@ impl Writer {
         }
         self.last_done = Instant::now();
         self.answers.give();
+        if std::mem::take(&mut self.rotates) {
+            self.rotate();
+        }
+    }
+
+    /// Goes over to the next segment, if this one has anything.
+    fn rotate(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        match log.go_over() {
+            Ok(Some((number, start))) => self.segments.began(number, start),
+            Ok(None) => {}
+            Err(halt) => self.fail(halt),
+        }
     }
 
     fn write(&mut self) -> Result<Option<Written>, Halt> {
@@ -293,7 +324,8 @@ impl Writer {
             streams.entry(stream).or_default().done(BlockRef { segment, position, ..place }, leaps);
         }
         drop(streams);
-        control::obey(&self.index, &self.orders);
+        self.segments.wrote(written.segment, written.end, self.recorded);
+        control::obey(&self.index, &self.segments, &self.orders);
     }
 
     fn fail(&mut self, halt: Halt) {
@@ -309,7 +341,7 @@ impl Writer {
 fn size(request: &Request) -> usize {
     match request {
         Request::Append(append) => append.block.as_bytes().len(),
-        Request::Order(_) => 0,
+        Request::Order(_) | Request::Rotate => 0,
     }
 }
 

@@ -16,6 +16,7 @@ mod greeting;
 mod membership;
 mod messages;
 mod replies;
+mod retention;
 mod stage;
 #[path = "../world/mod.rs"]
 mod world;
@@ -92,6 +93,7 @@ async fn every_scenario(encoding: Encoding) {
         delivering::the_timeline_shows_all_as_its_viewer_may_see_it,
         delivering::a_damaged_record_is_named_and_the_rest_is_delivered,
         delivering::a_thousand_requests_in_flight_are_all_answered,
+        retention::history_goes_in_time_and_what_is_state_stays,
         wrong_input::what_is_not_understood_is_said_and_the_connection_goes_on,
         wrong_input::what_can_not_be_split_ends_the_connection,
         wrong_input::silence_and_strangers_are_ended,

@@ -13,7 +13,7 @@ use sharedline::domain::event::{Agent, Customer};
 use sharedline::domain::ids::{AgentId, ChannelId, ConversationId, CustomerName, Offset, Timestamp};
 use sharedline::domain::portal::{PickUpRule, Plan, RosterSource};
 use sharedline::domain::view::Masking;
-use sharedline::journal::Options;
+use sharedline::journal::{Options, Retention};
 use sharedline::net::listener::{Listener, Settings};
 use sharedline::wire::frame::Encoding;
 use sharedline::wire::message::requests::{
@@ -76,7 +76,7 @@ fn portal(id: &str, plan: Plan, services: &[&str], numbers: &[(&str, Option<&str
 }
 
 /// JSON has one Arbiter, binary three: both are what machines have.
-fn setup(ack_timeout: Duration, encoding: Encoding) -> Setup {
+fn setup(limits: &Limits, encoding: Encoding) -> Setup {
     let arbiters = if encoding == Encoding::Binary { 3 } else { 1 };
     let all = ["crm", "desk", "salesiq", "chat", "timed", "books"];
     Setup {
@@ -90,7 +90,7 @@ fn setup(ack_timeout: Duration, encoding: Encoding) -> Setup {
             portal("solo", Plan::Isolated, &["crm", "desk"], &[(SOLO_NUMBER, Some("whatsapp"))]),
             portal("fixed", Plan::Bundle, &["crm"], &[("+15550783884", None)]),
         ],
-        limits: Limits { recent_bytes_max: 1 << 20, ack_timeout, arbiters },
+        limits: Limits { arbiters, ..limits.clone() },
     }
 }
 
@@ -98,7 +98,7 @@ fn setup(ack_timeout: Duration, encoding: Encoding) -> Setup {
 pub(crate) struct Stage {
     directory: tempfile::TempDir,
     running: Option<(Broker, Listener)>,
-    ack_timeout: Duration,
+    limits: Limits,
     pub(crate) encoding: Encoding,
     tally: Tallied,
 }
@@ -109,16 +109,37 @@ impl Stage {
     }
 
     pub(crate) fn with_ack_timeout(encoding: Encoding, tally: &Tallied, ack_timeout: Duration) -> Self {
+        Self::with(encoding, tally, Limits { ack_timeout, ..Limits::default() })
+    }
+
+    /// One that keeps history for so long.
+    pub(crate) fn keeping(encoding: Encoding, tally: &Tallied, keep_ms: u64) -> Self {
+        let retention = Retention { keep_ms, ..Limits::default().retention };
+        Self::with(encoding, tally, Limits { retention, ..Limits::default() })
+    }
+
+    fn with(encoding: Encoding, tally: &Tallied, limits: Limits) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut stage = Self { directory, running: None, ack_timeout, encoding, tally: Arc::clone(tally) };
+        let limits = Limits { recent_bytes_max: 1 << 20, ..limits };
+        let mut stage = Self { directory, running: None, limits, encoding, tally: Arc::clone(tally) };
         stage.start();
         stage
     }
 
+    /// Whether a text stands in any file of the data directory.
+    pub(crate) fn holds(&self, text: &str) -> bool {
+        let files = std::fs::read_dir(self.directory.path()).unwrap();
+        files.into_iter().any(|file| {
+            // One that was removed meanwhile holds nothing.
+            let bytes = std::fs::read(file.unwrap().path()).unwrap_or_default();
+            memchr::memmem::find(&bytes, text.as_bytes()).is_some()
+        })
+    }
+
     fn start(&mut self) {
-        let broker =
-            world::start(self.directory.path(), &Options::default(), setup(self.ack_timeout, self.encoding));
-        let settings = Settings { ack_timeout: self.ack_timeout };
+        let setup = setup(&self.limits, self.encoding);
+        let broker = world::start(self.directory.path(), &Options::default(), setup);
+        let settings = Settings { ack_timeout: self.limits.ack_timeout };
         let listener = Listener::start("127.0.0.1:0".parse().unwrap(), &broker, settings).unwrap();
         self.running = Some((broker, listener));
     }

@@ -15,7 +15,7 @@ use crate::actors::registry::Deliver;
 use crate::domain::delivery::ConnectionId;
 use crate::domain::ids::{ChannelId, Offset};
 use crate::domain::presence::PresenceSeen;
-use crate::journal::{Entry, Journal, StreamId, payload};
+use crate::journal::{Entry, Journal, ReadError, StreamId, payload};
 
 /// A backlog was read.
 #[derive(Debug, actix::Message)]
@@ -79,10 +79,15 @@ impl ChannelActor {
         }
         let (channel, outlet) = (self.channel.id(), Arc::clone(outlet));
         self.shared.readers.read(move |journal| {
-            if let Ok(entry) = journal.read_one(StreamId::from(channel), offset) {
-                let batch = Arc::new(Batch::new(channel, offset, offset, vec![batch_entry(entry)]));
-                put_slices(&outlet, &batch, &[0]);
-            }
+            let entry = match journal.read_one(StreamId::from(channel), offset) {
+                Ok(entry) => batch_entry(entry),
+                Err(ReadError::NotFound { .. }) => {
+                    BatchEntry::Gap { from: offset, to: offset, at: now(), reason: GapReason::Retention }
+                }
+                Err(_) => return,
+            };
+            let batch = Arc::new(Batch::new(channel, offset, offset, vec![entry]));
+            put_slices(&outlet, &batch, &[0]);
         });
     }
 

@@ -15,7 +15,7 @@ use crate::domain::command::{Answer, Inbound, LookedUp};
 use crate::domain::delivery::ConnectionId;
 use crate::domain::event::{Event, Record};
 use crate::domain::ids::{MessageId, Offset, Timestamp};
-use crate::journal::{Entry, StreamId, payload};
+use crate::journal::{Entry, ReadError, StreamId, payload};
 
 /// A customer's message that waits.
 #[derive(Debug)]
@@ -130,6 +130,8 @@ impl ChannelActor {
                     .ok()
                     .and_then(|record| message_id_of(&record))
                     .is_some_and(|known| known == message_id),
+                // The record is history that is gone; 128 keyed bits and the time of the message say that it is the same.
+                Err(ReadError::NotFound { .. }) => suspect < journal.first(stream),
                 // What can not be read can not confirm a suspicion.
                 Ok(Entry::Corrupt(_)) | Err(_) => false,
             };

@@ -28,6 +28,11 @@ pub(in crate::actors) struct Detach(pub(in crate::actors) ConnectionId);
 #[rtype(result = "()")]
 pub(in crate::actors) struct Pump(pub(in crate::actors) ConnectionId);
 
+/// The first records are gone, up to before this offset.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(in crate::actors) struct Trimmed(pub(in crate::actors) Offset);
+
 /// The portal has changed: rosters, rules.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]

@@ -43,7 +43,7 @@ use self::flights::Flight;
 use self::lookups::Lookups;
 pub(in crate::actors) use self::messages::{
     Attach, Detach, GatewayNews, HandOverOutcome, HandedOver, Idle, PortalChanged, PresenceChanged, Pump,
-    Settle,
+    Settle, Trimmed,
 };
 use self::messages::{Flush, LookedAt, Wake};
 use self::sending::Sending;
@@ -373,6 +373,14 @@ impl Handler<Pump> for ChannelActor {
 
     fn handle(&mut self, Pump(connection): Pump, _: &mut Self::Context) {
         self.pump_connection(connection);
+    }
+}
+
+impl Handler<Trimmed> for ChannelActor {
+    type Result = ();
+
+    fn handle(&mut self, Trimmed(first): Trimmed, _: &mut Self::Context) {
+        self.recent.trim(first);
     }
 }
 

@@ -1,16 +1,19 @@
-//! A channel's state from its records, at start.
+//! A channel's state from the newest base and its records since: at start, and for the next base.
 //!
 //! A record whose loss would leave the state wrong makes the channel *quarantined*: it answers `unavailable` instead
 //! of guessing. So does a panic while replaying, which would come again at every start.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::PoisonError;
 
 use crate::actors::reader::READ_BYTES;
 use crate::actors::registry::NumberEntry;
 use crate::domain::channel::{Channel, Keys};
+use crate::domain::event::Record;
+use crate::domain::fingerprint::Key;
 use crate::domain::ids::{ChannelId, Number, Offset, ServiceId};
-use crate::journal::{Entry, Journal, ReadError, StreamId, payload};
+use crate::domain::saved::Unreadable;
+use crate::domain::senders::Senders;
+use crate::journal::{Entry, Journal, RawRecord, ReadError, SavedError, StreamId, payload, state};
 
 /// Why a channel's state can not be had.
 #[derive(Debug, thiserror::Error)]
@@ -37,30 +40,68 @@ pub(in crate::actors) enum Quarantine {
     /// The disk refuses.
     #[error("the journal can not be read")]
     Read(#[from] ReadError),
+    /// The newest base does not have it, or has set it aside.
+    #[error("its saved state can not be had")]
+    Saved(#[from] SavedError),
+    /// The state in the base is whole and yet not understood.
+    #[error("its saved state can not be read")]
+    State(#[from] Unreadable),
+    /// Its first records are gone, and no base has their state.
+    #[error("its first records are gone, and their state with them")]
+    Gone,
     /// Replaying panicked.
     #[error("replaying panicked")]
     Panic,
 }
 
-/// Folds a channel's records; who sent which message goes into the number's index.
+/// A channel's state and who sent which of its messages, from the newest base and the records behind it.
 pub(in crate::actors) fn replay(
     journal: &dyn Journal,
     id: ChannelId,
     number: (&Number, &NumberEntry),
     only: Option<ServiceId>,
     keys: Keys,
-) -> Result<Channel, Quarantine> {
+) -> Result<(Channel, Senders), Quarantine> {
     let channel = Channel::new(id, number.0.clone(), only, keys, number.1.send_ttl_ms);
-    catch_unwind(AssertUnwindSafe(|| fold(journal, channel, number.1))).unwrap_or(Err(Quarantine::Panic))
+    let senders = Senders::new(Key::new(keys.fingerprint));
+    let (mut channel, senders) = replay_with(journal, channel, senders, &mut |_, _, _| {})?;
+    channel.leap_to(journal.head(StreamId::from(id)).offset);
+    Ok((channel, senders))
 }
 
-fn fold(journal: &dyn Journal, mut channel: Channel, number: &NumberEntry) -> Result<Channel, Quarantine> {
+/// The same into a channel before its first record; `applied` is told each record that was folded.
+pub(in crate::actors) fn replay_with(
+    journal: &dyn Journal,
+    channel: Channel,
+    senders: Senders,
+    applied: &mut dyn FnMut(&Channel, &RawRecord, &Record),
+) -> Result<(Channel, Senders), Quarantine> {
+    let fold = AssertUnwindSafe(|| fold(journal, channel, senders, applied));
+    catch_unwind(fold).unwrap_or(Err(Quarantine::Panic))
+}
+
+fn fold(
+    journal: &dyn Journal,
+    mut channel: Channel,
+    mut senders: Senders,
+    applied: &mut dyn FnMut(&Channel, &RawRecord, &Record),
+) -> Result<(Channel, Senders), Quarantine> {
     let id = channel.id();
     let stream = StreamId::from(id);
     let mut from = Offset(1);
+    let saved = journal.saved(stream)?;
+    let mut first = journal.first(stream);
+    if let Some(saved) = saved {
+        (channel, senders) = state::restore_channel(&saved.state, channel, senders.key())?;
+        from = saved.as_of.next();
+        // What lies before is in the state, there or not.
+        first = from;
+    }
+    if first > from {
+        return Err(Quarantine::Gone);
+    }
     loop {
         let found = journal.read(stream, from, READ_BYTES)?;
-        let mut senders = number.senders.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in found.entries {
             match entry {
                 Entry::Record(raw) => {
@@ -69,6 +110,7 @@ fn fold(journal: &dyn Journal, mut channel: Channel, number: &NumberEntry) -> Re
                         .map_err(|error| Quarantine::Payload { offset, error })?;
                     channel.apply(&record);
                     senders.apply(id, &record);
+                    applied(&channel, &raw, &record);
                 }
                 Entry::Corrupt(damage) => {
                     return Err(Quarantine::Damaged {
@@ -84,6 +126,5 @@ fn fold(journal: &dyn Journal, mut channel: Channel, number: &NumberEntry) -> Re
         }
         from = found.next;
     }
-    channel.leap_to(journal.head(stream).offset);
-    Ok(channel)
+    Ok((channel, senders))
 }

@@ -34,8 +34,8 @@ use crate::domain::ids::{ChannelId, Number, Offset, PortalId, ServiceId};
 use crate::domain::portal::Portal;
 use crate::journal::{BlockBuilder, Durability, Head, Outcome, RecordMeta, StreamId, payload};
 
-pub(in crate::actors) use self::recovery::check_unowned;
 pub use self::recovery::{Breaks, PortalError};
+pub(in crate::actors) use self::recovery::{check_unowned, fold_portal};
 
 /// A service names its agents.
 #[derive(Debug, actix::Message)]

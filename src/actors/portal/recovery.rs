@@ -1,7 +1,7 @@
 //! A portal at start: its own stream, every channel of it, and whether the configuration still fits what exists.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::{Folded, Place, PortalActor};
 use crate::actors::channel::replay::replay;
@@ -13,7 +13,8 @@ use crate::domain::channel::Channel;
 use crate::domain::event::PortalEvent;
 use crate::domain::ids::{ChannelId, Number, Offset, PortalId, ServiceId};
 use crate::domain::portal::{Plan, Portal, PortalRules};
-use crate::journal::{BlockBuilder, Entry, ReadError, StreamId, payload};
+use crate::domain::saved::Unreadable;
+use crate::journal::{BlockBuilder, Entry, ReadError, SavedError, StreamId, payload, state};
 
 /// Why a portal can not be started.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,24 @@ pub enum PortalError {
         place: String,
         /// Where in it.
         position: u64,
+    },
+    /// Its saved state is damaged.
+    #[error("the saved state of portal {portal} can not be had")]
+    Saved {
+        /// Which portal.
+        portal: PortalId,
+        /// Why.
+        #[source]
+        error: SavedError,
+    },
+    /// Its saved state is whole and yet not understood.
+    #[error("the saved state of portal {portal} can not be read")]
+    State {
+        /// Which portal.
+        portal: PortalId,
+        /// Why.
+        #[source]
+        error: Unreadable,
     },
     /// The configuration breaks what exists.
     #[error("{0}")]
@@ -138,32 +157,7 @@ impl PortalActor {
         let id = rules.portal.clone();
         let stream = StreamId::of_portal(&id);
         let mut portal = Portal::new(rules);
-        let mut ever = Vec::new();
-        let mut from = Offset(1);
-        loop {
-            let read = shared.journal.read(stream, from, READ_BYTES);
-            let found = read.map_err(|error| PortalError::Read { portal: id.clone(), error })?;
-            for entry in found.entries {
-                let raw = match entry {
-                    Entry::Record(raw) => raw,
-                    Entry::Corrupt(damage) => {
-                        let (place, position) = (damage.place, damage.position);
-                        return Err(PortalError::Damaged { portal: id, place, position });
-                    }
-                };
-                let event = payload::decode_portal(raw.kind, &raw.payload).map_err(|error| {
-                    PortalError::Payload { portal: id.clone(), offset: raw.offset, error }
-                })?;
-                portal.apply(&event);
-                if let PortalEvent::ChannelOpened { channel, number, service } = event {
-                    ever.push((channel, (number, service)));
-                }
-            }
-            if found.next <= from {
-                break;
-            }
-            from = found.next;
-        }
+        let (ever, _) = fold_portal(shared, &mut portal)?;
         check_kept(shared, &portal)?;
         let channels = ever
             .iter()
@@ -186,6 +180,48 @@ impl PortalActor {
     }
 }
 
+/// Folds a portal's stream, from the newest base on, into a portal before its first record; gives every channel that it
+/// ever opened, and the last offset that was folded.
+pub(in crate::actors) fn fold_portal(
+    shared: &Shared,
+    portal: &mut Portal,
+) -> Result<(Vec<(ChannelId, Place)>, Offset), PortalError> {
+    let id = portal.id().clone();
+    let stream = StreamId::of_portal(&id);
+    let mut ever = Vec::new();
+    let mut from = Offset(1);
+    let saved = shared.journal.saved(stream);
+    if let Some(saved) = saved.map_err(|error| PortalError::Saved { portal: id.clone(), error })? {
+        ever = state::restore_portal(&saved.state, portal)
+            .map_err(|error| PortalError::State { portal: id.clone(), error })?;
+        from = saved.as_of.next();
+    }
+    loop {
+        let read = shared.journal.read(stream, from, READ_BYTES);
+        let found = read.map_err(|error| PortalError::Read { portal: id.clone(), error })?;
+        for entry in found.entries {
+            let raw = match entry {
+                Entry::Record(raw) => raw,
+                Entry::Corrupt(damage) => {
+                    let (place, position) = (damage.place, damage.position);
+                    return Err(PortalError::Damaged { portal: id, place, position });
+                }
+            };
+            let event = payload::decode_portal(raw.kind, &raw.payload)
+                .map_err(|error| PortalError::Payload { portal: id.clone(), offset: raw.offset, error })?;
+            portal.apply(&event);
+            if let PortalEvent::ChannelOpened { channel, number, service } = event {
+                ever.push((channel, (number, service)));
+            }
+        }
+        if found.next <= from {
+            break;
+        }
+        from = found.next;
+    }
+    Ok((ever, from.before()))
+}
+
 /// One channel's state; none in the pair where it is quarantined, nothing where its number is not configured any more.
 fn fold_channel(
     shared: &Arc<Shared>,
@@ -196,7 +232,10 @@ fn fold_channel(
     let known = shared.registry.numbers.get(number).map(|found| Arc::clone(found.value()))?;
     let folded = replay(&*shared.journal, id, (number, &known), only.clone(), shared.keys);
     let channel = match folded {
-        Ok(channel) => Some(channel),
+        Ok((channel, senders)) => {
+            known.senders.lock().unwrap_or_else(PoisonError::into_inner).absorb(senders);
+            Some(channel)
+        }
         Err(error) => {
             tracing::error!(channel = %id, error = &error as &dyn std::error::Error, "a channel is quarantined");
             None

@@ -6,7 +6,7 @@ use super::Channel;
 use super::claiming::Claim;
 use super::conversations::Index;
 use crate::domain::event::Settings;
-use crate::domain::ids::Offset;
+use crate::domain::ids::{ConversationId, Offset};
 use crate::domain::saved::{Put, Saved, Take, Unreadable, restore_all, saved};
 
 /// A record that must be readable for as long as the state names it, however old it is.
@@ -77,6 +77,12 @@ impl Channel {
         let customers = self.conversations.iter().map(|(_, entry)| entry.customer_at);
         let customers = customers.filter(|offset| *offset > Offset::ZERO).map(Rests::OnCustomer);
         customers.chain(self.outbox.open_replies().map(Rests::OnReply))
+    }
+
+    /// Where the names of a conversation's customer stand; zero where there are none.
+    #[must_use]
+    pub fn customer_at(&self, conversation: ConversationId) -> Offset {
+        self.find(conversation).map_or(Offset::ZERO, |entry| entry.customer_at)
     }
 
     fn claims(&self) -> impl Iterator<Item = (Index, &Claim)> {

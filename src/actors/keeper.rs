@@ -1,0 +1,263 @@
+//! Keeps the journal small for years: the one thread that writes bases and lets history go when its time has come.
+//!
+//! ```text
+//!  journal.due ─▶ rotate ─▶ base: each stream's saved state + its records since, folded here ─▶ retire ─▶ sweep
+//!                                                                                                │
+//!                                                         every channel's actor ◀── Trimmed ─────┘
+//! ```
+//!
+//! The states are folded anew from the base before and the records behind it, never taken from the actors: no Arbiter
+//! waits for a base, and what a start will read is what was checked by reading it.
+//!
+//! **Invariants:** a stream that can not be folded is set aside and keeps nobody else's history from going; an error of
+//! the disk is logged and tried again, since nothing of what is acknowledged depends on this thread.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::channel::Trimmed;
+use super::channel::replay::{Quarantine, replay_with};
+use super::clock::now;
+use super::portal::fold_portal;
+use super::shared::Shared;
+use crate::domain::channel::{Channel, Rests};
+use crate::domain::content::Content;
+use crate::domain::event::{ClearTo, Customer, Event, Message, Record};
+use crate::domain::fingerprint::Key;
+use crate::domain::ids::{ChannelId, MessageId, Offset, Timestamp};
+use crate::domain::portal::{Portal, PortalRules};
+use crate::domain::senders::Senders;
+use crate::journal::payload::{self, kind};
+use crate::journal::state::{self, Place};
+use crate::journal::{BaseWriter, Entry, Kept, RawRecord, Retention, StreamId};
+
+/// How often the journal is looked at: the eighth part of what is kept, within these bounds. The upper one keeps within
+/// the ten seconds that history may outstay twice its time, with as much again for the work itself.
+const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// The thread.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    stop: mpsc::Sender<()>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Keeper {
+    /// Starts it.
+    pub(super) fn start(shared: &Arc<Shared>, portals: Vec<PortalRules>) -> io::Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let Retention { keep_ms, .. } = shared.limits.retention;
+        let every = Duration::from_millis(keep_ms / 8).clamp(LOOK_EVERY.0, LOOK_EVERY.1);
+        let mut work = Keeping { shared: Arc::clone(shared), portals, based_at: now(), keeps_replies: true };
+        let thread = thread::Builder::new().name("keeper".to_owned()).spawn(move || {
+            while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                if let Err(error) = work.look() {
+                    tracing::warn!(%error, "history can not be let go now; it is tried again");
+                }
+            }
+        })?;
+        Ok(Self { stop, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Ends it; what it is at is finished. Blocks.
+    pub(super) fn stop(&self) {
+        // It fails when the thread has ended already.
+        let _ = self.stop.send(());
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // A panic there has been reported by the panic hook; nothing acknowledged depends on it.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Keeping {
+    shared: Arc<Shared>,
+    portals: Vec<PortalRules>,
+    /// When the last base was written; of one from before this start nobody knows.
+    based_at: Timestamp,
+    /// Whether that base keeps whole replies, which must not outstay their outcome.
+    keeps_replies: bool,
+}
+
+impl Keeping {
+    fn look(&mut self) -> io::Result<()> {
+        let retention = self.shared.limits.retention;
+        let journal = Arc::clone(&self.shared.journal);
+        if journal.halted().is_some() {
+            return Ok(());
+        }
+        let due = journal.due(now(), &retention);
+        let is_stale = self.keeps_replies && now().since_ms(self.based_at) > retention.keep_ms;
+        if due.rotate {
+            journal.rotate();
+        }
+        if due.base || is_stale {
+            self.write_base()?;
+        }
+        if let Some(through) = due.retire {
+            journal.retire(through);
+        }
+        journal.sweep()?;
+        self.tell_trimmed();
+        Ok(())
+    }
+
+    /// Tells the channels of which the first records are gone.
+    fn tell_trimmed(&self) {
+        for entry in &self.shared.registry.channels {
+            let first = self.shared.journal.first(StreamId::from(entry.id));
+            if entry.sight.trimmed_to(first)
+                && let Some(addr) = &entry.addr
+            {
+                let _ = addr.try_send(Trimmed(first));
+            }
+        }
+    }
+
+    fn write_base(&mut self) -> io::Result<()> {
+        let started = now();
+        let mut keeps_replies = false;
+        let (shared, portals) = (&self.shared, &self.portals);
+        shared.journal.write_base(&mut |base| {
+            for rules in portals {
+                keeps_replies |= save_portal(shared, rules, base)?;
+            }
+            // Streams of portals that stand in the configuration no longer.
+            for (stream, _) in shared.journal.streams() {
+                if !base.has(stream) {
+                    base.carry_over(stream)?;
+                }
+            }
+            Ok(())
+        })?;
+        self.based_at = started;
+        self.keeps_replies = keeps_replies;
+        tracing::debug!(ms = now().since_ms(started), "a base is written");
+        Ok(())
+    }
+}
+
+/// Saves a portal and its channels; says whether whole replies are kept for one of them.
+fn save_portal(shared: &Arc<Shared>, rules: &PortalRules, base: &mut BaseWriter<'_>) -> io::Result<bool> {
+    let stream = StreamId::of_portal(&rules.portal);
+    let mut portal = Portal::new(rules.clone());
+    let (ever, as_of) = match fold_portal(shared, &mut portal) {
+        Ok(folded) => folded,
+        // At the next start it is refused with the place of the damage.
+        Err(error) => return Err(io::Error::other(error)),
+    };
+    let mut keeps_replies = false;
+    for (channel, place) in &ever {
+        keeps_replies |= save_channel(shared, *channel, place, base)?;
+    }
+    base.section(stream, as_of, &state::save_portal(&portal, &ever), &Kept::default())?;
+    Ok(keeps_replies)
+}
+
+/// Saves a channel; says whether whole replies are kept for it.
+fn save_channel(
+    shared: &Arc<Shared>,
+    id: ChannelId,
+    place: &Place,
+    base: &mut BaseWriter<'_>,
+) -> io::Result<bool> {
+    let stream = StreamId::from(id);
+    let Some(number) = shared.registry.numbers.get(&place.0).map(|found| Arc::clone(found.value())) else {
+        return Ok(false);
+    };
+    let new = Channel::new(id, place.0.clone(), place.1.clone(), shared.keys, number.send_ttl_ms);
+    let senders = Senders::new(Key::new(shared.keys.fingerprint));
+    let mut customers = Customers::default();
+    let folded = replay_with(&*shared.journal, new, senders, &mut |channel, raw, record| {
+        customers.applied(channel, raw, record);
+    });
+    let (channel, senders) = match folded {
+        Ok(folded) => folded,
+        Err(Quarantine::Read(error)) => return Err(io::Error::other(error)),
+        Err(error) => {
+            tracing::error!(channel = %id, error = &error as &dyn std::error::Error, "a channel is set aside");
+            base.quarantine(stream);
+            return Ok(false);
+        }
+    };
+    let (kept, keeps_replies) = rests(shared, &channel, customers, base)?;
+    base.section(stream, channel.head(), &state::save_channel(&channel, &senders), &kept)?;
+    Ok(keeps_replies)
+}
+
+/// The records that name the customers of conversations, without what is history in them, as the fold comes by.
+#[derive(Default)]
+struct Customers(HashMap<Offset, RawRecord>);
+
+impl Customers {
+    fn applied(&mut self, channel: &Channel, raw: &RawRecord, record: &Record) {
+        let customer = match &record.event {
+            Event::Message(message) => &message.customer,
+            Event::Reply(reply) => &reply.to,
+            _ => return,
+        };
+        let Some(conversation) = record.conversation else { return };
+        if channel.customer_at(conversation) == record.offset {
+            self.0.insert(record.offset, without_history(raw, customer));
+        }
+    }
+}
+
+/// The record with nothing in it but the customer's ids.
+fn without_history(raw: &RawRecord, customer: &Customer) -> RawRecord {
+    let event = Event::Message(Message {
+        message_id: MessageId::trusted(""),
+        customer: Customer { name: None, ..customer.clone() },
+        formerly: Vec::new(),
+        sent_at: Timestamp::default(),
+        content: Content::checked(bytes::Bytes::new(), 0..0, &[]),
+        refers_to: None,
+        clear_to: ClearTo::Everyone,
+    });
+    let mut bytes = Vec::new();
+    payload::encode(&event, &mut bytes);
+    RawRecord { kind: kind::MESSAGE, payload: bytes.into(), ..raw.clone() }
+}
+
+/// The records that a channel's state rests on; and whether whole replies are among them.
+fn rests(
+    shared: &Shared,
+    channel: &Channel,
+    customers: Customers,
+    base: &BaseWriter<'_>,
+) -> io::Result<(Kept, bool)> {
+    let stream = StreamId::from(channel.id());
+    let mut whole = BTreeSet::new();
+    let mut wanted = BTreeSet::new();
+    for rests in channel.rests() {
+        match rests {
+            Rests::OnCustomer(offset) => drop(wanted.insert(offset)),
+            Rests::OnReply(offset) => drop(whole.insert(offset)),
+        }
+    }
+    let mut records = BTreeMap::new();
+    base.kept_before(stream, &mut |record| {
+        if wanted.contains(&record.offset) || whole.contains(&record.offset) {
+            records.insert(record.offset, record);
+        }
+    })?;
+    records.extend(customers.0.into_iter().filter(|(offset, _)| wanted.contains(offset)));
+    for offset in &whole {
+        // One that the base before kept whole is there; what the fold came by is not whole.
+        match shared.journal.read_one(stream, *offset) {
+            Ok(Entry::Record(record)) => drop(records.insert(*offset, record)),
+            Ok(Entry::Corrupt(_)) => {}
+            Err(_) if records.contains_key(offset) => {}
+            Err(error) => return Err(io::Error::other(error)),
+        }
+    }
+    let mut kept = Kept::default();
+    for record in records.values() {
+        kept.push(record, &record.payload);
+    }
+    Ok((kept, !whole.is_empty()))
+}
