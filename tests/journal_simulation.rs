@@ -6,7 +6,9 @@
 //!
 //! - **nothing acknowledged is lost**, in the sense of its durability, and what was once served is served for ever;
 //! - **nothing corrupt is served**, and no offset ever means two things;
-//! - **every store opens, or names the damage** where a bit was flipped.
+//! - **every store opens, or names the damage** where a bit was flipped;
+//! - **what retention took is in the state**: a stream's saved state and the records behind it fold to what all of its
+//!   records would, however the writing of a base, the dropping of segments and the sweeping of files was interrupted.
 //!
 //! The campaign is tested itself: with each thing left out that the promise rests on, it must find a broken promise.
 //!
@@ -29,8 +31,8 @@ use sharedline::domain::ids::{ConversationId, Offset, Timestamp};
 use sharedline::journal::sabotage::Sabotage;
 use sharedline::journal::sim_disk::{Fault, Random, SimDisk};
 use sharedline::journal::{
-    BlockBuilder, Completed, CompletionSink, Durability, EmbeddedJournal, Entry, Head, Journal, OpenError,
-    Options, Outcome, RecordMeta, Sink, StreamId,
+    BaseWriter, BlockBuilder, Completed, CompletionSink, Durability, EmbeddedJournal, Entry, Head, Journal,
+    Kept, OpenError, Options, Outcome, RecordMeta, Retention, Sink, StreamId,
 };
 
 /// Runs of the campaign in `./test`, of all kinds together.
@@ -84,8 +86,10 @@ struct Promised {
     unsafe_yet: BTreeSet<u64>,
     /// What a power failure has taken although it was acknowledged; allowed before the sync alone.
     forgiven: BTreeSet<u64>,
-    /// The highest offset before which records may be gone.
+    /// The highest offset before which records may be gone, from the journal and from any state.
     trimmed: u64,
+    /// The highest offset before which records may be gone from the journal, being in a saved state.
+    retired: u64,
     deleted: bool,
 }
 
@@ -269,6 +273,9 @@ impl Run {
                 synced |= self.append(journal, &mut ends, &sink);
             }
             self.give_up_something(journal, &mut ends);
+            if self.random.chance(1, 4) {
+                self.keep_it_small(journal);
+            }
             journal.turn();
             let halted = self.take_answers(&answers, synced)?;
             if halted {
@@ -344,6 +351,39 @@ impl Run {
             payload.extend_from_slice(&[b'x'; 700][..length]);
         }
         payload
+    }
+
+    /// Does what the broker's keeper does, each step or not.
+    fn keep_it_small(&mut self, journal: &EmbeddedJournal) {
+        if self.random.chance(1, 2) {
+            self.story.tell(format_args!("rotate"));
+            journal.rotate();
+            journal.turn();
+        }
+        let now = self.streams.iter().map(|id| journal.head(StreamId(*id)).offset.0).max().unwrap_or(0);
+        let retention = Retention {
+            keep_ms: self.random.below(200),
+            bytes_max: (10 << 10) + self.random.below(60 << 10),
+        };
+        let due = journal.due(Timestamp(now), &retention);
+        if due.base || self.random.chance(1, 3) {
+            let written = journal.write_base(&mut |base| write_sections(journal, base));
+            self.story.tell(format_args!("base: {}", written.is_ok()));
+        }
+        if let Some(through) = journal.due(Timestamp(now), &retention).retire {
+            self.story.tell(format_args!("retire through {through}"));
+            for (stream, promised) in &mut self.promised {
+                promised.retired = journal.head(StreamId(*stream)).offset.next().0.max(promised.retired);
+            }
+            journal.retire(through);
+            if self.random.chance(3, 4) {
+                journal.turn();
+            }
+        }
+        if self.random.chance(2, 3) {
+            let swept = journal.sweep();
+            self.story.tell(format_args!("swept: {}", swept.is_ok()));
+        }
     }
 
     fn give_up_something(&mut self, journal: &EmbeddedJournal, ends: &mut BTreeMap<u128, Head>) {
@@ -428,8 +468,10 @@ impl Run {
                 Ok(batch) => batch,
                 Err(error) => broken!("stream {stream} can not be read: {error} ({error:?})"),
             };
-            if batch.first.0 > promised.trimmed.max(1) && !promised.deleted {
-                broken!("stream {stream} begins at {}, trimmed before {}", batch.first, promised.trimmed);
+            let gone = promised.trimmed.max(promised.retired).max(1);
+            let mut kept = promised.fixed.range(gone..batch.first.0.max(gone)).map(|(offset, _)| offset);
+            if !promised.deleted && kept.any(|offset| !promised.forgiven.contains(offset)) {
+                broken!("stream {stream} begins at {}, given up before {gone}", batch.first);
             }
             if batch.entries.is_empty() {
                 break;
@@ -453,10 +495,28 @@ impl Run {
         if promised.deleted {
             return Ok(());
         }
-        for offset in promised.fixed.keys().filter(|offset| **offset >= promised.trimmed) {
+        let first = journal.first(StreamId(stream)).0.max(promised.trimmed);
+        for offset in promised.fixed.keys().filter(|offset| **offset >= first) {
             let named = corrupt.iter().any(|(from, to)| (from..=to).contains(&offset));
             if !seen.contains(offset) && !named && !promised.forgiven.contains(offset) {
                 broken!("stream {stream}: record {offset} was acknowledged and is lost");
+            }
+        }
+        match fold(journal, StreamId(stream)) {
+            Err(_) if flipped => {}
+            Err(error) => broken!("stream {stream} can not be folded: {error}"),
+            Ok(state) => promised.check_state(stream, &state)?,
+        }
+        for (offset, payload) in &promised.fixed {
+            match journal.kept(StreamId(stream), Offset(*offset)) {
+                Ok(Entry::Record(record)) if record.payload[..] == payload[..] => {}
+                Ok(Entry::Record(_)) => broken!("stream {stream}: record {offset} was kept as another"),
+                Ok(Entry::Corrupt(_)) if flipped => {}
+                Ok(Entry::Corrupt(damage)) => broken!("kept and corrupt: {damage:?}"),
+                Err(_) if offset % KEPT_EVERY != 0 || flipped => {}
+                Err(_) if *offset >= journal.first(StreamId(stream)).0 => {}
+                Err(_) if *offset < promised.trimmed || promised.forgiven.contains(offset) => {}
+                Err(error) => broken!("stream {stream}: record {offset} is gone and was not kept: {error}"),
             }
         }
         match promised.fixed.keys().next_back() {
@@ -468,7 +528,88 @@ impl Run {
     }
 }
 
+/// What the simulation takes for a stream's state: a checksum of each record that was folded, by offset.
+type State = BTreeMap<u64, u32>;
+
+/// A stream's state from the newest base and the records behind it, as the broker folds it.
+fn fold(journal: &EmbeddedJournal, stream: StreamId) -> Result<State, String> {
+    let mut state = State::new();
+    let mut next = Offset(1);
+    if let Some(saved) = journal.saved(stream).map_err(|error| error.to_string())? {
+        next = saved.as_of.next();
+        state.extend(saved.state.chunks_exact(12).map(|entry| {
+            let (offset, crc) = entry.split_at(8);
+            (u64::from_le_bytes(offset.try_into().unwrap()), u32::from_le_bytes(crc.try_into().unwrap()))
+        }));
+    }
+    loop {
+        let batch = journal.read(stream, next, 5_000).map_err(|error| error.to_string())?;
+        for entry in &batch.entries {
+            match entry {
+                Entry::Record(record) => {
+                    state.insert(record.offset.0, crc32c::crc32c(&record.payload));
+                }
+                Entry::Corrupt(damage) => return Err(format!("{damage:?}")),
+            }
+        }
+        if batch.next <= next {
+            return Ok(state);
+        }
+        next = batch.next;
+    }
+}
+
+/// One record in so many is kept beside the state.
+const KEPT_EVERY: u64 = 7;
+
+fn write_sections(journal: &EmbeddedJournal, base: &mut BaseWriter<'_>) -> std::io::Result<()> {
+    for (stream, _) in journal.streams() {
+        let state = match fold(journal, stream) {
+            Ok(state) => state,
+            Err(_) => {
+                base.quarantine(stream);
+                continue;
+            }
+        };
+        let mut records = BTreeMap::new();
+        base.kept_before(stream, &mut |record| drop(records.insert(record.offset, record)))?;
+        for offset in state.keys().filter(|offset| **offset % KEPT_EVERY == 0) {
+            if let Ok(Entry::Record(record)) = journal.read_one(stream, Offset(*offset)) {
+                records.insert(record.offset, record);
+            }
+        }
+        let mut kept = Kept::default();
+        records.values().for_each(|record| kept.push(record, &record.payload));
+        let as_of = state.keys().next_back().copied().map_or(Offset::ZERO, Offset);
+        let entries = state.iter().flat_map(|(offset, crc)| {
+            offset.to_le_bytes().into_iter().chain(crc.to_le_bytes()).collect::<Vec<u8>>()
+        });
+        base.section(stream, as_of, &entries.collect::<Vec<u8>>(), &kept)?;
+    }
+    Ok(())
+}
+
 impl Promised {
+    /// All that was acknowledged is in the state, and nothing that was never appended.
+    fn check_state(&self, stream: u128, state: &State) -> Result<(), Broken> {
+        for (offset, payload) in &self.fixed {
+            let folded = state.get(offset);
+            if folded.is_none() && *offset >= self.trimmed && !self.forgiven.contains(offset) {
+                broken!("stream {stream}: record {offset} was acknowledged and is not in the state");
+            }
+            if folded.is_some_and(|crc| *crc != crc32c::crc32c(payload)) {
+                broken!("stream {stream}: record {offset} is another in the state");
+            }
+        }
+        for (offset, crc) in state {
+            let was_tried = |payload: &Vec<u8>| crc32c::crc32c(payload) == *crc;
+            if !self.tried.get(offset).is_some_and(|tried| tried.iter().any(was_tried)) {
+                broken!("stream {stream}: the state holds a record {offset} that was never appended");
+            }
+        }
+        Ok(())
+    }
+
     /// The oldest block that waits was acknowledged; it ends at `last`.
     fn acknowledge(&mut self, last: u64, kind: Kind) -> Result<(), Broken> {
         let block = self.pending.pop_front().unwrap_or_default();

@@ -91,7 +91,9 @@ impl Index {
     pub(super) fn streams(&self) -> Vec<(StreamId, Head)> {
         let streams = self.read();
         let alive = streams.iter().filter(|(id, stream)| **id != StreamId::CONTROL && !stream.deleted);
-        alive.map(|(id, stream)| (*id, stream.as_head())).collect()
+        let mut alive: Vec<_> = alive.map(|(id, stream)| (*id, stream.as_head())).collect();
+        alive.sort_unstable_by_key(|(id, _)| *id);
+        alive
     }
 
     /// The first offset of a stream that is still there.

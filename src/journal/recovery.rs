@@ -130,9 +130,10 @@ impl Recovery<'_> {
                 (Continuation::after(newest, tail, newest_number), content)
             }
         };
+        let active = self.go_on(scan, &state, &content, helper)?;
+        // Only now: what is written anew may say what was given up.
         let base = self.base(scan, names)?;
         scan.begins_where_it_may(before, base.as_ref().map_or(0, |base| base.dropped))?;
-        let active = self.go_on(scan, &state, &content, helper)?;
         if let Some(base) = &base {
             scan.segments.drop_through(base.dropped);
             let mut streams = scan.index.write();

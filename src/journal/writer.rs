@@ -161,11 +161,13 @@ impl Writer {
                 log.sync()?;
             }
             log.begin();
-            log.write(closing)?;
-            log.sync()
+            let written = log.write(closing)?;
+            log.sync()?;
+            Ok(written)
         };
-        if let Err(halt) = prove() {
-            self.fail(halt);
+        match prove() {
+            Ok(written) => self.segments.wrote(written.segment, written.end, None),
+            Err(halt) => self.fail(halt),
         }
         self.last_records = 0;
     }
@@ -234,6 +236,8 @@ impl Writer {
     }
 
     fn admit_order(&mut self, order: Order) {
+        // Files are removed as soon as it is obeyed.
+        self.answers.want_sync |= matches!(order, Order::Drop(_));
         let offset = {
             let mut streams = self.index.write();
             if let Order::Delete(stream) = order {
