@@ -431,3 +431,46 @@ fn b03_no_path_of_the_running_broker_shows_another_services_content() {
     assert!(log.contains("stopping"), "the log was written");
     assert!(!log.contains(CANARY), "the log, with all that it can say");
 }
+
+#[test]
+fn a_stopped_brokers_store_is_verified_and_its_damage_named_by_file_and_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path());
+    let verify = || run(&["store", "verify", "--json", "--config", config.to_str().unwrap()]);
+    let missing = verify();
+    assert_eq!(code(&missing), 74, "{}", said(&missing));
+    assert!(!directory.path().join("data").exists(), "looking makes nothing");
+
+    let mut serving = serve(&config);
+    let mut crm = serving.adapter("one");
+    let created = ask(&mut crm, &format!(r#"{{"type":"create_channel","id":2,"number":"{NUMBER}"}}"#));
+    assert_eq!(created["created"], true, "{created}");
+    let running = verify();
+    assert_eq!(code(&running), 74, "{}", said(&running));
+    assert!(said(&running).contains("in use"), "{}", said(&running));
+    serving.signal("-TERM");
+    assert_eq!(serving.ended(), 0);
+
+    let whole = verify();
+    assert_eq!(code(&whole), 0, "{}", said(&whole));
+    let report: Value = serde_json::from_slice(&whole.stdout).unwrap();
+    assert_eq!((&report["whole"], &report["damage"]), (&true.into(), &serde_json::json!([])));
+    assert!(report["records"].as_u64().unwrap() >= 2, "{report}");
+
+    // A byte of the record that names the service.
+    let files = fs::read_dir(directory.path().join("data")).unwrap().map(|file| file.unwrap().path());
+    let segment =
+        files.into_iter().find(|path| path.extension().is_some_and(|end| end == "segment")).unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    let at = bytes.windows(3).position(|window| window == b"crm").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&segment, &bytes).unwrap();
+    let damaged = verify();
+    assert_eq!(code(&damaged), 1, "{}", said(&damaged));
+    let report: Value = serde_json::from_slice(&damaged.stdout).unwrap();
+    let damage = &report["damage"][0];
+    assert_eq!(damage["file"], segment.canonicalize().unwrap().to_str().unwrap());
+    let named = damage["byte"].as_u64().unwrap();
+    assert!(named <= at as u64 && at as u64 - named < 200, "byte {named} is named, {at} was flipped");
+    assert_eq!(fs::read(&segment).unwrap(), bytes, "looking changes nothing");
+}

@@ -3,7 +3,7 @@
 //! # Layout
 //! - `serve`: the broker as a process · `demo`: its story on real parts
 //! - `bench`: load over real TCP, beside a relay · `own_broker`: a broker as a child process
-//! - `check_config`, `token`: for operators · `tail`, `send`: a look at a running broker, and a word to it
+//! - `check_config`, `store`, `token`: for operators · `tail`, `send`: a look at a running broker, and a word to it
 //! - `peer`: what the verbs that talk to a broker have in common · `out`: the one place that prints
 //!
 //! Exit codes: 0; 1 failed; 64 usage; 74 input/output; 78 configuration.
@@ -16,6 +16,7 @@ mod own_broker;
 mod peer;
 mod send;
 mod serve;
+mod store;
 mod tail;
 mod token;
 
@@ -57,6 +58,8 @@ enum Verb {
     Tail(tail::Arguments),
     /// Bring a customer's message, as a gateway would.
     Send(send::Arguments),
+    /// Look after a data directory.
+    Store(store::Arguments),
     /// Tokens for services and gateways.
     Token(token::Arguments),
 }
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
         Verb::CheckConfig(arguments) => check_config::run(&arguments),
         Verb::Tail(arguments) => tail::run(&arguments),
         Verb::Send(arguments) => send::run(&arguments),
+        Verb::Store(arguments) => store::run(&arguments),
         Verb::Token(arguments) => token::run(&arguments),
     };
     match outcome {

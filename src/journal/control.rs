@@ -72,6 +72,15 @@ pub(super) fn read(mut records: &[u8]) -> Option<Vec<Order>> {
     Some(orders)
 }
 
+/// Up to which segment all were given up, as far as these records say.
+pub(super) fn dropped_through(records: Option<&[u8]>) -> Option<u64> {
+    let dropped = |order| match order {
+        Order::Drop(through) => Some(through),
+        _ => None,
+    };
+    read(records?)?.into_iter().filter_map(dropped).max()
+}
+
 /// Carries orders out.
 pub(super) fn obey(index: &Index, segments: &Segments, orders: &[Order]) {
     if orders.is_empty() {

@@ -27,7 +27,7 @@
 //! # Layout
 //! | on disk | `segment` › `commit` › [`block`] › [`record`] › [`payload`] (of `codec`'s shapes); `control`: the engine's own records; `store`: `FORMAT` and `keys` |
 //! | a base | [`base`], [`state`]: the state of all streams, so that segments may go · `segments`: when they may |
-//! | the embedded engine | [`engine`]: the trait · `queue` › `writer` › `log`: appending · `index`, `reader`, `files`: reading · `recovery`, `scan`: opening · `spare`: work behind the writer's back |
+//! | the embedded engine | [`engine`]: the trait · `queue` › `writer` › `log`: appending · `index`, `reader`, `files`: reading · `recovery`, `scan`: opening · `verify`: every byte · `spare`: work behind the writer's back |
 //! | beneath | [`disk`]: the one trait for files, and the real one · [`sim_disk`]: one that fails |
 //! | beside | [`memory`]: the engine of tests |
 
@@ -56,6 +56,7 @@ pub mod sim_disk;
 mod spare;
 pub mod state;
 mod store;
+mod verify;
 mod writer;
 
 use std::fmt;
@@ -75,6 +76,7 @@ pub use scan::Found;
 pub use segment::{FORMAT, LEAP};
 pub use segments::{Due, Retention};
 pub use store::{Keys, OpenError};
+pub use verify::{Verified, verify};
 
 /// One channel's or one portal's part of the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

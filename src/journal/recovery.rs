@@ -121,6 +121,7 @@ impl Recovery<'_> {
         let newest = chain.pop();
         for link in &chain {
             scan.sealed(link)?;
+            self.cut(link)?;
         }
         let (state, content) = match &newest {
             None => (Continuation::beginning(), Vec::new()),
@@ -247,6 +248,19 @@ impl Recovery<'_> {
             )?;
         }
         Ok(Active { number: state.number, file, size, position, commit: number })
+    }
+
+    /// Cuts a segment at the end that the next one names: what lies behind it is no part of the log.
+    fn cut(&self, link: &Link) -> Result<(), OpenError> {
+        let Some(end) = link.end() else { return Ok(()) };
+        let cut = || {
+            if link.file.length()? > end {
+                link.file.set_length(end)?;
+                link.file.sync()?;
+            }
+            Ok(())
+        };
+        cut().map_err(|error| failed(self.disk, "cut", &file_name(link.header.number), error))
     }
 
     /// Cuts the old segment at the end that the new one names, and removes what is no part of the log.

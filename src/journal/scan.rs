@@ -36,6 +36,13 @@ pub(super) struct Link {
     end: Option<(u64, u64)>,
 }
 
+impl Link {
+    /// Where the log goes over to the next segment; none for the newest.
+    pub(super) fn end(&self) -> Option<u64> {
+        self.end.map(|(end, _)| end)
+    }
+}
+
 /// What is known of the end of the newest segment.
 pub(super) struct Tail {
     /// Commits past the last proof, with the place of their bodies.

@@ -18,7 +18,7 @@ use super::disk::{Disk, DiskFile};
 use super::record::u32_at;
 use super::segment::{FORMAT, KNOWN_FEATURES};
 
-const FORMAT_FILE: &str = "FORMAT";
+pub(super) const FORMAT_FILE: &str = "FORMAT";
 const KEYS_FILE: &str = "keys";
 /// What files are called until they are whole; removed at every start.
 pub(super) const UNFINISHED: &str = ".tmp";
@@ -143,6 +143,11 @@ pub(super) fn format_is_missing(disk: &dyn Disk) -> OpenError {
     damaged(disk, FORMAT_FILE, 0, "it is missing, and there are records")
 }
 
+/// The id of the store that is there.
+pub(super) fn read(disk: &dyn Disk) -> Result<u128, OpenError> {
+    read_format(disk)
+}
+
 fn format_text(id: u128) -> String {
     let lines = format!("sharedline journal\nformat {FORMAT}\nstore {id:032x}\nneeds {:016x}\n", 0);
     let crc = crc32c::crc32c(lines.as_bytes());
@@ -178,7 +183,8 @@ fn read_format(disk: &dyn Disk) -> Result<u128, OpenError> {
     }
 }
 
-fn read_keys(disk: &dyn Disk) -> Result<Keys, OpenError> {
+/// Reads the keys.
+pub(super) fn read_keys(disk: &dyn Disk) -> Result<Keys, OpenError> {
     let bytes = read_file(disk, KEYS_FILE, KEYS_BYTES as u64)?;
     let raw: &[u8; KEYS_BYTES] = bytes
         .as_slice()
