@@ -35,9 +35,9 @@ use crate::journal::payload::{self, kind};
 use crate::journal::state::{self, Place};
 use crate::journal::{BaseWriter, Entry, Kept, RawRecord, Retention, StreamId};
 
-/// How often the journal is looked at: the eighth part of what is kept, within these bounds. The upper one keeps within
-/// the ten seconds that history may outstay twice its time, with as much again for the work itself.
-const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How often the journal is looked at: the eighth part of what is kept, within these bounds. The upper one keeps well
+/// within the ten seconds that history may outstay twice its time, and follows a log that grows by a segment a second.
+const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// The thread.
 #[derive(Debug)]

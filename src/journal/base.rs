@@ -668,6 +668,7 @@ impl<'a> BaseWriter<'a> {
     }
 }
 
-fn unfinished(generation: u64) -> String {
+/// What it is called until it is whole.
+pub(super) fn unfinished(generation: u64) -> String {
     format!("{}{UNFINISHED}", file_name(generation))
 }

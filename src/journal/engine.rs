@@ -12,10 +12,12 @@ use super::log::{Log, SEGMENT_BYTES, SEGMENT_BYTES_MAX};
 use super::queue::{Append, Queue, Request};
 use super::reader::Reader;
 use super::recovery::recover;
+use super::room::Room;
 use super::sabotage::Sabotage;
 use super::scan::Found;
 use super::segment;
 use super::segments::{Due, Retention, Segments};
+use super::spare::SpareHandle;
 use super::store::{Keys, OpenError};
 use super::writer::{Status, Writer};
 use super::{
@@ -69,6 +71,10 @@ pub struct EmbeddedJournal {
     base: RwLock<Option<Arc<Base>>>,
     disk: Arc<dyn Disk>,
     store: u128,
+    /// The last dropped segment, the base and the segment in use when files were swept last.
+    swept: Mutex<(u64, u64, u64)>,
+    room: Arc<Room>,
+    spare: SpareHandle,
     reader: Reader,
     driver: Driver,
     lock: Mutex<Option<Lock>>,
@@ -103,12 +109,14 @@ impl EmbeddedJournal {
         let store = recovered.settings.store;
         let (queue, status) = (Arc::new(Queue::default()), Arc::new(Status::default()));
         let files = recovered.files;
+        let (room, spare) = (recovered.room, recovered.helper.handle());
         let log = Log::new(
             Arc::clone(&disk),
             Arc::clone(&files),
             recovered.settings,
             recovered.active,
             recovered.helper,
+            Arc::clone(&room),
         );
         let (for_index, for_segments) = (Arc::clone(&index), Arc::clone(&segments));
         let writer = Writer::new(log, for_index, for_segments, Arc::clone(&queue), Arc::clone(&status));
@@ -132,8 +140,23 @@ impl EmbeddedJournal {
         let check_payloads = options.sabotage != Some(Sabotage::RecordCheck);
         let reader = Reader { index: Arc::clone(&index), files, check_payloads };
         let lock = Mutex::new(Some(Lock(recovered.lock)));
+        let swept = Mutex::default();
         let base = RwLock::new(recovered.base.map(Arc::new));
-        let journal = Self { queue, status, index, segments, base, disk, store, reader, driver, lock };
+        let journal = Self {
+            queue,
+            status,
+            index,
+            segments,
+            base,
+            disk,
+            store,
+            swept,
+            room,
+            spare,
+            reader,
+            driver,
+            lock,
+        };
         let (keys, new, unclean, found) = (recovered.keys, recovered.new, recovered.unclean, recovered.found);
         Ok(Opened { journal, keys, new, unclean, found })
     }
@@ -166,6 +189,10 @@ impl EmbeddedJournal {
             answer_halted(&request);
         }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn answer_halted(request: &Request) {
@@ -254,9 +281,21 @@ impl Journal for EmbeddedJournal {
         let covered = self.segments.active().saturating_sub(1);
         let before = self.base();
         let generation = before.as_ref().map_or(1, |base| base.generation + 1);
-        let mut writer = BaseWriter::begin(&*self.disk, self.store, generation, covered, before.as_deref())?;
-        sections(&mut writer)?;
-        let installed = writer.finish(self.index.ends(), self.segments.dropped())?;
+        let mut write = || {
+            let before = before.as_deref();
+            let mut writer = BaseWriter::begin(&*self.disk, self.store, generation, covered, before)?;
+            sections(&mut writer)?;
+            writer.finish(self.index.ends(), self.segments.dropped())
+        };
+        let mut installed = write();
+        if installed.as_ref().is_err_and(is_full) && self.spare.lend() {
+            installed = write();
+        }
+        if installed.is_err() {
+            // What a failed try has left takes room that others need; the next try removes it as well.
+            let _ = self.disk.remove(&base::unfinished(generation));
+        }
+        let installed = installed?;
         *self.base.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(installed));
         Ok(())
     }
@@ -269,6 +308,10 @@ impl Journal for EmbeddedJournal {
         let dropped = self.segments.dropped();
         self.reader.files.close_through(dropped);
         let current = self.base().map_or(0, |base| base.generation);
+        let now = (dropped, current, self.segments.active());
+        if *self.swept.lock().unwrap_or_else(PoisonError::into_inner) == now {
+            return Ok(());
+        }
         let is_gone = |name: &String| {
             segment::number_in(name).is_some_and(|number| number <= dropped)
                 || base::generation_in(name).is_some_and(|generation| generation < current)
@@ -289,11 +332,16 @@ impl Journal for EmbeddedJournal {
                 file.set_length(end)?;
             }
         }
+        *self.swept.lock().unwrap_or_else(PoisonError::into_inner) = now;
         Ok(())
     }
 
     fn pressure(&self) -> Vec<(StreamId, Offset)> {
         Vec::new()
+    }
+
+    fn has_room(&self) -> bool {
+        self.room.admits(self.queue.bytes() as u64)
     }
 
     fn queued_bytes(&self) -> usize {

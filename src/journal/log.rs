@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::commit::CommitBuilder;
 use super::disk::{Disk, DiskFile};
 use super::files::Files;
+use super::room::Room;
 use super::sabotage::Sabotage;
 use super::segment::{CONTENT_START, HEADER_COPIES, Position, SegmentHeader, file_name, seed};
 use super::spare::{Helper, Spare};
@@ -66,6 +67,7 @@ pub(super) struct Log {
     content_end: Position,
     builder: CommitBuilder,
     helper: Helper,
+    room: Arc<Room>,
     /// Up to where the sync that was last begun reaches.
     syncing: u64,
 }
@@ -86,9 +88,11 @@ impl Log {
         settings: LogSettings,
         active: Active,
         helper: Helper,
+        room: Arc<Room>,
     ) -> Self {
         let synced = Position { segment: active.number, byte: active.position };
         helper.prepare_spare();
+        room.set_left(active.size - active.position);
         Self {
             disk,
             files,
@@ -100,6 +104,7 @@ impl Log {
             content_end: synced,
             builder: CommitBuilder::default(),
             helper,
+            room,
             syncing: 0,
         }
     }
@@ -127,10 +132,10 @@ impl Log {
     }
 
     /// Writes the commit.
-    pub(super) fn write(&mut self, closing: bool) -> Result<Written, Halt> {
+    pub(super) fn write(&mut self, closing: bool, is_closing: impl Fn() -> bool) -> Result<Written, Halt> {
         let bytes = self.builder.bytes() as u64;
         if self.active.position + bytes > self.active.size {
-            self.rotate(bytes)?;
+            self.rotate(bytes, is_closing)?;
         }
         self.note_background_sync()?;
         let number = self.active.commit + 1;
@@ -141,6 +146,7 @@ impl Log {
             return Err(self.halt("write", error));
         }
         self.active.position += bytes;
+        self.room.set_left(self.active.size - self.active.position);
         self.active.commit = number;
         self.proven = self.synced;
         if self.builder.has_blocks() {
@@ -177,12 +183,13 @@ impl Log {
         Ok(begun)
     }
 
-    /// Goes over to the next segment; not from one that holds nothing. Its number, and where its content begins.
+    /// Goes over to the next segment; not from one that holds nothing, nor while none is ready. Its number, and where its content begins.
     pub(super) fn go_over(&mut self) -> Result<Option<(u64, u64)>, Halt> {
-        if self.active.position == CONTENT_START {
+        // It is asked again; what waits for the disk would hold up everybody.
+        if self.active.position == CONTENT_START || !self.helper.has_spare() {
             return Ok(None);
         }
-        self.rotate(0)?;
+        self.rotate(0, || true)?;
         Ok(Some((self.active.number, self.active.position)))
     }
 
@@ -222,13 +229,14 @@ impl Log {
 
     /// Goes over to the next segment, made for a commit of `bytes` at least. What was written before is synced first,
     /// because the new header says so.
-    fn rotate(&mut self, bytes: u64) -> Result<(), Halt> {
+    fn rotate(&mut self, bytes: u64, is_closing: impl Fn() -> bool) -> Result<(), Halt> {
         if self.synced != self.end() {
             self.sync()?;
         }
         let number = self.active.number + 1;
         let size = self.settings.segment_bytes.max(CONTENT_START + bytes);
-        let spare = self.helper.take_spare(size).map_err(|error| self.halt("make a segment", error))?;
+        let spare =
+            self.helper.take_spare(size, is_closing).map_err(|error| self.halt("make a segment", error))?;
         let header = SegmentHeader {
             store: self.settings.store,
             number,
@@ -245,6 +253,7 @@ impl Log {
         let file = file.map_err(|error| self.halt("make a segment", error))?;
         self.files.opened(number, &file);
         self.active = Active { number, file, size, position: CONTENT_START, commit: self.active.commit };
+        self.room.set_left(self.active.size - self.active.position);
         self.synced = self.end();
         self.proven = self.synced;
         self.syncing = 0;

@@ -27,7 +27,7 @@
 //! # Layout
 //! | on disk | `segment` › `commit` › [`block`] › [`record`] › [`payload`] (of `codec`'s shapes); `control`: the engine's own records; `store`: `FORMAT` and `keys` |
 //! | a base | [`base`], [`state`]: the state of all streams, so that segments may go · `segments`: when they may |
-//! | the embedded engine | [`engine`]: the trait · `queue` › `writer` › `log`: appending · `index`, `reader`, `files`: reading · `recovery`, `scan`: opening · `verify`: every byte · `spare`: work behind the writer's back |
+//! | the embedded engine | [`engine`]: the trait · `queue` › `writer` › `log`: appending · `index`, `reader`, `files`: reading · `recovery`, `scan`: opening · `verify`: every byte · `spare`: work behind the writer's back · `room`: whether there is any |
 //! | beneath | [`disk`]: the one trait for files, and the real one · [`sim_disk`]: one that fails |
 //! | beside | [`memory`]: the engine of tests |
 
@@ -47,6 +47,7 @@ mod queue;
 mod reader;
 pub mod record;
 mod recovery;
+mod room;
 #[doc(hidden)]
 pub mod sabotage;
 mod scan;
@@ -295,6 +296,12 @@ pub trait Journal: Send + Sync + fmt::Debug {
 
     /// Streams that keep the engine from freeing room, with the offset before which they should be trimmed.
     fn pressure(&self) -> Vec<(StreamId, Offset)>;
+
+    /// Whether there is room for new work. Without, what ends work (acknowledgements, outcomes, leaving) may still be
+    /// appended.
+    fn has_room(&self) -> bool {
+        true
+    }
 
     /// Bytes appended and not yet finished: what an appender bounds itself by.
     fn queued_bytes(&self) -> usize;

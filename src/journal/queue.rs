@@ -130,6 +130,11 @@ impl Queue {
         self.wake.notify_one();
     }
 
+    /// Whether it takes no more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Takes what is there, without waiting.
     pub(super) fn take(&self, into: &mut Vec<Request>) {
         self.lock().take(into);

@@ -25,6 +25,7 @@ use super::disk::{Disk, DiskLock};
 use super::files::Files;
 use super::index::Index;
 use super::log::{Active, LogSettings, install};
+use super::room::Room;
 use super::sabotage::Sabotage;
 use super::scan::{Found, Link, Scan, Tail, body_of};
 use super::segment::{CONTENT_START, Position, SegmentHeader, file_name, seed};
@@ -41,6 +42,7 @@ pub(super) struct Recovered {
     pub(super) base: Option<Base>,
     pub(super) files: Arc<Files>,
     pub(super) helper: Helper,
+    pub(super) room: Arc<Room>,
     pub(super) keys: Keys,
     pub(super) lock: DiskLock,
     pub(super) new: bool,
@@ -69,7 +71,8 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recover
         segments: Segments::default(),
         found: Vec::new(),
     };
-    let helper = Helper::new(Arc::clone(disk), options.segment_bytes, options.threads)
+    let room = Arc::new(Room::new(options.segment_bytes));
+    let helper = Helper::new(Arc::clone(disk), options.segment_bytes, Arc::clone(&room), options.threads)
         .map_err(|error| failed(&**disk, "start a thread", "", error))?;
     let (active, state, base) = recovery.run(&mut scan, &names, &helper)?;
     scan.segments.began(active.number, active.position);
@@ -87,7 +90,21 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recover
     };
     let Scan { index, segments, found, .. } = scan;
     let (keys, new, unclean) = (store.keys, store.new, state.unclean);
-    Ok(Recovered { active, settings, index, segments, base, files, helper, keys, lock, new, unclean, found })
+    Ok(Recovered {
+        active,
+        settings,
+        index,
+        segments,
+        base,
+        files,
+        helper,
+        room,
+        keys,
+        lock,
+        new,
+        unclean,
+        found,
+    })
 }
 
 fn remove(disk: &dyn Disk, name: &str) -> Result<(), OpenError> {
@@ -207,7 +224,7 @@ impl Recovery<'_> {
         let fail = |error| failed(self.disk, "make a segment", &name, error);
         let anew: u64 = state.anew.iter().map(|commit| commit.end() - commit.position).sum();
         let size = self.options.segment_bytes.max(CONTENT_START + anew);
-        let spare = helper.take_spare(size).map_err(fail)?;
+        let spare = helper.take_spare(size, || true).map_err(fail)?;
         let seed = seed(self.store.id, state.number);
         let mut builder = CommitBuilder::default();
         let mut position = CONTENT_START;

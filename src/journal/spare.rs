@@ -8,13 +8,18 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use super::disk::{Disk, DiskFile};
+use super::room::Room;
 use super::segment::Position;
 use super::store::UNFINISHED;
 
 /// Zeros written at a time, in bytes.
 const FILL_BYTES: usize = 1 << 20;
+
+/// After a segment could not be made, it is tried again so often.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 static ZEROS: [u8; FILL_BYTES] = [0; FILL_BYTES];
 
@@ -37,6 +42,7 @@ pub(super) struct Helper {
 struct Shared {
     disk: Arc<dyn Disk>,
     size: u64,
+    room: Arc<Room>,
     /// Numbers the names of spares, so that two never meet.
     made: AtomicU64,
     state: Mutex<State>,
@@ -58,6 +64,8 @@ enum Ahead {
     Wanted,
     Making,
     Ready(Spare),
+    /// None could be made; it is tried again at that time.
+    Failed(Instant, io::ErrorKind),
 }
 
 /// The state of the sync behind the writer's back.
@@ -72,10 +80,16 @@ enum Sync {
 
 impl Helper {
     /// A helper that makes segments of `size` bytes; with a thread of its own, or doing all when asked.
-    pub(super) fn new(disk: Arc<dyn Disk>, size: u64, with_thread: bool) -> io::Result<Self> {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        size: u64,
+        room: Arc<Room>,
+        with_thread: bool,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             disk,
             size,
+            room,
             made: AtomicU64::new(0),
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -102,23 +116,37 @@ impl Helper {
         }
     }
 
-    /// Takes the spare segment, or makes one that has `size` bytes.
-    pub(super) fn take_spare(&self, size: u64) -> io::Result<Spare> {
+    /// Takes the spare segment, or makes one that has `size` bytes. Where the disk has no room for it, waits until it
+    /// has, or until `is_closing`.
+    pub(super) fn take_spare(&self, size: u64, is_closing: impl Fn() -> bool) -> io::Result<Spare> {
+        if self.thread.is_none() || size > self.shared.size {
+            return self.shared.make(size.max(self.shared.size), || true);
+        }
         let mut state = self.shared.lock();
-        while matches!(state.spare, Ahead::Making) && size <= self.shared.size {
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match std::mem::take(&mut state.spare) {
+                Ahead::Ready(spare) => {
+                    self.shared.room.spare_is_gone();
+                    return Ok(spare);
+                }
+                Ahead::Failed(_, kind) if is_closing() => return Err(io::Error::from(kind)),
+                Ahead::NotWanted => state.spare = Ahead::Wanted,
+                other => state.spare = other,
+            }
+            self.shared.changed.notify_all();
+            let waited = self.shared.changed.wait_timeout(state, RETRY_AFTER);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
-        if let Ahead::Ready(spare) = &state.spare
-            && spare.size >= size
-            && let Ahead::Ready(spare) = std::mem::take(&mut state.spare)
-        {
-            return Ok(spare);
-        }
-        if matches!(state.spare, Ahead::Wanted) {
-            state.spare = Ahead::NotWanted;
-        }
-        drop(state);
-        self.shared.make(size.max(self.shared.size), || true)
+    }
+
+    /// Whether a segment can be taken without waiting for the disk.
+    pub(super) fn has_spare(&self) -> bool {
+        self.thread.is_none() || matches!(self.shared.lock().spare, Ahead::Ready(_))
+    }
+
+    /// What else may give the spare up.
+    pub(super) fn handle(&self) -> SpareHandle {
+        SpareHandle(Arc::clone(&self.shared))
     }
 
     /// Begins to sync what the file has up to `end`; false if the sync before is still under way.
@@ -161,6 +189,25 @@ impl Helper {
     }
 }
 
+/// Gives the spare up where the disk is needed for something that frees more of it.
+#[derive(Debug)]
+pub(super) struct SpareHandle(Arc<Shared>);
+
+impl SpareHandle {
+    /// Removes the spare, if one is ready; it is made again after a moment, and until then no new work is let in.
+    pub(super) fn lend(&self) -> bool {
+        let mut state = self.0.lock();
+        let Ahead::Ready(spare) = &state.spare else { return false };
+        // Should it stay, the next start removes it.
+        let _ = self.0.disk.remove(&spare.name);
+        state.spare = Ahead::Failed(Instant::now() + RETRY_AFTER, io::ErrorKind::StorageFull);
+        self.0.room.spare_has_failed();
+        self.0.room.spare_is_gone();
+        self.0.changed.notify_all();
+        true
+    }
+}
+
 impl Drop for Helper {
     fn drop(&mut self) {
         self.shared.lock().stop = true;
@@ -191,9 +238,25 @@ impl Shared {
                 drop(state);
                 let made = self.make(self.size, || self.between_steps());
                 state = self.lock();
-                // A full disk is no failure yet: the writer tries again when it needs the segment.
-                state.spare = made.map_or(Ahead::NotWanted, Ahead::Ready);
+                state.spare = match made {
+                    Ok(spare) => {
+                        self.room.spare_is_ready();
+                        Ahead::Ready(spare)
+                    }
+                    Err(error) => {
+                        self.room.spare_has_failed();
+                        Ahead::Failed(Instant::now() + RETRY_AFTER, error.kind())
+                    }
+                };
                 self.changed.notify_all();
+            } else if let Ahead::Failed(again, _) = state.spare {
+                match again.checked_duration_since(Instant::now()) {
+                    Some(left) => {
+                        let waited = self.changed.wait_timeout(state, left);
+                        (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+                    }
+                    None => state.spare = Ahead::Wanted,
+                }
             } else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }

@@ -156,12 +156,13 @@ impl Writer {
     /// Writes and syncs a commit without blocks, whose header says that all before it is synced.
     pub(super) fn prove(&mut self, closing: bool) {
         let Some(log) = &mut self.log else { return };
+        let queue = Arc::clone(&self.queue);
         let mut prove = || {
             if !log.is_synced() {
                 log.sync()?;
             }
             log.begin();
-            let written = log.write(closing)?;
+            let written = log.write(closing, || queue.is_closed())?;
             log.sync()?;
             Ok(written)
         };
@@ -304,7 +305,7 @@ impl Writer {
         if self.placed.is_empty() {
             return Ok(None);
         }
-        let written = log.write(false)?;
+        let written = log.write(false, || self.queue.is_closed())?;
         if log.before_sync() && !self.answers.want_sync {
             let due = self.last_sync.is_some_and(|last| last.elapsed() >= SYNC_EACH);
             if log.sync_behind(due)? && self.last_sync.is_some() {

@@ -65,6 +65,27 @@ pub(in crate::actors) fn answer(origin: Option<&Arc<Outlet>>, reply_to: ReplyTo,
     }
 }
 
+/// Whether it begins something: refused while the disk is full, so that what ends something has room.
+fn is_new_work(ask: &Ask) -> bool {
+    match ask {
+        Ask::Command(command) => matches!(
+            command,
+            Command::Inbound(_)
+                | Command::Reply(_)
+                | Command::Echo(_)
+                | Command::PickUp { .. }
+                | Command::Transfer { .. }
+                | Command::Configure { .. }
+                | Command::Notice { .. }
+        ),
+        Ask::Standing(standing) => {
+            matches!(standing.change, StandingChange::Create | StandingChange::Activate)
+        }
+        Ask::Get | Ask::List(_) | Ask::Open { .. } | Ask::Presence { .. } => false,
+        Ask::Ack(_) | Ask::Outcome { .. } => false,
+    }
+}
+
 impl ChannelActor {
     /// Holds an answer until what it was decided on is durable.
     pub(super) fn hold(&mut self, origin: Option<&Arc<Outlet>>, reply_to: ReplyTo, answered: Answered) {
@@ -76,6 +97,10 @@ impl ChannelActor {
 
     pub(super) fn ask(&mut self, origin: Option<&Arc<Outlet>>, asked: Asked, now: Timestamp) {
         let Asked { ask, reply_to } = asked;
+        if is_new_work(&ask) && !self.shared.journal.has_room() {
+            self.hold(origin, reply_to, Answered::Refused(Refusal::Unavailable));
+            return;
+        }
         match ask {
             Ask::Ack(offset) => {
                 if let Some(outlet) = origin {

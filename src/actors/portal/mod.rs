@@ -347,7 +347,7 @@ impl Handler<ChangeRoster> for PortalActor {
 
     fn handle(&mut self, asked: ChangeRoster, _: &mut Self::Context) {
         let ChangeRoster { change, origin, reply_to } = asked;
-        if self.shared.halt.is_halted() {
+        if self.shared.halt.is_halted() || !self.shared.journal.has_room() {
             answer(origin.as_ref(), reply_to, Answered::Refused(Refusal::Unavailable));
             return;
         }
@@ -371,7 +371,7 @@ impl Handler<Create> for PortalActor {
 
     fn handle(&mut self, create: Create, _: &mut Self::Context) {
         let Create { number, only, origin, asked } = create;
-        if self.shared.halt.is_halted() {
+        if self.shared.halt.is_halted() || !self.shared.journal.has_room() {
             answer(origin.as_ref(), asked.reply_to, Answered::Refused(Refusal::Unavailable));
             return;
         }
