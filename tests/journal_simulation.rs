@@ -2,7 +2,7 @@
 //!
 //! A run lives several lives. In each the store is opened, checked against what was promised so far, and worked with
 //! until it is closed, killed, or the power fails; operations fail, the machine stops in the midst of one (also while it
-//! recovers), bits flip, and messages hold the bytes of the log's own headers. After every opening:
+//! recovers), the disk is full, bits flip, and messages hold the bytes of the log's own headers. After every opening:
 //!
 //! - **nothing acknowledged is lost**, in the sense of its durability, and what was once served is served for ever;
 //! - **nothing corrupt is served**, and no offset ever means two things;
@@ -181,7 +181,7 @@ impl Run {
             if self.kind == Kind::Flipped {
                 break;
             }
-            let fault = if self.random.chance(1, 2) { Fault::Stop } else { Fault::Error };
+            let fault = [Fault::Stop, Fault::Error, Fault::Full][self.random.below_usize(3)];
             let after = self.random.below(24);
             self.disk.fail_at(after, fault);
             let opened = EmbeddedJournal::open(Arc::new(self.disk.clone()), &self.options);
@@ -260,7 +260,7 @@ impl Run {
     /// Uses the store until something ends it.
     fn work(&mut self, journal: &EmbeddedJournal) -> Result<End, Broken> {
         if self.kind != Kind::Flipped && self.random.chance(2, 3) {
-            let fault = if self.random.chance(1, 2) { Fault::Stop } else { Fault::Error };
+            let fault = [Fault::Stop, Fault::Error, Fault::Full][self.random.below_usize(3)];
             self.disk.fail_at(self.random.below(80), fault);
         }
         let answers = Arc::new(Answers::default());

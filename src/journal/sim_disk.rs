@@ -22,6 +22,8 @@ const SECTOR: usize = 512;
 pub enum Fault {
     /// The operation fails once; a write has written an unknown part of what it should.
     Error,
+    /// The operation finds no room, once; a write has written an unknown part of what it should.
+    Full,
     /// This and every later operation fails: the machine stops here.
     Stop,
 }
@@ -181,7 +183,10 @@ impl State {
         match self.fault_at {
             Some((at, fault)) if at == now => {
                 self.stopped = fault == Fault::Stop;
-                Done::Part(io::Error::other("an input/output error, as was asked for"))
+                Done::Part(match fault {
+                    Fault::Full => io::Error::from(io::ErrorKind::StorageFull),
+                    Fault::Error | Fault::Stop => io::Error::other("an input/output error, as was asked for"),
+                })
             }
             _ => Done::All,
         }
