@@ -116,7 +116,6 @@ impl EmbeddedJournal {
             recovered.settings,
             recovered.active,
             recovered.helper,
-            Arc::clone(&room),
         );
         let (for_index, for_segments) = (Arc::clone(&index), Arc::clone(&segments));
         let writer = Writer::new(log, for_index, for_segments, Arc::clone(&queue), Arc::clone(&status));
@@ -341,7 +340,7 @@ impl Journal for EmbeddedJournal {
     }
 
     fn has_room(&self) -> bool {
-        self.room.admits(self.queue.bytes() as u64)
+        self.room.admits()
     }
 
     fn queued_bytes(&self) -> usize {

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use super::commit::CommitBuilder;
 use super::disk::{Disk, DiskFile};
 use super::files::Files;
-use super::room::Room;
 use super::sabotage::Sabotage;
 use super::segment::{CONTENT_START, HEADER_COPIES, Position, SegmentHeader, file_name, seed};
 use super::spare::{Helper, Spare};
@@ -67,7 +66,6 @@ pub(super) struct Log {
     content_end: Position,
     builder: CommitBuilder,
     helper: Helper,
-    room: Arc<Room>,
     /// Up to where the sync that was last begun reaches.
     syncing: u64,
 }
@@ -88,11 +86,9 @@ impl Log {
         settings: LogSettings,
         active: Active,
         helper: Helper,
-        room: Arc<Room>,
     ) -> Self {
         let synced = Position { segment: active.number, byte: active.position };
         helper.prepare_spare();
-        room.set_left(active.size - active.position);
         Self {
             disk,
             files,
@@ -104,7 +100,6 @@ impl Log {
             content_end: synced,
             builder: CommitBuilder::default(),
             helper,
-            room,
             syncing: 0,
         }
     }
@@ -146,7 +141,6 @@ impl Log {
             return Err(self.halt("write", error));
         }
         self.active.position += bytes;
-        self.room.set_left(self.active.size - self.active.position);
         self.active.commit = number;
         self.proven = self.synced;
         if self.builder.has_blocks() {
@@ -234,9 +228,9 @@ impl Log {
             self.sync()?;
         }
         let number = self.active.number + 1;
-        let size = self.settings.segment_bytes.max(CONTENT_START + bytes);
-        let spare =
-            self.helper.take_spare(size, is_closing).map_err(|error| self.halt("make a segment", error))?;
+        let spare = self.helper.take_spare(CONTENT_START + bytes, is_closing);
+        let spare = spare.map_err(|error| self.halt("make a segment", error))?;
+        let size = spare.size;
         let header = SegmentHeader {
             store: self.settings.store,
             number,
@@ -253,7 +247,6 @@ impl Log {
         let file = file.map_err(|error| self.halt("make a segment", error))?;
         self.files.opened(number, &file);
         self.active = Active { number, file, size, position: CONTENT_START, commit: self.active.commit };
-        self.room.set_left(self.active.size - self.active.position);
         self.synced = self.end();
         self.proven = self.synced;
         self.syncing = 0;

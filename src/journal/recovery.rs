@@ -71,7 +71,7 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recover
         segments: Segments::default(),
         found: Vec::new(),
     };
-    let room = Arc::new(Room::new(options.segment_bytes));
+    let room = Arc::new(Room::default());
     let helper = Helper::new(Arc::clone(disk), options.segment_bytes, Arc::clone(&room), options.threads)
         .map_err(|error| failed(&**disk, "start a thread", "", error))?;
     let (active, state, base) = recovery.run(&mut scan, &names, &helper)?;

@@ -18,6 +18,8 @@ use super::store::UNFINISHED;
 /// Zeros written at a time, in bytes.
 const FILL_BYTES: usize = 1 << 20;
 
+/// Size of a segment that a full disk may still have room for, in bytes: a thousand outcomes.
+const SMALL_BYTES: u64 = 1 << 20;
 /// After a segment could not be made, it is tried again so often.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -116,21 +118,29 @@ impl Helper {
         }
     }
 
-    /// Takes the spare segment, or makes one that has `size` bytes. Where the disk has no room for it, waits until it
-    /// has, or until `is_closing`.
+    /// Takes the spare segment, or makes one that has `size` bytes at least. Where the disk has no room for a whole one,
+    /// a small one is made, for what ends work; where it has none even for that, waits until it has, or `is_closing`.
     pub(super) fn take_spare(&self, size: u64, is_closing: impl Fn() -> bool) -> io::Result<Spare> {
-        if self.thread.is_none() || size > self.shared.size {
-            return self.shared.make(size.max(self.shared.size), || true);
+        let whole = size.max(self.shared.size);
+        if self.thread.is_none() || whole > self.shared.size {
+            return self.shared.make(whole, || true);
         }
         let mut state = self.shared.lock();
         loop {
             match std::mem::take(&mut state.spare) {
-                Ahead::Ready(spare) => {
-                    self.shared.room.spare_is_gone();
-                    return Ok(spare);
-                }
-                Ahead::Failed(_, kind) if is_closing() => return Err(io::Error::from(kind)),
+                Ahead::Ready(spare) => return Ok(spare),
                 Ahead::NotWanted => state.spare = Ahead::Wanted,
+                Ahead::Failed(again, kind) => {
+                    state.spare = Ahead::Failed(again, kind);
+                    drop(state);
+                    if let Ok(small) = self.shared.make(size.max(SMALL_BYTES).min(whole), || true) {
+                        return Ok(small);
+                    }
+                    if is_closing() {
+                        return Err(io::Error::from(kind));
+                    }
+                    state = self.shared.lock();
+                }
                 other => state.spare = other,
             }
             self.shared.changed.notify_all();
@@ -202,7 +212,6 @@ impl SpareHandle {
         let _ = self.0.disk.remove(&spare.name);
         state.spare = Ahead::Failed(Instant::now() + RETRY_AFTER, io::ErrorKind::StorageFull);
         self.0.room.spare_has_failed();
-        self.0.room.spare_is_gone();
         self.0.changed.notify_all();
         true
     }
