@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -28,7 +29,7 @@ use crate::domain::channel::{Channel, Rests};
 use crate::domain::content::Content;
 use crate::domain::event::{ClearTo, Customer, Event, Message, Record};
 use crate::domain::fingerprint::Key;
-use crate::domain::ids::{ChannelId, MessageId, Offset, Timestamp};
+use crate::domain::ids::{ChannelId, ConversationId, MessageId, Offset, Timestamp};
 use crate::domain::portal::{Portal, PortalRules};
 use crate::domain::senders::Senders;
 use crate::journal::payload::{self, kind};
@@ -42,6 +43,7 @@ const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::
 /// The thread.
 #[derive(Debug)]
 pub(super) struct Keeper {
+    stopping: Arc<AtomicBool>,
     stop: mpsc::Sender<()>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -52,19 +54,29 @@ impl Keeper {
         let (stop, stopped) = mpsc::channel();
         let Retention { keep_ms, .. } = shared.limits.retention;
         let every = Duration::from_millis(keep_ms / 8).clamp(LOOK_EVERY.0, LOOK_EVERY.1);
-        let mut work = Keeping { shared: Arc::clone(shared), portals, based_at: now(), keeps_replies: true };
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mut work = Keeping {
+            shared: Arc::clone(shared),
+            stopping: Arc::clone(&stopping),
+            portals,
+            based_at: now(),
+            keeps_replies: true,
+        };
         let thread = thread::Builder::new().name("keeper".to_owned()).spawn(move || {
             while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-                if let Err(error) = work.look() {
+                if let Err(error) = work.look()
+                    && !work.is_stopping()
+                {
                     tracing::warn!(%error, "history can not be let go now; it is tried again");
                 }
             }
         })?;
-        Ok(Self { stop, thread: Mutex::new(Some(thread)) })
+        Ok(Self { stopping, stop, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Ends it; what it is at is finished. Blocks.
+    /// Ends it; a base that it is at is given up. Blocks.
     pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
         // It fails when the thread has ended already.
         let _ = self.stop.send(());
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -76,6 +88,7 @@ impl Keeper {
 
 struct Keeping {
     shared: Arc<Shared>,
+    stopping: Arc<AtomicBool>,
     portals: Vec<PortalRules>,
     /// When the last base was written; of one from before this start nobody knows.
     based_at: Timestamp,
@@ -84,6 +97,10 @@ struct Keeping {
 }
 
 impl Keeping {
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
     fn look(&mut self) -> io::Result<()> {
         let retention = self.shared.limits.retention;
         let journal = Arc::clone(&self.shared.journal);
@@ -121,10 +138,10 @@ impl Keeping {
     fn write_base(&mut self) -> io::Result<()> {
         let started = now();
         let mut keeps_replies = false;
-        let (shared, portals) = (&self.shared, &self.portals);
+        let (shared, portals, stopping) = (&self.shared, &self.portals, &*self.stopping);
         shared.journal.write_base(&mut |base| {
             for rules in portals {
-                keeps_replies |= save_portal(shared, rules, base)?;
+                keeps_replies |= save_portal(shared, stopping, rules, base)?;
             }
             // Streams of portals that stand in the configuration no longer.
             for (stream, _) in shared.journal.streams() {
@@ -142,7 +159,12 @@ impl Keeping {
 }
 
 /// Saves a portal and its channels; says whether whole replies are kept for one of them.
-fn save_portal(shared: &Arc<Shared>, rules: &PortalRules, base: &mut BaseWriter<'_>) -> io::Result<bool> {
+fn save_portal(
+    shared: &Arc<Shared>,
+    stopping: &AtomicBool,
+    rules: &PortalRules,
+    base: &mut BaseWriter<'_>,
+) -> io::Result<bool> {
     let stream = StreamId::of_portal(&rules.portal);
     let mut portal = Portal::new(rules.clone());
     let (ever, as_of) = match fold_portal(shared, &mut portal) {
@@ -152,7 +174,7 @@ fn save_portal(shared: &Arc<Shared>, rules: &PortalRules, base: &mut BaseWriter<
     };
     let mut keeps_replies = false;
     for (channel, place) in &ever {
-        keeps_replies |= save_channel(shared, *channel, place, base)?;
+        keeps_replies |= save_channel(shared, stopping, *channel, place, base)?;
     }
     base.section(stream, as_of, &state::save_portal(&portal, &ever), &Kept::default())?;
     Ok(keeps_replies)
@@ -161,6 +183,7 @@ fn save_portal(shared: &Arc<Shared>, rules: &PortalRules, base: &mut BaseWriter<
 /// Saves a channel; says whether whole replies are kept for it.
 fn save_channel(
     shared: &Arc<Shared>,
+    stopping: &AtomicBool,
     id: ChannelId,
     place: &Place,
     base: &mut BaseWriter<'_>,
@@ -174,10 +197,12 @@ fn save_channel(
     let mut customers = Customers::default();
     let folded = replay_with(&*shared.journal, new, senders, &mut |channel, raw, record| {
         customers.applied(channel, raw, record);
+        !stopping.load(Ordering::Acquire)
     });
     let (channel, senders) = match folded {
         Ok(folded) => folded,
         Err(Quarantine::Read(error)) => return Err(io::Error::other(error)),
+        Err(Quarantine::Stopped) => return Err(io::ErrorKind::Interrupted.into()),
         Err(error) => {
             tracing::error!(channel = %id, error = &error as &dyn std::error::Error, "a channel is set aside");
             base.quarantine(stream);
@@ -189,9 +214,17 @@ fn save_channel(
     Ok(keeps_replies)
 }
 
-/// The records that name the customers of conversations, without what is history in them, as the fold comes by.
+/// The last record of each conversation that names its customer, as the fold comes by.
 #[derive(Default)]
-struct Customers(HashMap<Offset, RawRecord>);
+struct Customers(HashMap<ConversationId, (Meta, Customer)>);
+
+/// A record without what it says.
+#[derive(Clone, Copy)]
+struct Meta {
+    offset: Offset,
+    previous: Offset,
+    at: Timestamp,
+}
 
 impl Customers {
     fn applied(&mut self, channel: &Channel, raw: &RawRecord, record: &Record) {
@@ -202,16 +235,24 @@ impl Customers {
         };
         let Some(conversation) = record.conversation else { return };
         if channel.customer_at(conversation) == record.offset {
-            self.0.insert(record.offset, without_history(raw, customer));
+            let meta = Meta { offset: raw.offset, previous: raw.previous, at: raw.at };
+            self.0.insert(conversation, (meta, customer.clone()));
         }
+    }
+
+    /// The records, with nothing in them but the customers' ids.
+    fn without_history(self) -> impl Iterator<Item = RawRecord> {
+        self.0
+            .into_iter()
+            .map(|(conversation, (meta, customer))| without_history(conversation, meta, customer))
     }
 }
 
 /// The record with nothing in it but the customer's ids.
-fn without_history(raw: &RawRecord, customer: &Customer) -> RawRecord {
+fn without_history(conversation: ConversationId, meta: Meta, customer: Customer) -> RawRecord {
     let event = Event::Message(Message {
         message_id: MessageId::trusted(""),
-        customer: Customer { name: None, ..customer.clone() },
+        customer: Customer { name: None, ..customer },
         formerly: Vec::new(),
         sent_at: Timestamp::default(),
         content: Content::checked(bytes::Bytes::new(), 0..0, &[]),
@@ -220,7 +261,14 @@ fn without_history(raw: &RawRecord, customer: &Customer) -> RawRecord {
     });
     let mut bytes = Vec::new();
     payload::encode(&event, &mut bytes);
-    RawRecord { kind: kind::MESSAGE, payload: bytes.into(), ..raw.clone() }
+    RawRecord {
+        offset: meta.offset,
+        conversation: Some(conversation),
+        previous: meta.previous,
+        at: meta.at,
+        kind: kind::MESSAGE,
+        payload: bytes.into(),
+    }
 }
 
 /// The records that a channel's state rests on; and whether whole replies are among them.
@@ -245,7 +293,8 @@ fn rests(
             records.insert(record.offset, record);
         }
     })?;
-    records.extend(customers.0.into_iter().filter(|(offset, _)| wanted.contains(offset)));
+    let named = customers.without_history().filter(|record| wanted.contains(&record.offset));
+    records.extend(named.map(|record| (record.offset, record)));
     for offset in &whole {
         // One that the base before kept whole is there; what the fold came by is not whole.
         match shared.journal.read_one(stream, *offset) {

@@ -51,8 +51,9 @@ pub(super) struct Segments(Mutex<State>);
 
 /// A base is written when the log behind the one before has grown by so many times its size …
 const BASE_GROWTH: u64 = 4;
-/// … but not for less than this, in bytes: two segments, half a second of folding at the next start.
-const BASE_GROWTH_BYTES_MIN: u64 = 128 << 20;
+/// … but not for less than this, in bytes: a base folds every record once more, which is a third of what taking it in
+/// has cost; and a start that folds so much is still ready within its five seconds.
+const BASE_GROWTH_BYTES_MIN: u64 = 512 << 20;
 
 impl Segments {
     fn lock(&self) -> MutexGuard<'_, State> {

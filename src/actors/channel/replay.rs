@@ -49,6 +49,9 @@ pub(in crate::actors) enum Quarantine {
     /// Its first records are gone, and no base has their state.
     #[error("its first records are gone, and their state with them")]
     Gone,
+    /// Whoever folds has stopped; the channel is as it was.
+    #[error("it was stopped")]
+    Stopped,
     /// Replaying panicked.
     #[error("replaying panicked")]
     Panic,
@@ -64,17 +67,18 @@ pub(in crate::actors) fn replay(
 ) -> Result<(Channel, Senders), Quarantine> {
     let channel = Channel::new(id, number.0.clone(), only, keys, number.1.send_ttl_ms);
     let senders = Senders::new(Key::new(keys.fingerprint));
-    let (mut channel, senders) = replay_with(journal, channel, senders, &mut |_, _, _| {})?;
+    let (mut channel, senders) = replay_with(journal, channel, senders, &mut |_, _, _| true)?;
     channel.leap_to(journal.head(StreamId::from(id)).offset);
     Ok((channel, senders))
 }
 
-/// The same into a channel before its first record; `applied` is told each record that was folded.
+/// The same into a channel before its first record; `applied` is told each record that was folded, and whether to
+/// go on.
 pub(in crate::actors) fn replay_with(
     journal: &dyn Journal,
     channel: Channel,
     senders: Senders,
-    applied: &mut dyn FnMut(&Channel, &RawRecord, &Record),
+    applied: &mut dyn FnMut(&Channel, &RawRecord, &Record) -> bool,
 ) -> Result<(Channel, Senders), Quarantine> {
     let fold = AssertUnwindSafe(|| fold(journal, channel, senders, applied));
     catch_unwind(fold).unwrap_or(Err(Quarantine::Panic))
@@ -84,7 +88,7 @@ fn fold(
     journal: &dyn Journal,
     mut channel: Channel,
     mut senders: Senders,
-    applied: &mut dyn FnMut(&Channel, &RawRecord, &Record),
+    applied: &mut dyn FnMut(&Channel, &RawRecord, &Record) -> bool,
 ) -> Result<(Channel, Senders), Quarantine> {
     let id = channel.id();
     let stream = StreamId::from(id);
@@ -110,7 +114,9 @@ fn fold(
                         .map_err(|error| Quarantine::Payload { offset, error })?;
                     channel.apply(&record);
                     senders.apply(id, &record);
-                    applied(&channel, &raw, &record);
+                    if !applied(&channel, &raw, &record) {
+                        return Err(Quarantine::Stopped);
+                    }
                 }
                 Entry::Corrupt(damage) => {
                     return Err(Quarantine::Damaged {
