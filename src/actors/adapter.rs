@@ -132,6 +132,36 @@ struct Routed {
     asked: Vec<Asked>,
 }
 
+/// The requests that one read brought, on their way.
+struct Routing {
+    routed: Vec<Routed>,
+    /// How many there are at most: what a channel's list is made for, so that it never moves.
+    requests: usize,
+    /// The number that was looked up last, with its open channels: mostly there is one.
+    number: Option<(Number, Arc<[ChannelEntry]>)>,
+}
+
+impl Routing {
+    fn of(&mut self, channel: ChannelId) -> Option<&mut Routed> {
+        self.routed.iter_mut().find(|routed| routed.entry.id == channel)
+    }
+
+    fn put(&mut self, entry: &ChannelEntry, asked: Asked) -> Result<(), Refusal> {
+        if entry.addr.is_none() {
+            return Err(Refusal::Unavailable);
+        }
+        match self.of(entry.id) {
+            Some(routed) => routed.asked.push(asked),
+            None => {
+                let mut all = Vec::with_capacity(self.requests);
+                all.push(asked);
+                self.routed.push(Routed { entry: entry.clone(), asked: all });
+            }
+        }
+        Ok(())
+    }
+}
+
 impl ServiceAdapterActor {
     pub(super) fn new(parts: Parts) -> Self {
         Self { parts, generation: None, alive: (0, Instant::now()) }
@@ -170,8 +200,8 @@ impl ServiceAdapterActor {
         self.service().filter(|_| self.parts.is_isolated).cloned()
     }
 
-    fn channel(&self, channel: ChannelId, batch: &[Routed]) -> Option<ChannelEntry> {
-        if let Some(routed) = batch.iter().find(|routed| routed.entry.id == channel) {
+    fn channel(&self, channel: ChannelId, batch: &mut Routing) -> Option<ChannelEntry> {
+        if let Some(routed) = batch.of(channel) {
             return Some(routed.entry.clone());
         }
         let entry = self.parts.shared.registry.channels.get(&channel)?.value().clone();
@@ -188,7 +218,7 @@ impl ServiceAdapterActor {
         found.ok_or(Refusal::NotFound)
     }
 
-    fn route(&self, id: u64, request: Request, batch: &mut Vec<Routed>) {
+    fn route(&self, id: u64, request: Request, batch: &mut Routing) {
         let routed = match (request, &self.parts.peer) {
             (Request::Inbound { number, inbound }, Peer::Gateway(_)) => {
                 self.route_inbound(id, &number, inbound, batch)
@@ -226,16 +256,14 @@ impl ServiceAdapterActor {
         }
     }
 
-    fn route_to(
-        &self,
-        id: u64,
-        channel: ChannelId,
-        ask: Ask,
-        batch: &mut Vec<Routed>,
-    ) -> Result<(), Refusal> {
+    fn route_to(&self, id: u64, channel: ChannelId, ask: Ask, batch: &mut Routing) -> Result<(), Refusal> {
+        let asked = Asked { ask, reply_to: if id == 0 { ReplyTo::Nobody } else { ReplyTo::Session(id) } };
+        if let Some(routed) = batch.of(channel) {
+            routed.asked.push(asked);
+            return Ok(());
+        }
         let entry = self.channel(channel, batch).ok_or(Refusal::NotFound)?;
-        let reply_to = if id == 0 { ReplyTo::Nobody } else { ReplyTo::Session(id) };
-        put(batch, entry, Asked { ask, reply_to })
+        batch.put(&entry, asked)
     }
 
     fn create(&self, id: u64, number: Number, service: &ServiceId, backfill: bool) -> Result<(), Refusal> {
@@ -260,13 +288,19 @@ impl ServiceAdapterActor {
         id: u64,
         number: &Number,
         inbound: Inbound,
-        batch: &mut Vec<Routed>,
+        batch: &mut Routing,
     ) -> Result<(), Refusal> {
-        let known = self.number(number).map_err(|_| Refusal::NotFound)?;
-        let open = known.open();
+        let open = match &batch.number {
+            Some((known, open)) if known == number => Arc::clone(open),
+            _ => {
+                let open = self.number(number).map_err(|_| Refusal::NotFound)?.open();
+                batch.number = Some((number.clone(), Arc::clone(&open)));
+                open
+            }
+        };
         if let [only] = &*open {
             let ask = Ask::Command(Command::Inbound(inbound));
-            return put(batch, only.clone(), Asked { ask, reply_to: ReplyTo::Session(id) });
+            return batch.put(only, Asked { ask, reply_to: ReplyTo::Session(id) });
         }
         self.put_all(id, &open, true, &Command::Inbound(inbound), batch);
         Ok(())
@@ -279,13 +313,13 @@ impl ServiceAdapterActor {
         open: &[ChannelEntry],
         messages: bool,
         command: &Command,
-        batch: &mut Vec<Routed>,
+        batch: &mut Routing,
     ) {
         let gather = Gather::for_session(open.len(), messages, Arc::clone(&self.parts.outlet), id);
         for entry in open {
             let asked =
                 Asked { ask: Ask::Command(command.clone()), reply_to: ReplyTo::Part(Arc::clone(&gather)) };
-            if let Err(refusal) = put(batch, entry.clone(), asked) {
+            if let Err(refusal) = batch.put(entry, asked) {
                 gather.part(Answered::Refused(refusal));
             }
         }
@@ -297,7 +331,7 @@ impl ServiceAdapterActor {
         number: &Number,
         channel: Option<ChannelId>,
         status: StatusCommand,
-        batch: &mut Vec<Routed>,
+        batch: &mut Routing,
     ) -> Result<(), Refusal> {
         let known = self.number(number).map_err(|_| Refusal::NotFound)?;
         let channel = channel.or_else(|| sender_of(&known, &status));
@@ -305,7 +339,7 @@ impl ServiceAdapterActor {
             let entry = self.channel(channel, batch).filter(|entry| entry.number == *number);
             let ask = Ask::Command(Command::Status(status));
             let reply_to = ReplyTo::Session(id);
-            return put(batch, entry.ok_or(Refusal::NotFound)?, Asked { ask, reply_to });
+            return batch.put(&entry.ok_or(Refusal::NotFound)?, Asked { ask, reply_to });
         }
         self.put_all(id, &known.open(), false, &Command::Status(status), batch);
         Ok(())
@@ -317,7 +351,7 @@ impl ServiceAdapterActor {
         id: u64,
         channel: ChannelId,
         ask: Ask,
-        batch: &mut Vec<Routed>,
+        batch: &mut Routing,
     ) -> Result<(), Refusal> {
         let entry = self.channel(channel, batch).ok_or(Refusal::NotFound)?;
         let number = self.number(&entry.number)?;
@@ -330,7 +364,7 @@ impl ServiceAdapterActor {
         if !is_own {
             return Err(Refusal::Forbidden);
         }
-        put(batch, entry, Asked { ask, reply_to: ReplyTo::Session(id) })
+        batch.put(&entry, Asked { ask, reply_to: ReplyTo::Session(id) })
     }
 
     fn list_channels(
@@ -388,17 +422,6 @@ fn sender_of(number: &NumberEntry, status: &StatusCommand) -> Option<ChannelId> 
     senders.find(message_id).map(|sender| sender.channel)
 }
 
-fn put(batch: &mut Vec<Routed>, entry: ChannelEntry, asked: Asked) -> Result<(), Refusal> {
-    if entry.addr.is_none() {
-        return Err(Refusal::Unavailable);
-    }
-    match batch.iter_mut().find(|routed| routed.entry.id == entry.id) {
-        Some(routed) => routed.asked.push(asked),
-        None => batch.push(Routed { entry, asked: vec![asked] }),
-    }
-    Ok(())
-}
-
 impl Actor for ServiceAdapterActor {
     type Context = Context<Self>;
 
@@ -440,11 +463,12 @@ impl Handler<Requests> for ServiceAdapterActor {
         if self.parts.outlet.is_void() {
             return;
         }
-        let mut routed: Vec<Routed> = Vec::new();
+        let requests = batch.requests.len();
+        let mut routing = Routing { routed: Vec::new(), requests, number: None };
         for (id, request) in batch.requests {
-            self.route(id, request, &mut routed);
+            self.route(id, request, &mut routing);
         }
-        for Routed { entry, asked } in routed {
+        for Routed { entry, asked } in routing.routed {
             let Some(addr) = entry.addr else { continue };
             let origin = Some(Arc::clone(&self.parts.outlet));
             // A closed mailbox means that the broker has halted; the connection is about to end.

@@ -205,6 +205,7 @@ fn save_channel(
         Err(Quarantine::Stopped) => return Err(io::ErrorKind::Interrupted.into()),
         Err(error) => {
             tracing::error!(channel = %id, error = &error as &dyn std::error::Error, "a channel is set aside");
+            shared.journal.set_aside(stream)?;
             base.quarantine(stream);
             return Ok(false);
         }

@@ -473,6 +473,11 @@ impl Kept {
         self.bytes.extend_from_slice(payload);
     }
 
+    /// The records, one behind the other.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

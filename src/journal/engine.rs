@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 
+use super::aside;
 use super::base::{self, Base, BaseWriter, SavedError, SavedState};
 use super::control::Order;
 use super::disk::{Disk, DiskLock};
@@ -17,7 +18,7 @@ use super::sabotage::Sabotage;
 use super::scan::Found;
 use super::segment;
 use super::segments::{Due, Retention, Segments};
-use super::spare::SpareHandle;
+use super::spare::{SpareHandle, is_full};
 use super::store::{Keys, OpenError};
 use super::writer::{Status, Writer};
 use super::{
@@ -190,10 +191,6 @@ impl EmbeddedJournal {
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
 fn answer_halted(request: &Request) {
     if let Request::Append(append) = request {
         append.sink.complete(&mut vec![Completed { stream: append.stream, outcome: Outcome::Halted }]);
@@ -297,6 +294,10 @@ impl Journal for EmbeddedJournal {
         let installed = installed?;
         *self.base.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(installed));
         Ok(())
+    }
+
+    fn set_aside(&self, stream: StreamId) -> io::Result<()> {
+        aside::set_aside(&*self.disk, &self.reader, stream)
     }
 
     fn retire(&self, through: u64) {

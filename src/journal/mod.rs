@@ -26,11 +26,12 @@
 //!
 //! # Layout
 //! | on disk | `segment` › `commit` › [`block`] › [`record`] › [`payload`] (of `codec`'s shapes); `control`: the engine's own records; `store`: `FORMAT` and `keys` |
-//! | a base | [`base`], [`state`]: the state of all streams, so that segments may go · `segments`: when they may |
+//! | a base | [`base`], [`state`]: the state of all streams, so that segments may go · `segments`: when they may · `aside`: what can not be folded |
 //! | the embedded engine | [`engine`]: the trait · `queue` › `writer` › `log`: appending · `index`, `reader`, `files`: reading · `recovery`, `scan`: opening · `verify`: every byte · `spare`: work behind the writer's back · `room`: whether there is any |
 //! | beneath | [`disk`]: the one trait for files, and the real one · [`sim_disk`]: one that fails |
 //! | beside | [`memory`]: the engine of tests |
 
+mod aside;
 pub mod base;
 pub mod block;
 mod codec;
@@ -278,6 +279,16 @@ pub trait Journal: Send + Sync + fmt::Debug {
     /// When the disk refuses; then the base before stays.
     fn write_base(&self, sections: &mut dyn FnMut(&mut BaseWriter<'_>) -> io::Result<()>) -> io::Result<()> {
         let _ = sections;
+        Ok(())
+    }
+
+    /// Copies what can be read of a stream's records to a file of their own, as they are, before retention takes them.
+    /// For a stream whose state can not be had; what was set aside once stays as it is. Blocks.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    fn set_aside(&self, stream: StreamId) -> io::Result<()> {
+        let _ = stream;
         Ok(())
     }
 

@@ -67,7 +67,7 @@ enum Ahead {
     Making,
     Ready(Spare),
     /// None could be made; it is tried again at that time.
-    Failed(Instant, io::ErrorKind),
+    Failed(Instant),
 }
 
 /// The state of the sync behind the writer's back.
@@ -119,7 +119,8 @@ impl Helper {
     }
 
     /// Takes the spare segment, or makes one that has `size` bytes at least. Where the disk has no room for a whole one,
-    /// a small one is made, for what ends work; where it has none even for that, waits until it has, or `is_closing`.
+    /// a small one is made, for what ends work; where it has none even for that, waits until it has, or `is_closing`. Any
+    /// other failure of the disk is one at once.
     pub(super) fn take_spare(&self, size: u64, is_closing: impl Fn() -> bool) -> io::Result<Spare> {
         let whole = size.max(self.shared.size);
         if self.thread.is_none() || whole > self.shared.size {
@@ -130,14 +131,13 @@ impl Helper {
             match std::mem::take(&mut state.spare) {
                 Ahead::Ready(spare) => return Ok(spare),
                 Ahead::NotWanted => state.spare = Ahead::Wanted,
-                Ahead::Failed(again, kind) => {
-                    state.spare = Ahead::Failed(again, kind);
+                Ahead::Failed(again) => {
+                    state.spare = Ahead::Failed(again);
                     drop(state);
-                    if let Ok(small) = self.shared.make(size.max(SMALL_BYTES).min(whole), || true) {
-                        return Ok(small);
-                    }
-                    if is_closing() {
-                        return Err(io::Error::from(kind));
+                    match self.shared.make(size.max(SMALL_BYTES).min(whole), || true) {
+                        Ok(small) => return Ok(small),
+                        Err(error) if !is_full(&error) || is_closing() => return Err(error),
+                        Err(_) => {}
                     }
                     state = self.shared.lock();
                 }
@@ -199,6 +199,11 @@ impl Helper {
     }
 }
 
+/// Whether there was no room, which may come back, and not a failure of the disk.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Gives the spare up where the disk is needed for something that frees more of it.
 #[derive(Debug)]
 pub(super) struct SpareHandle(Arc<Shared>);
@@ -210,7 +215,7 @@ impl SpareHandle {
         let Ahead::Ready(spare) = &state.spare else { return false };
         // Should it stay, the next start removes it.
         let _ = self.0.disk.remove(&spare.name);
-        state.spare = Ahead::Failed(Instant::now() + RETRY_AFTER, io::ErrorKind::StorageFull);
+        state.spare = Ahead::Failed(Instant::now() + RETRY_AFTER);
         self.0.room.spare_has_failed();
         self.0.changed.notify_all();
         true
@@ -252,13 +257,13 @@ impl Shared {
                         self.room.spare_is_ready();
                         Ahead::Ready(spare)
                     }
-                    Err(error) => {
+                    Err(_) => {
                         self.room.spare_has_failed();
-                        Ahead::Failed(Instant::now() + RETRY_AFTER, error.kind())
+                        Ahead::Failed(Instant::now() + RETRY_AFTER)
                     }
                 };
                 self.changed.notify_all();
-            } else if let Ahead::Failed(again, _) = state.spare {
+            } else if let Ahead::Failed(again) = state.spare {
                 match again.checked_duration_since(Instant::now()) {
                     Some(left) => {
                         let waited = self.changed.wait_timeout(state, left);

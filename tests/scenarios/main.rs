@@ -94,6 +94,7 @@ async fn every_scenario(encoding: Encoding) {
         delivering::a_damaged_record_is_named_and_the_rest_is_delivered,
         delivering::a_thousand_requests_in_flight_are_all_answered,
         retention::history_goes_in_time_and_what_is_state_stays,
+        retention::a_channel_that_can_not_be_folded_keeps_nobody_elses_history,
         wrong_input::what_is_not_understood_is_said_and_the_connection_goes_on,
         wrong_input::what_can_not_be_split_ends_the_connection,
         wrong_input::silence_and_strangers_are_ended,

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use sharedline::wire::frame::Encoding;
 use sharedline::wire::message::{DeliverMode, ErrorCode, RawContent, Response};
 
-use crate::stage::{MARIA, Peer, Stage, Tallied, accepted, by, pick_up, reply, text_content, word};
+use crate::stage::{
+    MARIA, MUTE_NUMBER, Peer, Stage, Tallied, accepted, by, pick_up, reply, text_content, word,
+};
 
 const KEEP_MS: u64 = 1_000;
 /// How long history may stay: twice the time that it is kept, and ten seconds (contract, section 2).
@@ -95,5 +97,38 @@ pub(crate) async fn history_goes_in_time_and_what_is_state_stays(encoding: Encod
     let again = accepted(peers[0].ask(open.clone()).await);
     assert!(again.duplicate && again.offset == first.offset, "its id stays in use");
     drop((desk, sending, gateway, peers));
+    stage.stop().await;
+}
+
+pub(crate) async fn a_channel_that_can_not_be_folded_keeps_nobody_elses_history(
+    encoding: Encoding,
+    tally: &Tallied,
+) {
+    let mut stage = Stage::keeping(encoding, tally, KEEP_MS);
+    let (peers, channel) = stage.sharing(&["crm"]).await;
+    let mut gateway = stage.gateway().await;
+    gateway.text("wamid.1", "read-before-the-damage").await;
+    gateway.text("wamid.2", "will-be-damaged").await;
+    drop((peers, gateway));
+    stage.stop().await;
+    stage.damage("will-be-damaged");
+    stage.restart_stopped();
+    let mut crm = stage.service("crm").await;
+    let get = sharedline::wire::message::requests::GetChannel { channel };
+    assert_eq!(crm.refused(get.clone()).await, ErrorCode::Unavailable);
+    // Another channel of the same portal goes on, and what it forgets is gone in time.
+    let other = crm.create(MUTE_NUMBER).await.seen.channel;
+    assert_ne!(other, channel);
+    let since = Instant::now();
+    while !stage.has_file(".quarantine") || stage.holds_in("read-before-the-damage", ".segment") {
+        assert!(since.elapsed() < GONE_WITHIN, "a quarantined channel pins its segments");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(stage.holds_in("read-before-the-damage", ".quarantine"), "its records are set aside");
+    drop(crm);
+    stage.restart().await;
+    let mut crm = stage.service("crm").await;
+    assert_eq!(crm.refused(get).await, ErrorCode::Unavailable, "half a state is never served");
+    drop(crm);
     stage.stop().await;
 }

@@ -128,12 +128,26 @@ impl Stage {
 
     /// Whether a text stands in any file of the data directory.
     pub(crate) fn holds(&self, text: &str) -> bool {
-        let files = std::fs::read_dir(self.directory.path()).unwrap();
-        files.into_iter().any(|file| {
+        self.holds_in(text, "")
+    }
+
+    /// Whether a text stands in a file whose name ends so.
+    pub(crate) fn holds_in(&self, text: &str, end: &str) -> bool {
+        self.files(end).into_iter().any(|path| {
             // One that was removed meanwhile holds nothing.
-            let bytes = std::fs::read(file.unwrap().path()).unwrap_or_default();
+            let bytes = std::fs::read(path).unwrap_or_default();
             memchr::memmem::find(&bytes, text.as_bytes()).is_some()
         })
+    }
+
+    /// Whether there is a file whose name ends so.
+    pub(crate) fn has_file(&self, end: &str) -> bool {
+        !self.files(end).is_empty()
+    }
+
+    fn files(&self, end: &str) -> Vec<std::path::PathBuf> {
+        let files = std::fs::read_dir(self.directory.path()).unwrap().map(|file| file.unwrap().path());
+        files.filter(|path| path.to_string_lossy().ends_with(end)).collect()
     }
 
     fn start(&mut self) {
