@@ -1,7 +1,7 @@
 //! The command line: verbs, exit codes, and the only place that wires everything together (`serve`).
 //!
 //! # Layout
-//! - `serve`: the broker as a process · `demo`: its story on real parts
+//! - `serve`: the broker as a process · `http`: its HTTP server, put together · `demo`: its story on real parts
 //! - `bench`: load over real TCP, beside a relay · `own_broker`: a broker as a child process
 //! - `check_config`, `store`, `token`: for operators · `tail`, `send`: a look at a running broker, and a word to it
 //! - `peer`: what the verbs that talk to a broker have in common · `out`: the one place that prints
@@ -11,6 +11,7 @@
 mod bench;
 mod check_config;
 mod demo;
+mod http;
 mod out;
 mod own_broker;
 mod peer;

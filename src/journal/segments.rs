@@ -43,6 +43,8 @@ struct State {
     dropped: u64,
     /// Files that are already cut at their end.
     cut: u64,
+    /// How many were given up since the start, and what was written in them, in bytes.
+    retired: (u64, u64),
 }
 
 /// All segments of the log.
@@ -90,8 +92,11 @@ impl Segments {
     pub(super) fn drop_through(&self, through: u64) {
         let mut state = self.lock();
         state.dropped = state.dropped.max(through);
-        let dropped = state.dropped;
-        state.stats.retain(|segment, _| *segment > dropped);
+        let first = state.dropped + 1;
+        let kept = state.stats.split_off(&first);
+        let gone = std::mem::replace(&mut state.stats, kept);
+        state.retired.0 += gone.len() as u64;
+        state.retired.1 += gone.values().map(|stat| stat.end).sum::<u64>();
     }
 
     /// Sealed segments that were not cut at their end yet, with that end.
@@ -103,10 +108,15 @@ impl Segments {
         sealed.map(|(segment, stat)| (*segment, stat.end)).collect()
     }
 
-    /// Bytes in all segments.
-    #[cfg(test)]
-    fn bytes(&self) -> u64 {
-        self.lock().stats.values().map(|stat| stat.end).sum()
+    /// How many there are and what is written in them, in bytes.
+    pub(super) fn sizes(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.stats.len() as u64, state.stats.values().map(|stat| stat.end).sum())
+    }
+
+    /// The same of those that were given up since the start.
+    pub(super) fn retired(&self) -> (u64, u64) {
+        self.lock().retired
     }
 
     /// What is to be done now. `covered` and `base_bytes` are the installed base's; `base_is_stale` says that it holds
@@ -189,6 +199,6 @@ mod tests {
         all.wrote(4, 70, None);
         assert_eq!(all.take_uncut(), [(3, 80)]);
         all.drop_through(2);
-        assert_eq!((all.dropped(), all.active(), all.bytes()), (2, 4, 150));
+        assert_eq!((all.dropped(), all.active(), all.sizes(), all.retired()), (2, 4, (2, 150), (2, 190)));
     }
 }

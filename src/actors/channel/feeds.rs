@@ -56,7 +56,8 @@ impl ChannelActor {
         let at = match self.feeds.iter().position(|feed| feed.scope.service == scope.service) {
             Some(at) => at,
             None => {
-                self.feeds.push(Feed::new(scope, self.channel.head()));
+                let progress = self.entry.sight.progress_of(&scope.service);
+                self.feeds.push(Feed::new(scope, self.channel.head(), progress));
                 self.feeds.len() - 1
             }
         };
@@ -141,6 +142,7 @@ impl ChannelActor {
         let Self { me, feeds, recent, durable, scratch, .. } = self;
         let mut sources = scratch.over(me, recent, *durable);
         let wanted = feeds.get_mut(at).and_then(|feed| feed.pump(&mut sources));
+        self.note_progress(at);
         self.read_backlog(wanted);
     }
 
