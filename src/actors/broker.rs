@@ -200,8 +200,8 @@ impl Drop for Session {
 
 /// Whose token is whose.
 #[derive(Debug)]
-struct Identities {
-    portals: BTreeMap<PortalId, PortalSetup>,
+pub(super) struct Identities {
+    pub(super) portals: BTreeMap<PortalId, PortalSetup>,
 }
 
 impl Identities {
@@ -222,8 +222,8 @@ impl Identities {
 pub(super) struct Inner {
     pub(super) shared: Arc<Shared>,
     homes: Arc<Homes>,
-    numbers: Arc<Numbers>,
-    identities: Identities,
+    pub(super) numbers: Arc<Numbers>,
+    pub(super) identities: Identities,
     system: System,
     keeper: Keeper,
     thread: Mutex<Option<JoinHandle<()>>>,

@@ -11,6 +11,7 @@
 //!
 //! # Layout
 //! - [`broker`]: the handle; starting, connecting, submitting, stopping
+//! - [`operator`]: the operator's way in
 //! - [`port`]: what a session and the actors say to each other · [`outlet`]: a connection's end of it
 //! - [`batch`]: records on their way out
 //! - [`adapter`], `portal`, `channel`, `conversation`: the actors
@@ -43,6 +44,7 @@ pub mod counters;
 mod homes;
 mod keeper;
 pub mod observed;
+pub mod operator;
 pub mod outlet;
 pub mod port;
 mod portal;

@@ -107,6 +107,13 @@ impl ChannelSight {
         noted.into_iter().map(|(service, at)| (service, head.saturating_sub(at))).collect()
     }
 
+    /// The services that have left its list and may come back.
+    pub(super) fn inactive(&self) -> Vec<ServiceId> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let inactive = seen.1.iter().filter(|(_, standing)| **standing == Standing::Inactive);
+        inactive.map(|(service, _)| service.clone()).collect()
+    }
+
     /// A service's standing in it.
     #[must_use]
     pub(super) fn standing(&self, service: &ServiceId) -> Standing {

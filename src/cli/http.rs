@@ -1,4 +1,4 @@
-//! The HTTP server of `serve`, put together: health, webhooks, metrics.
+//! The HTTP server of `serve`, put together: health, webhooks, metrics, the admin API.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -6,12 +6,16 @@ use std::sync::Arc;
 use super::Failure;
 use super::serve::bind_failure;
 use crate::actors::Broker;
+use crate::actors::operator::Told;
+use crate::admin::api::{self, Desk, Said, Words};
 use crate::admin::metrics::{self, Beside};
-use crate::config::{Config, Secret};
+use crate::config::{Config, Secret, TokenHash};
+use crate::domain::view::Viewer;
 use crate::gateway::Route;
 use crate::gateway::numbers::{Numbers, WebhookNumber};
 use crate::gateway::webhook::{self, BODIES_BYTES_MAX, Patience, Settings, Webhook};
 use crate::net::http::{self, Check, Health};
+use crate::net::in_json::in_json;
 use crate::net::listener::{CONNECTIONS_MAX, Listener};
 
 /// Ready while the broker acknowledges.
@@ -53,6 +57,18 @@ impl Beside for Doors {
     }
 }
 
+/// The admin API speaks as the protocol does.
+struct Protocol;
+
+impl Words for Protocol {
+    fn say(&self, told: Told) -> Said {
+        let Told { answered, viewer } = told;
+        let viewer = viewer.as_ref().map(|(service, masking)| Viewer { service, masking: *masking });
+        let (error, json) = in_json(answered, viewer.as_ref());
+        Said { json, error: error.map(crate::wire::message::ErrorCode::as_str) }
+    }
+}
+
 /// Starts it; gives where it listens.
 pub(super) fn start(
     config: &Config,
@@ -64,9 +80,12 @@ pub(super) fn start(
     let webhook = Webhook::new(broker.clone(), webhook_settings(config), Patience::default());
     let doors = Doors { tcp: Arc::clone(tcp), webhook: Arc::clone(&webhook) };
     let (webhooks, scrapes) = (webhook::routes(webhook), metrics::routes(broker.clone(), Arc::new(doors)));
+    let token = config.http.admin_token.as_ref().map(TokenHash::bytes);
+    let calls = api::routes(Desk::new(broker.clone(), token, Protocol));
     let routes = move |config: &mut actix_web::web::ServiceConfig| {
         webhooks(config);
         scrapes(config);
+        calls(config);
     };
     let limits = http::Limits { drain_within: config.limits.drain_timeout, ..http::Limits::default() };
     let server = http::run(listener, limits, Arc::new(Ready(broker.clone())), routes).map_err(Failure::io)?;

@@ -5,13 +5,22 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 use sharedline::actors::Broker;
+use sharedline::actors::operator::Told;
+use sharedline::admin::api::{self, Desk, Said, Words};
 use sharedline::admin::metrics::{self, Beside};
+use sharedline::domain::view::Viewer;
 use sharedline::net::http::{self, Check, Health, Server};
+use sharedline::net::in_json::in_json;
 use sharedline::wire::frame::Encoding;
+use sharedline::wire::message::ErrorCode;
 
 use crate::stage::{Stage, Tallied};
 
+/// The operator's.
+pub(crate) const TOKEN: &str = "the operator's token";
 /// How long an answer may take.
 const WITHIN: Duration = Duration::from_secs(20);
 
@@ -45,6 +54,17 @@ impl Beside for Stub {
     }
 }
 
+/// The protocol's words.
+struct Protocol;
+
+impl Words for Protocol {
+    fn say(&self, told: Told) -> Said {
+        let viewer = told.viewer.as_ref().map(|(service, masking)| Viewer { service, masking: *masking });
+        let (error, json) = in_json(told.answered, viewer.as_ref());
+        Said { json, error: error.map(ErrorCode::as_str) }
+    }
+}
+
 /// A stage with an HTTP server.
 pub(crate) struct House {
     pub(crate) stage: Stage,
@@ -53,9 +73,31 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) fn open() -> Self {
+        Self::with(Some(TOKEN))
+    }
+
+    /// One whose configuration has this token for operators.
+    pub(crate) fn with(token: Option<&str>) -> Self {
         let stage = Stage::set(Encoding::JsonLines, &Tallied::default());
-        let server = serve(stage.broker());
+        let server = serve(stage.broker(), token);
         Self { stage, server }
+    }
+
+    /// Asks the admin API with the operator's token.
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let token = format!("Bearer {TOKEN}");
+        let path = format!("{}{path}", api::PREFIX);
+        let answer = request(self.address(), method, &path, &[("authorization", &token)], body);
+        assert!(answer.head.contains("content-type: application/json"), "{path}: {answer:?}");
+        (answer.status, serde_json::from_str(&answer.body).unwrap_or_else(|_| panic!("{path}: {answer:?}")))
+    }
+
+    pub(crate) fn look(&self, path: &str) -> (u16, Value) {
+        self.ask("GET", path, "")
+    }
+
+    pub(crate) fn tell(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.ask("POST", path, &body.to_string())
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -68,9 +110,15 @@ impl House {
     }
 }
 
-fn serve(broker: &Broker) -> Server {
+fn serve(broker: &Broker, token: Option<&str>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let routes = metrics::routes(broker.clone(), Arc::new(Stub));
+    let token = token.map(|token| Sha256::digest(token).into());
+    let calls = api::routes(Desk::new(broker.clone(), token, Protocol));
+    let scrapes = metrics::routes(broker.clone(), Arc::new(Stub));
+    let routes = move |config: &mut actix_web::web::ServiceConfig| {
+        scrapes(config);
+        calls(config);
+    };
     http::run(listener, http::Limits::default(), Arc::new(AlwaysReady), routes).unwrap()
 }
 

@@ -1,4 +1,4 @@
-//! What operators see and do over HTTP, over real sockets beside real peers: metrics.
+//! What operators see and do over HTTP, over real sockets beside real peers: metrics, the admin API.
 
 #![expect(
     clippy::unwrap_used,
@@ -7,9 +7,13 @@
     reason = "a test's helpers fail as its test does"
 )]
 
+mod admin;
+mod calls;
 mod house;
+mod masking;
 mod metrics;
 mod openmetrics;
+mod schema;
 #[path = "../scenarios/stage.rs"]
 #[allow(dead_code, reason = "made for the scenarios, which need more of it")]
 mod stage;

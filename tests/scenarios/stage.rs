@@ -126,6 +126,11 @@ impl Stage {
         stage
     }
 
+    /// The data directory.
+    pub(crate) fn directory(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
     /// Whether a text stands in any file of the data directory.
     pub(crate) fn holds(&self, text: &str) -> bool {
         self.holds_in(text, "")
