@@ -164,7 +164,8 @@ fn show_one(answer: &Value) {
     for entry in answer.get("timeline").and_then(Value::as_array).into_iter().flatten() {
         let at = entry.get("at").and_then(Value::as_u64).map_or_else(String::new, time);
         let offset = entry.get("offset").and_then(Value::as_u64).unwrap_or_default();
-        out::line(&format!("{offset:>8}  {at}  {:12}  {}", text(entry, "type"), said(entry)));
+        let line = format!("{offset:>8}  {at}  {:12}  {}", text(entry, "type"), said(entry));
+        out::line(line.trim_end());
     }
 }
 
