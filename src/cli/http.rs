@@ -7,7 +7,7 @@ use super::Failure;
 use super::serve::bind_failure;
 use crate::actors::Broker;
 use crate::actors::operator::Told;
-use crate::admin::api::{self, Desk, Said, Words};
+use crate::admin::api::{self, CALLS_MAX, Desk, Said, Words};
 use crate::admin::metrics::{self, Beside};
 use crate::config::{Config, Secret, TokenHash};
 use crate::domain::view::Viewer;
@@ -31,6 +31,7 @@ impl Health for Ready {
 struct Doors {
     tcp: Arc<Listener>,
     webhook: Arc<Webhook<Broker>>,
+    desk: Arc<Desk>,
 }
 
 impl std::fmt::Debug for Doors {
@@ -50,6 +51,14 @@ impl Beside for Doors {
 
     fn webhook_updates(&self) -> Vec<(&'static str, u64)> {
         self.webhook.counters().updates().to_vec()
+    }
+
+    fn admin_calls(&self) -> (u64, u64) {
+        (self.desk.calls() as u64, CALLS_MAX as u64)
+    }
+
+    fn admin_responses(&self) -> Vec<(u16, u64)> {
+        self.desk.answers()
     }
 
     fn webhook_bodies_bytes(&self) -> (u64, u64) {
@@ -78,10 +87,11 @@ pub(super) fn start(
     let listener = TcpListener::bind(config.http.listen)
         .map_err(|error| bind_failure("http", config.http.listen, error))?;
     let webhook = Webhook::new(broker.clone(), webhook_settings(config), Patience::default());
-    let doors = Doors { tcp: Arc::clone(tcp), webhook: Arc::clone(&webhook) };
-    let (webhooks, scrapes) = (webhook::routes(webhook), metrics::routes(broker.clone(), Arc::new(doors)));
     let token = config.http.admin_token.as_ref().map(TokenHash::bytes);
-    let calls = api::routes(Desk::new(broker.clone(), token, Protocol));
+    let desk = Desk::new(broker.clone(), token, Protocol);
+    let doors = Doors { tcp: Arc::clone(tcp), webhook: Arc::clone(&webhook), desk: Arc::clone(&desk) };
+    let (webhooks, scrapes) = (webhook::routes(webhook), metrics::routes(broker.clone(), Arc::new(doors)));
+    let calls = api::routes(desk);
     let routes = move |config: &mut actix_web::web::ServiceConfig| {
         webhooks(config);
         scrapes(config);

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sharedline::admin::api::{BODY_BYTES_MAX, CALLS_MAX, DESCRIPTION, DESCRIPTION_PATH, PREFIX, ROUTES};
 
 use crate::house::{House, TOKEN, request};
+use crate::openmetrics;
 use crate::schema::offence;
 use crate::stage::{MARIA, NUMBER, SOLO_NUMBER, inbound, pick_up, text_content};
 
@@ -239,7 +240,9 @@ async fn calls_at_once_are_bounded_and_who_comes_later_is_told_so() {
     };
     comes_to(503);
     assert_eq!(house.look("/health").1["code"], "overloaded");
-    assert_eq!(house.get("/metrics").status, 200, "a scrape is no call");
+    let seen = openmetrics::read(&house.get("/metrics").body);
+    assert_eq!(seen.value("sharedline_admin_calls", ""), seen.value("sharedline_admin_calls_limit", ""));
+    assert!(seen.value("sharedline_admin_responses_total", "status=\"503\"") >= 1.0);
     drop(dawdlers);
     comes_to(200);
 }

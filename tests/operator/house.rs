@@ -9,7 +9,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sharedline::actors::Broker;
 use sharedline::actors::operator::Told;
-use sharedline::admin::api::{self, Desk, Said, Words};
+use sharedline::admin::api::{self, CALLS_MAX, Desk, Said, Words};
 use sharedline::admin::metrics::{self, Beside};
 use sharedline::domain::view::Viewer;
 use sharedline::net::http::{self, Check, Health, Server};
@@ -33,8 +33,13 @@ impl Health for AlwaysReady {
 }
 
 /// What is beside the broker, as a test says.
-#[derive(Debug)]
-struct Stub;
+struct Stub(Arc<Desk>);
+
+impl std::fmt::Debug for Stub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stub")
+    }
+}
 
 impl Beside for Stub {
     fn connections(&self) -> (u64, u64) {
@@ -47,6 +52,14 @@ impl Beside for Stub {
 
     fn webhook_updates(&self) -> Vec<(&'static str, u64)> {
         vec![("message", 5)]
+    }
+
+    fn admin_calls(&self) -> (u64, u64) {
+        (self.0.calls() as u64, CALLS_MAX as u64)
+    }
+
+    fn admin_responses(&self) -> Vec<(u16, u64)> {
+        self.0.answers()
     }
 
     fn webhook_bodies_bytes(&self) -> (u64, u64) {
@@ -113,8 +126,9 @@ impl House {
 fn serve(broker: &Broker, token: Option<&str>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let token = token.map(|token| Sha256::digest(token).into());
-    let calls = api::routes(Desk::new(broker.clone(), token, Protocol));
-    let scrapes = metrics::routes(broker.clone(), Arc::new(Stub));
+    let desk = Desk::new(broker.clone(), token, Protocol);
+    let scrapes = metrics::routes(broker.clone(), Arc::new(Stub(Arc::clone(&desk))));
+    let calls = api::routes(desk);
     let routes = move |config: &mut actix_web::web::ServiceConfig| {
         scrapes(config);
         calls(config);

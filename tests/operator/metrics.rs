@@ -135,12 +135,14 @@ async fn a_service_that_acknowledges_has_no_lag_and_one_that_does_not_has() {
         let labels = format!("portal=\"acme\",number=\"{NUMBER}\",service=\"{service}\"");
         scrape(&house).value("sharedline_lag_records", &labels)
     };
-    assert!(lag("desk") >= 5.0, "{}", lag("desk"));
     // What it was not delivered, the records of acknowledgements among it, it passes by itself.
-    assert_eq!(lag("crm"), 0.0);
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    while lag("crm") > 0.0 {
+        assert!(std::time::Instant::now() < until, "its lag goes");
+    }
+    assert!(lag("desk") >= 5.0, "{}", lag("desk"));
     // One that is away falls behind like one that does not acknowledge.
     drop(peers.remove(0));
-    let until = std::time::Instant::now() + Duration::from_secs(20);
     gateway.text("wamid.more", "hello").await;
     while lag("crm") < 1.0 {
         assert!(std::time::Instant::now() < until, "its lag grows");

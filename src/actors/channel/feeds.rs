@@ -142,7 +142,6 @@ impl ChannelActor {
         let Self { me, feeds, recent, durable, scratch, .. } = self;
         let mut sources = scratch.over(me, recent, *durable);
         let wanted = feeds.get_mut(at).and_then(|feed| feed.pump(&mut sources));
-        self.note_progress(at);
         self.read_backlog(wanted);
     }
 

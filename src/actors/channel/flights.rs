@@ -82,6 +82,7 @@ impl ChannelActor {
             }
         }
         self.pump_all();
+        self.note_progress();
     }
 
     fn land_one(&mut self, flight: Flight, last: Offset) {

@@ -41,9 +41,10 @@ impl ChannelActor {
         }
     }
 
-    /// Notes how far a service has got that has connections.
-    pub(super) fn note_progress(&self, feed: usize) {
-        if let Some(feed) = self.feeds.get(feed) {
+    /// Notes how far each service has got that has connections: once a commit. What is acknowledged while nothing else
+    /// happens is recorded within a second, and that is a commit.
+    pub(super) fn note_progress(&self) {
+        for feed in &self.feeds {
             feed.progress.store(feed.cursor.acknowledged().0, Ordering::Relaxed);
         }
     }

@@ -21,23 +21,24 @@ pub(super) async fn pass(
     run: fn(Call) -> Answering,
 ) -> HttpResponse {
     let mut unread = Unread::new(payload);
-    match through(desk, request, &mut unread, run).await {
+    let answer = match through(&desk, request, &mut unread, run).await {
         Ok(answer) => answer,
         Err(refused) => refused.response(unread),
-    }
+    };
+    desk.answers.count(answer.status());
+    answer
 }
 
 async fn through(
-    desk: Arc<Desk>,
+    desk: &Arc<Desk>,
     request: HttpRequest,
     unread: &mut Unread,
     run: fn(Call) -> Answering,
 ) -> Result<HttpResponse, Refused> {
-    admit(&desk, &request)?;
-    let call = Arc::clone(&desk);
+    admit(desk, &request)?;
     let _one_of_few = desk.calls.try_acquire().map_err(|_| Refused::overloaded())?;
     let body = timeout(BODY_WITHIN, unread.read(BODY_BYTES_MAX)).await.map_err(|_| Refused::too_slow())??;
-    let answering = run(Call::new(call, request, body));
+    let answering = run(Call::new(Arc::clone(desk), request, body));
     timeout(ANSWERED_WITHIN, answering).await.unwrap_or_else(|_| Err(Refused::no_answer()))
 }
 

@@ -7,7 +7,7 @@
 //! # Layout
 //! - `mod.rs`: the table of routes, and how they are registered
 //! - `gate`: who may ask, and how much at once · `call`: what is asked: path, query, body
-//! - `reply`: answers and errors · `unread`: what is left of a request that is refused
+//! - `reply`: answers and errors · `tally`: how many of each · `unread`: what is left of a request that is refused
 //! - `overview`: health, portals, sessions · `channels`, `conversations`
 //! - `openapi.json`: all of it for programs; a test holds it to the table
 //!
@@ -22,6 +22,7 @@ mod conversations;
 mod gate;
 mod overview;
 mod reply;
+mod tally;
 mod unread;
 
 use std::future::Future;
@@ -35,6 +36,7 @@ use tokio::sync::Semaphore;
 
 use self::call::Call;
 use self::reply::Outcome;
+use self::tally::Answers;
 use crate::actors::Broker;
 use crate::actors::broker::TokenSha256;
 use crate::actors::operator::Told;
@@ -74,13 +76,32 @@ pub struct Desk {
     token: Option<TokenSha256>,
     words: Box<dyn Words>,
     calls: Semaphore,
+    answers: Answers,
 }
 
 impl Desk {
     /// Of a broker, for who has the token with this digest; for nobody without one.
     #[must_use]
     pub fn new(broker: Broker, token: Option<TokenSha256>, words: impl Words) -> Arc<Self> {
-        Arc::new(Self { broker, token, words: Box::new(words), calls: Semaphore::new(CALLS_MAX) })
+        Arc::new(Self {
+            broker,
+            token,
+            words: Box::new(words),
+            calls: Semaphore::new(CALLS_MAX),
+            answers: Answers::default(),
+        })
+    }
+
+    /// Calls that are at work now; at most [`CALLS_MAX`].
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        CALLS_MAX.saturating_sub(self.calls.available_permits())
+    }
+
+    /// Answers so far, by their status.
+    #[must_use]
+    pub fn answers(&self) -> Vec<(u16, u64)> {
+        self.answers.counts()
     }
 }
 

@@ -47,6 +47,10 @@ pub trait Beside: fmt::Debug + Send + Sync + 'static {
     fn webhook_responses(&self) -> Vec<(u16, u64)>;
     /// What became of updates in webhooks, by its name.
     fn webhook_updates(&self) -> Vec<(&'static str, u64)>;
+    /// Calls of the admin API that are at work, and their limit.
+    fn admin_calls(&self) -> (u64, u64);
+    /// Answers of the admin API, by their status.
+    fn admin_responses(&self) -> Vec<(u16, u64)>;
     /// Bytes of webhooks' bodies that are being worked on, and their limit.
     fn webhook_bodies_bytes(&self) -> (u64, u64);
 }

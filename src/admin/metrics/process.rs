@@ -146,4 +146,28 @@ pub(super) static METRICS: &[Metric] = &[
         help: "Most of those; then a webhook is answered 503.",
         read: |seen| level(seen.beside.webhook_bodies_bytes().1),
     },
+    Metric {
+        name: "admin_responses",
+        kind: Kind::Counter,
+        unit: None,
+        labels: &["status"],
+        help: "Answers of the admin API, by their HTTP status; 401 is a wrong token.",
+        read: |seen| counts("status", seen.beside.admin_responses()),
+    },
+    Metric {
+        name: "admin_calls",
+        kind: Kind::Gauge,
+        unit: None,
+        labels: &[],
+        help: "Calls of the admin API that are at work.",
+        read: |seen| level(seen.beside.admin_calls().0),
+    },
+    Metric {
+        name: "admin_calls_limit",
+        kind: Kind::Gauge,
+        unit: None,
+        labels: &[],
+        help: "Most of those; further ones are answered 503.",
+        read: |seen| level(seen.beside.admin_calls().1),
+    },
 ];
