@@ -138,11 +138,23 @@ impl Stage {
 
     /// Whether a text stands in a file whose name ends so.
     pub(crate) fn holds_in(&self, text: &str, end: &str) -> bool {
-        self.files(end).into_iter().any(|path| {
-            // One that was removed meanwhile holds nothing.
-            let bytes = std::fs::read(path).unwrap_or_default();
-            memchr::memmem::find(&bytes, text.as_bytes()).is_some()
-        })
+        loop {
+            let mut all_there = true;
+            let is_in = |path: std::path::PathBuf| match std::fs::read(path) {
+                Ok(bytes) => memchr::memmem::find(&bytes, text.as_bytes()).is_some(),
+                // What it held may stand in a file that took its place since: all are looked at again.
+                Err(_) => {
+                    all_there = false;
+                    false
+                }
+            };
+            if self.files(end).into_iter().any(is_in) {
+                return true;
+            }
+            if all_there {
+                return false;
+            }
+        }
     }
 
     /// Whether there is a file whose name ends so.
