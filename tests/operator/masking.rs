@@ -90,6 +90,12 @@ async fn looking_as_a_service_is_nobodys_activity_and_changes_nothing() {
     timed.ask(pick_up(channel, conversation, "ann")).await;
     let path = format!("/channels/{channel}/conversations/{conversation}?as=timed");
     let first = house.look(&path).1;
+    let (status, stranger) = house.look(&path.replace("as=timed", "as=crm"));
+    assert_eq!(
+        (status, &stranger["code"]),
+        (409, &"not_subscribed".into()),
+        "who is not in the list sees nothing"
+    );
     // Its claim expires a second after its holder was last active, however often somebody looks.
     loop {
         let shown = house.look(&path).1;
