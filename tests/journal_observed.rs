@@ -1,7 +1,7 @@
 //! What the embedded engine counts of itself, beside what was done to it.
 
 #![cfg(feature = "broker")]
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a test's report")]
+#![expect(clippy::unwrap_used, reason = "a panic is a test's report")]
 
 use std::io;
 use std::sync::Arc;
