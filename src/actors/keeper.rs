@@ -251,7 +251,7 @@ impl Customers {
 
 /// The record with nothing in it but the customer's ids.
 fn without_history(conversation: ConversationId, meta: Meta, customer: Customer) -> RawRecord {
-    let event = Event::Message(Message {
+    let event = Event::from(Message {
         message_id: MessageId::trusted(""),
         customer: Customer { name: None, ..customer },
         formerly: Vec::new(),
