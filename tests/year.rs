@@ -49,6 +49,7 @@ const HISTORY_STEPS_MAX: u64 = (14 * DAY + DAY) / STEP;
 const STEP_BYTES_MAX: u64 = (MESSAGES + 4 * REPLIES) * 400;
 const STATES_BYTES_MAX: u64 = 4 << 20;
 
+#[expect(clippy::disallowed_methods, reason = "the length of the campaign is no configuration of the broker")]
 fn days() -> u64 {
     std::env::var("SHAREDLINE_DAYS").map_or(365, |days| days.parse().unwrap())
 }
