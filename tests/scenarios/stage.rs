@@ -133,11 +133,18 @@ impl Stage {
 
     /// Whether a text stands in a file whose name ends so.
     pub(crate) fn holds_in(&self, text: &str, end: &str) -> bool {
-        self.files(end).into_iter().any(|path| {
-            // One that was removed meanwhile holds nothing.
-            let bytes = std::fs::read(path).unwrap_or_default();
-            memchr::memmem::find(&bytes, text.as_bytes()).is_some()
-        })
+        let stands_in = |bytes: &[u8]| memchr::memmem::find(bytes, text.as_bytes()).is_some();
+        loop {
+            let files = self.files(end);
+            let read: Vec<_> = files.iter().filter_map(|path| std::fs::read(path).ok()).collect();
+            if read.iter().any(|bytes| stands_in(bytes)) {
+                return true;
+            }
+            // What was exchanged meanwhile, as a base is, may have held it on both sides of the look.
+            if read.len() == files.len() && self.files(end) == files {
+                return false;
+            }
+        }
     }
 
     /// Whether there is a file whose name ends so.
@@ -147,7 +154,9 @@ impl Stage {
 
     fn files(&self, end: &str) -> Vec<std::path::PathBuf> {
         let files = std::fs::read_dir(self.directory.path()).unwrap().map(|file| file.unwrap().path());
-        files.filter(|path| path.to_string_lossy().ends_with(end)).collect()
+        let mut files: Vec<_> = files.filter(|path| path.to_string_lossy().ends_with(end)).collect();
+        files.sort_unstable();
+        files
     }
 
     fn start(&mut self) {
