@@ -29,6 +29,8 @@ const WINDOW: u32 = crate::wire::message::WINDOW_DEFAULT;
 const SIZE: usize = 64;
 /// Messages before the first look, so that what the broker takes once is there.
 const WARM_UP: u64 = 20_000;
+/// Connections before the first look, as a part of those that are counted: for the same reason.
+const FIRST_CONNECTIONS_PART: u64 = 10;
 /// How often memory is looked at until it stands still, and for how long at most.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const LOOKS_MAX: usize = 40;
@@ -159,23 +161,26 @@ async fn on_target(arguments: &Arguments, kind: Kind) -> anyhow::Result<Growth> 
 }
 
 async fn connections(arguments: &Arguments, target: &Target) -> anyhow::Result<Growth> {
-    let mut load = Load::open(target, Encoding::Binary).await?;
-    warm_up(&mut load, target).await?;
+    let load = Load::open(target, Encoding::Binary).await?;
     let deliver = match arguments.deliver {
         Deliver::Share => DeliverMode::Share,
         Deliver::None => DeliverMode::None,
     };
     let service = target.services.first().context("there is no service")?;
-    let before_bytes = still(target).await?;
+    let first = arguments.connections.div_ceil(FIRST_CONNECTIONS_PART);
     let opened = Arc::new(AtomicU64::new(0));
-    let bar = Bar::follow(arguments.connections, "connections", Arc::clone(&opened));
+    let bar = Bar::follow(first + arguments.connections, "connections", Arc::clone(&opened));
     let mut idle = Vec::new();
-    for at in 0..arguments.connections {
+    let mut before_bytes = still(target).await?;
+    for at in 0..first + arguments.connections {
+        if at == first {
+            before_bytes = still(target).await?;
+        }
         idle.push(target.adapter(service, &format!("idle-{at}"), Encoding::Binary, deliver).await?);
         opened.store(at + 1, Ordering::Relaxed);
     }
     let after_bytes = still(target).await?;
-    drop((bar, idle));
+    drop((bar, idle, load));
     Ok(Growth { count: arguments.connections, before_bytes, after_bytes })
 }
 

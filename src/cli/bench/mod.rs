@@ -36,6 +36,7 @@ use super::{Failure, Outcome, block_on};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
+#[group(skip)]
 pub(super) struct Arguments {
     #[command(subcommand)]
     kind: Option<Kind>,

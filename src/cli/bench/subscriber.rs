@@ -22,6 +22,8 @@ use crate::wire::message::{Delivery, Request, Response, ServerBody};
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(30);
 /// How long nothing comes before all that was to come has come.
 const QUIET_FOR: Duration = Duration::from_millis(200);
+/// Bytes between two acknowledgements, at most: a quarter of what a broker hands out unacknowledged, whatever the window.
+const ACK_EVERY_BYTES: usize = 4 << 20;
 /// Channels that are asked for at once: fewer than the requests that a broker reads.
 const CREATE_AT_ONCE: usize = 256;
 
@@ -50,8 +52,9 @@ pub(super) struct Subscriber {
     encoding: Encoding,
     looks_at_all: bool,
     ack_every: u64,
-    /// Deliveries since the last acknowledgement.
+    /// Deliveries since the last acknowledgement, and their bytes.
     waiting: u64,
+    waiting_bytes: usize,
     /// The newest delivery of each channel that waits for its acknowledgement.
     newest: HashMap<ChannelId, Offset>,
     frames: Vec<Bytes>,
@@ -67,6 +70,7 @@ impl Subscriber {
             looks_at_all: false,
             ack_every: u64::from(welcome.window / 4).max(1),
             waiting: 0,
+            waiting_bytes: 0,
             newest: HashMap::new(),
             frames: Vec::new(),
         })
@@ -139,9 +143,10 @@ impl Subscriber {
             }
             count
         };
-        self.frames = frames;
         self.waiting += count as u64;
-        if self.waiting >= self.ack_every {
+        self.waiting_bytes += frames.iter().map(Bytes::len).sum::<usize>();
+        self.frames = frames;
+        if self.waiting >= self.ack_every || self.waiting_bytes >= ACK_EVERY_BYTES {
             self.acknowledge().await?;
         }
         Ok(count as u64)
@@ -166,7 +171,7 @@ impl Subscriber {
 
     /// Acknowledges all that it looked at, and with it what came before that.
     pub(super) async fn acknowledge(&mut self) -> anyhow::Result<()> {
-        self.waiting = 0;
+        (self.waiting, self.waiting_bytes) = (0, 0);
         for (channel, offset) in self.newest.drain() {
             self.sender.put(&Request::Ack(Ack { channel, offset }))?;
         }
