@@ -12,7 +12,7 @@ use super::measured::{Measured, sum};
 use super::options::{Against, Encodings, encoding_word};
 use super::producer::Plan;
 use super::relay_load::{self, Relayed};
-use super::report::{grouped, ratio};
+use super::report::{f64_of, grouped, ratio, with};
 use super::schedule::Schedule;
 use super::target::{Needs, Target};
 use crate::cli::out;
@@ -124,7 +124,7 @@ async fn rounds(arguments: &Arguments, target: &Target) -> anyhow::Result<Found>
 
 /// How large a latency is beside another.
 fn beside(latency: &Measured, other: &Measured, share: f64) -> f64 {
-    let of = |measured: &Measured| super::report::f64_of(measured.latency.at(share));
+    let of = |measured: &Measured| f64_of(measured.latency.at(share));
     ratio(of(latency), of(other))
 }
 
@@ -142,13 +142,14 @@ impl Found {
         };
         let paced = self.syncing.as_ref().filter(|_| arguments.rate.is_some());
         let of_run = |(encoding, run): &(Encoding, Measured)| {
-            let mut report = run.json();
-            report["encoding"] = encoding_word(*encoding).into();
-            report["published_share_of_bare_relay"] = share(run, &self.bare).into();
-            report["published_share_of_syncing_relay"] = share(run, &self.syncing).into();
-            report["p50_over_syncing_relay"] = paced.map(|relay| beside(run, relay, 0.5)).into();
-            report["p99_over_syncing_relay"] = paced.map(|relay| beside(run, relay, 0.99)).into();
-            report
+            let beside_relays = json!({
+                "encoding": encoding_word(*encoding),
+                "published_share_of_bare_relay": share(run, &self.bare),
+                "published_share_of_syncing_relay": share(run, &self.syncing),
+                "p50_over_syncing_relay": paced.map(|relay| beside(run, relay, 0.5)),
+                "p99_over_syncing_relay": paced.map(|relay| beside(run, relay, 0.99)),
+            });
+            with(run.json(), beside_relays)
         };
         let json_over_binary = self.json_beside_binary().map(|(json, binary)| {
             let cpu = json.cpu_s_per_million().zip(binary.cpu_s_per_million());
@@ -210,7 +211,7 @@ fn print_rates(name: &str, run: &Measured) {
         "{name}: {} messages a second published, {} deliveries a second ({} deliveries in {:.2} s)",
         grouped(run.published_per_second()),
         grouped(run.per_second()),
-        grouped(super::report::f64_of(run.done)),
+        grouped(f64_of(run.done)),
         run.took.as_secs_f64()
     ));
 }

@@ -15,7 +15,7 @@ use super::load::Load;
 use super::measured::Measured;
 use super::options::Against;
 use super::producer::Plan;
-use super::report::{MIB, f64_of, grouped, ratio, table};
+use super::report::{MIB, f64_of, grouped, ratio, table, with};
 use super::target::{Needs, Target};
 use crate::cli::out;
 use crate::wire::frame::Encoding;
@@ -186,16 +186,17 @@ async fn step(arguments: &Arguments, value: u64) -> anyhow::Result<Row> {
 
 fn json_of(arguments: &Arguments, rows: &[Row]) -> Value {
     let of_row = |at: usize, row: &Row| {
-        let mut report = row.measured.json();
-        report["value"] = row.value.into();
-        report["content_mib_per_second"] = row.mib_per_second().into();
-        report["cost_growth"] = rows.first().and_then(|first| row.cost_growth(first)).into();
-        report["rate_growth"] =
-            rows.first().map(|first| ratio(row.measured.per_second(), first.measured.per_second())).into();
-        let before = at.checked_sub(1).and_then(|before| rows.get(before));
-        report["worse_than_linear"] = before.and_then(|before| row.is_worse(arguments.by, before)).into();
-        report["catch_up"] = row.caught_up.as_ref().map(catch_up::CaughtUp::json).into();
-        report
+        let (first, before) = (rows.first(), at.checked_sub(1).and_then(|before| rows.get(before)));
+        let rate = |row: &Row| row.measured.per_second();
+        let more = json!({
+            "value": row.value,
+            "content_mib_per_second": row.mib_per_second(),
+            "cost_growth": first.and_then(|first| row.cost_growth(first)),
+            "rate_growth": first.map(|first| ratio(rate(row), rate(first))),
+            "worse_than_linear": before.and_then(|before| row.is_worse(arguments.by, before)),
+            "catch_up": row.caught_up.as_ref().map(catch_up::CaughtUp::json),
+        });
+        with(row.measured.json(), more)
     };
     json!({
         "bench": "growth",

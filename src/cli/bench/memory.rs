@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::load::Load;
 use super::options::Against;
 use super::producer::{Plan, wall_ms};
-use super::report::{Bar, MIB, f64_of, grouped, ratio};
+use super::report::{Bar, MIB, f64_of, grouped, ratio, with};
 use super::target::{Needs, Target};
 use crate::cli::out;
 use crate::wire::frame::Encoding;
@@ -101,8 +101,8 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut lines = Vec::new();
     if arguments.of != Of::Conversations {
         let growth = on_target(arguments, Kind::Connections).await?;
-        report["connection"] = growth.json();
-        report["connection"]["bytes_each"] = growth.bytes_each().into();
+        let connection = with(growth.json(), json!({"bytes_each": growth.bytes_each()}));
+        report = with(report, json!({"connection": connection}));
         lines.push(format!(
             "an idle connection: {} bytes ({} adapters connected: RSS from {:.1} to {:.1} MiB)",
             grouped(growth.bytes_each()),
@@ -115,10 +115,11 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let one = on_target(arguments, Kind::Messages { of_one: true }).await?;
         let many = on_target(arguments, Kind::Messages { of_one: false }).await?;
         let each = ratio(many.bytes() - one.bytes(), f64_of(many.count));
-        report["conversation"] = json!({
+        let conversation = json!({
             "bytes_each": each, "message_bytes_each": one.bytes_each(),
             "one_customer": one.json(), "a_customer_each": many.json(),
         });
+        report = with(report, json!({"conversation": conversation}));
         lines.push(format!(
             "an idle conversation: {} bytes ({} messages of as many customers: RSS up {:.1} MiB; as many of one \
              customer: up {:.1} MiB)",

@@ -8,11 +8,12 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::Args;
+use serde_json::json;
 use tokio::time::timeout;
 
 use super::measured::{Latency, Measured};
 use super::options::Against;
-use super::report::{Bar, f64_of, grouped};
+use super::report::{Bar, f64_of, grouped, with};
 use super::subscriber::STUCK_AFTER;
 use super::target::{Needs, Target};
 use crate::cli::out;
@@ -53,11 +54,9 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let measured = measured?;
     ended?;
     if arguments.against.json {
-        let mut report = measured.json();
-        report["bench"] = "pick-ups".into();
         let durability = arguments.against.tcp.is_none().then(|| arguments.against.durability.word());
-        report["durability"] = durability.into();
-        out::line(&report.to_string());
+        let more = json!({"bench": "pick-ups", "durability": durability});
+        out::line(&with(measured.json(), more).to_string());
         return Ok(());
     }
     out::line(&format!(

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
 
 use crate::cli::out;
 
@@ -27,6 +28,14 @@ pub(super) fn ratio(what: f64, of: f64) -> f64 {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are far below 2^53")]
 pub(super) fn grouped(number: f64) -> String {
     HumanCount(number.round() as u64).to_string()
+}
+
+/// A report with further fields.
+pub(super) fn with(mut report: Value, more: Value) -> Value {
+    if let (Some(fields), Value::Object(more)) = (report.as_object_mut(), more) {
+        fields.extend(more);
+    }
+    report
 }
 
 /// A bar on a terminal, nothing elsewhere. It follows `done` until it is dropped.
