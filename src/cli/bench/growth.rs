@@ -73,12 +73,13 @@ impl Axis {
         if self == Self::Channels { DELIVERIES / 2 } else { DELIVERIES }
     }
 
-    /// How much a delivery's cost may grow where the axis grows so much, for a whole that is linear.
-    fn linear(self, growth: f64) -> f64 {
-        match self {
+    /// Whether a delivery's cost grew more than a whole allows that is linear, where the axis grew by `growth`.
+    fn is_worse(self, growth: f64, cost_growth: f64) -> bool {
+        let linear = match self {
             Self::Subscribers | Self::Backlog => 1.0,
             Self::Channels | Self::Conversations | Self::Size => growth,
-        }
+        };
+        cost_growth > linear.max(1.0) * NOISE
     }
 }
 
@@ -128,7 +129,7 @@ impl Row {
     /// Whether the cost of a delivery grew worse than linear since the row before.
     fn is_worse(&self, axis: Axis, before: &Self) -> Option<bool> {
         let growth = ratio(f64_of(self.value), f64_of(before.value));
-        Some(self.cost_growth(before)? > axis.linear(growth).max(1.0) * NOISE)
+        Some(axis.is_worse(growth, self.cost_growth(before)?))
     }
 }
 
@@ -250,4 +251,20 @@ fn print(axis: Axis, rows: &[Row]) {
     };
     let cells: Vec<_> = rows.iter().enumerate().map(|(at, row)| of_row(at, row)).collect();
     table(&headings, &cells);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_may_cost_more_with_its_size_and_not_with_the_number_of_subscribers() {
+        for axis in [Axis::Size, Axis::Channels, Axis::Conversations] {
+            assert!(!axis.is_worse(4.0, 4.9) && axis.is_worse(4.0, 5.1), "{axis:?}");
+        }
+        for axis in [Axis::Subscribers, Axis::Backlog] {
+            assert!(!axis.is_worse(4.0, 1.2) && axis.is_worse(4.0, 1.3), "{axis:?}");
+        }
+        assert!(!Axis::Size.is_worse(0.5, 1.2), "the same cost on a smaller step is noise");
+    }
 }

@@ -188,3 +188,20 @@ fn is_message(encoding: Encoding, frame: &Bytes) -> bool {
         Encoding::Binary => frame.starts_with(&MESSAGE),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latency_counts_from_when_a_message_was_due_and_only_in_its_run() {
+        let begun = Instant::now().checked_sub(Duration::from_secs(5)).unwrap();
+        let run = Run { name: "r-1".to_owned(), begun };
+        let waited = run.waited("b.r-1.2000000000.7").unwrap();
+        assert!((Duration::from_secs(3)..Duration::from_secs(4)).contains(&waited), "{waited:?}");
+        assert_eq!(run.waited("b.r-1.9000000000.7"), Some(Duration::ZERO), "it is not due yet");
+        for others in ["b.r-2.2000000000.7", "wamid.1", "b.r-1.soon.7", "b.r-1"] {
+            assert_eq!(run.waited(others), None, "{others}");
+        }
+    }
+}

@@ -139,3 +139,30 @@ fn number_of(text: &str, name: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().next()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_is_told_for_each_million() {
+        let before = Usage { user: Duration::from_secs(1), switches: 10, ..Usage::default() };
+        let after = Usage {
+            user: Duration::from_secs(3),
+            system: Duration::from_secs(1),
+            switches: 4,
+            written_bytes: 500,
+        };
+        let used = after - before;
+        assert_eq!(
+            (used.cpu(), used.switches),
+            (Duration::from_secs(3), 0),
+            "a thread took its switches with it"
+        );
+        let report = (used + used).per_million(2_000_000).json();
+        assert_eq!(
+            (&report["user_cpu_seconds"], &report["system_cpu_seconds"], &report["written_bytes"]),
+            (&2.0.into(), &1.0.into(), &500.0.into())
+        );
+    }
+}
