@@ -36,11 +36,12 @@ fn said(output: &Output) -> String {
 fn configuration(directory: &Path) -> PathBuf {
     let hash = |token: &str| TokenHash::of(token).to_string();
     let text = format!(
-        "data_dir = {:?}\n[tcp]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n[[portals]]\nid = \"acme\"\n\
+        "data_dir = {:?}\n[tcp]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\nadmin_token_sha256 = \"{}\"\n[[portals]]\nid = \"acme\"\n\
          [[portals.services]]\nid = \"crm\"\ntoken_sha256 = \"{}\"\n\
          [[portals.services]]\nid = \"desk\"\ntoken_sha256 = \"{}\"\n[[portals.gateways]]\nid = \"whatsapp\"\n\
          token_sha256 = \"{}\"\n[[portals.numbers]]\nnumber = \"{NUMBER}\"\n",
         directory.join("data"),
+        hash("operator"),
         hash("crm"),
         hash("desk"),
         hash("whatsapp"),
@@ -311,6 +312,190 @@ fn a_customers_word_goes_in_by_send_and_is_seen_by_tail() {
     assert_eq!(seen["customer"]["id"], "16505551234");
     tail.kill().unwrap();
     tail.wait().unwrap();
+}
+
+/// Runs a verb over the admin API as the operator.
+fn operate(serving: &Serving, config: &Path, arguments: &[&str]) -> Output {
+    let mut command = sharedline(arguments);
+    command.args(["--config", config.to_str().unwrap(), "--http", &serving.http.to_string()]);
+    command.env("SHAREDLINE_TOKEN", "operator").output().unwrap()
+}
+
+#[test]
+fn an_operator_manages_channels_from_the_command_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path());
+    let mut serving = serve(&config);
+    let json = |arguments: &[&str]| {
+        let output = operate(&serving, &config, &[arguments, &["--json"]].concat());
+        assert_eq!(code(&output), 0, "{arguments:?}: {}", said(&output));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let create = ["channel", "create", "--portal", "acme", "--number", NUMBER, "--service"];
+    let made = json(&[&create[..], &["crm"]].concat());
+    assert_eq!((&made["created"], &made["parent"]), (&true.into(), &"crm".into()));
+    let channel = made["channel"].as_str().unwrap();
+    let says = |arguments: &[&str], expected: &[&str]| {
+        let output = operate(&serving, &config, arguments);
+        assert_eq!(code(&output), 0, "{arguments:?}: {}", said(&output));
+        for text in expected {
+            assert!(said(&output).contains(text), "{arguments:?}: {}", said(&output));
+        }
+    };
+    says(&[&create[..], &["desk"]].concat(), &["joined", "subscribers crm, desk"]);
+    says(&["channel", "list", "--portal", "acme"], &[channel, NUMBER, "active", "parent crm"]);
+    says(&["channel", "show", channel], &[channel, "acme", "crm, desk", "reveal_service"]);
+    says(&["channel", "deactivate", channel, "--service", "crm"], &["changed", "parent desk"]);
+    says(&["channel", "deactivate", channel, "--service", "crm"], &["unchanged"]);
+    assert_eq!(json(&["channel", "show", channel])["inactive"], serde_json::json!(["crm"]));
+    says(&["channel", "activate", channel, "--service", "crm", "--backfill"], &["desk, crm"]);
+    says(&["channel", "delete", channel, "--service", "crm"], &["changed"]);
+    says(&["channel", "delete", channel, "--service", "desk"], &["closed"]);
+    assert_eq!(json(&["channel", "list"])["channels"], serde_json::json!([]));
+    // What goes wrong, and how it ends.
+    let refused = operate(&serving, &config, &["channel", "activate", channel, "--service", "crm", "--json"]);
+    assert_eq!(code(&refused), 1);
+    let answer: Value = serde_json::from_slice(&refused.stdout).unwrap();
+    assert_eq!(answer["code"], "channel_closed");
+    assert!(said(&refused).contains("channel_closed"), "{}", said(&refused));
+    let listed = |token: Option<&str>, more: &[&str]| {
+        let mut command = sharedline(&["channel", "list", "--config", config.to_str().unwrap()]);
+        command.args(more).args(["--http", &serving.http.to_string()]);
+        token.map(|token| command.env("SHAREDLINE_TOKEN", token));
+        command.output().unwrap()
+    };
+    assert_eq!(code(&listed(None, &[])), 64, "a token is needed");
+    let wrong = listed(Some("wrong"), &[]);
+    assert_eq!(code(&wrong), 1);
+    assert!(said(&wrong).contains("unauthenticated"), "{}", said(&wrong));
+    let token_file = directory.path().join("operator");
+    fs::write(&token_file, "operator\n").unwrap();
+    assert_eq!(code(&listed(None, &["--token-file", token_file.to_str().unwrap()])), 0);
+    assert_eq!(code(&listed(None, &["--token-file", "/nowhere"])), 74);
+    for wrong in [&["channel", "show", "1"][..], &["channel"], &["channel", "delete", channel]] {
+        assert_eq!(code(&operate(&serving, &config, wrong)), 64, "{wrong:?}");
+    }
+    serving.signal("-TERM");
+    assert_eq!(serving.ended(), 0);
+    assert_eq!(code(&operate(&serving, &config, &["channel", "list"])), 74, "nobody is there");
+}
+
+#[test]
+fn without_a_token_in_the_configuration_the_admin_api_is_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path());
+    let text = fs::read_to_string(&config).unwrap();
+    let without = text.lines().filter(|line| !line.starts_with("admin_token")).collect::<Vec<_>>().join("\n");
+    fs::write(&config, without).unwrap();
+    let serving = serve(&config);
+    let off = operate(&serving, &config, &["channel", "list"]);
+    assert_eq!(code(&off), 1);
+    assert!(said(&off).contains("admin_token_sha256"), "{}", said(&off));
+    assert!(http(serving.http, "/v1/admin/health").starts_with("HTTP/1.1 403"));
+    assert!(http(serving.http, "/v1/openapi.json").starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn an_operator_sees_conversations_as_a_service_would_and_ends_and_hands_on_its_claims() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path());
+    let serving = serve(&config);
+    let (mut crm, mut gateway) = (serving.adapter("a"), serving.peer("gateway", "whatsapp", "g"));
+    let create = format!(r#"{{"type":"create_channel","id":2,"number":"{NUMBER}"}}"#);
+    let channel = ask(&mut crm, &create)["channel"].as_str().unwrap().to_owned();
+    let mut answer = |line: String, id: u64| {
+        crm.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
+        loop {
+            let next = next(&mut crm);
+            if next["id"] == id {
+                return next;
+            }
+        }
+    };
+    let agents = r#"[{"agent":"ann","name":"Ann"},{"agent":"bob","name":"Bob"}]"#;
+    answer(format!(r#"{{"type":"roster","id":3,"replace":true,"agents":{agents}}}"#), 3);
+    let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let escape = r"\u001b[2J";
+    let inbound = format!(
+        r#"{{"type":"inbound","id":2,"number":"{NUMBER}","message_id":"wamid.1","at":{at},"customer":{{"id":"16505551234","name":"Maria{escape}"}},"content":{{"type":"text","text":{{"body":"hello{escape}"}}}}}}"#
+    );
+    assert_eq!(ask(&mut gateway, &inbound)["channels"], 1);
+    let list = answer(format!(r#"{{"type":"list_conversations","id":4,"channel":"{channel}"}}"#), 4);
+    let conversation = list["conversations"][0]["conversation"].as_str().unwrap().to_owned();
+    let of_it = format!(r#""channel":"{channel}","conversation":"{conversation}""#);
+    let picked = answer(format!(r#"{{"type":"pick_up","id":5,{of_it},"agent":"ann"}}"#), 5);
+    assert_eq!(picked["type"], "picked_up");
+    let run = |arguments: &[&str]| operate(&serving, &config, arguments);
+    let says = |arguments: &[&str], expected: &[&str]| {
+        let output = run(arguments);
+        assert_eq!(code(&output), 0, "{arguments:?}: {}", said(&output));
+        for text in expected {
+            assert!(said(&output).contains(text), "{arguments:?}: {}", said(&output));
+        }
+        assert!(!said(&output).contains('\u{1b}'), "a stranger's text moves no cursor: {}", said(&output));
+    };
+    let show = ["conversation", "show", &channel, &conversation, "--as", "crm"];
+    says(&show, &["16505551234", "Maria", "ann in crm", "hello", "picked_up"]);
+    says(&["conversation", "list", &channel, "--as", "crm"], &[&conversation, "unanswered", "ann in crm"]);
+    let none = run(&["conversation", "list", &channel, "--as", "crm", "--claimed", "false", "--json"]);
+    let none: Value = serde_json::from_slice(&none.stdout).unwrap();
+    assert_eq!(none["conversations"], serde_json::json!([]));
+    let claim = [&channel, &conversation, "--service", "crm", "--holder"];
+    says(&[&["conversation", "transfer"], &claim[..], &["ann", "--to", "bob"]].concat(), &["transferred"]);
+    says(&show, &["bob in crm", "transferred"]);
+    let gone = run(&[&["conversation", "release"], &claim[..], &["ann"]].concat());
+    assert_eq!(code(&gone), 1);
+    assert!(said(&gone).contains("not_claimed"), "{}", said(&gone));
+    says(&[&["conversation", "release"], &claim[..], &["bob"]].concat(), &["released"]);
+    says(&show, &["held by      nobody"]);
+    assert_eq!(code(&run(&["conversation", "show", &channel, &conversation])), 64, "--as is needed");
+    assert_eq!(code(&run(&["conversation", "show", &channel, &conversation, "--as", "desk"])), 1);
+}
+
+#[test]
+fn every_shell_gets_a_completion_that_knows_the_verbs() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = run(&["completion", shell]);
+        assert_eq!(code(&script), 0, "{shell}");
+        for verb in ["serve", "conversation", "transfer", "check-config", "completion"] {
+            assert!(said(&script).contains(verb), "{shell}: {verb}");
+        }
+        assert!(!said(&script).contains("SHAREDLINE_TOKEN="), "no token of whoever asks");
+    }
+    assert_eq!(code(&run(&["completion", "cobol"])), 64);
+}
+
+#[test]
+fn the_metrics_of_the_running_process_say_what_came_through_its_doors() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path());
+    let serving = serve(&config);
+    let _adapter = serving.adapter("a");
+    let mut webhook = TcpStream::connect(serving.http).unwrap();
+    let post =
+        "POST /webhooks/whatsapp HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+    webhook.write_all(post.as_bytes()).unwrap();
+    let mut answer = String::new();
+    webhook.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    let stranger = TcpStream::connect(serving.tcp).unwrap();
+    let mut stranger = BufReader::new(stranger);
+    let hello =
+        r#"{"type":"hello","id":1,"version":1,"portal":"acme","service":"crm","token":"no","adapter":"b"}"#;
+    assert_eq!(ask(&mut stranger, hello)["code"], "unauthenticated");
+    let text = http(serving.http, "/metrics");
+    for line in [
+        "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8",
+        "sharedline_webhook_responses_total{status=\"401\"} 1",
+        "sharedline_webhook_responses_total{status=\"200\"} 0",
+        "sharedline_errors_total{code=\"unauthenticated\"} 1",
+        "sharedline_sessions{kind=\"share\"} 1.0",
+        "sharedline_halted 0.0",
+        concat!("sharedline_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(text.ends_with("# EOF\n"));
 }
 
 fn bench(arguments: &[&str]) -> Value {
@@ -605,9 +790,23 @@ fn b03_no_path_of_the_running_broker_shows_another_services_content() {
     for seen in &theirs {
         assert!(!seen.to_string().contains(CANARY), "{seen}");
     }
-    for path in ["/livez", "/readyz?verbose"] {
+    for path in ["/livez", "/readyz?verbose", "/metrics"] {
         assert!(!http(serving.http, path).contains(CANARY));
     }
+    for asked in [
+        vec!["conversation", "show", &channel, &conversation, "--as", "desk"],
+        vec!["conversation", "list", &channel, "--as", "desk"],
+        vec!["channel", "show", &channel],
+        vec!["channel", "list"],
+    ] {
+        for json in [&[][..], &["--json"]] {
+            let shown = operate(&serving, &config, &[&asked, json].concat());
+            assert_eq!(code(&shown), 0, "{}", said(&shown));
+            assert!(!said(&shown).contains(CANARY), "{asked:?}: {}", said(&shown));
+        }
+    }
+    let own = operate(&serving, &config, &["conversation", "show", &channel, &conversation, "--as", "crm"]);
+    assert!(said(&own).contains(CANARY), "its own service sees it: {}", said(&own));
     serving.signal("-TERM");
     assert_eq!(serving.ended(), 0);
     let log = fs::read_to_string(log).unwrap();

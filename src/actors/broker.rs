@@ -20,6 +20,7 @@ use super::adapter::{
 };
 use super::asking::{Ask, Asked, Permits, ReplyTo, Work};
 use super::channel::Settle;
+use super::counters::Counters;
 use super::homes::Homes;
 use super::keeper::Keeper;
 use super::outlet::Outlet;
@@ -183,6 +184,7 @@ impl Session {
         let gone = || Halted(Arc::from("the broker is gone"));
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, SESSION_BYTES_MAX);
         let process = Arc::clone(&self.process_bytes).acquire_many_owned(bytes).await.map_err(|_| gone())?;
+        self.outlet.asked(requests.len());
         let own = Arc::clone(&self.own_bytes).acquire_many_owned(bytes).await.map_err(|_| gone())?;
         let permits = Arc::new(Permits { _process: process, _session: own });
         self.actor.try_send(Requests { requests, permits }).map_err(|_| gone())
@@ -198,8 +200,8 @@ impl Drop for Session {
 
 /// Whose token is whose.
 #[derive(Debug)]
-struct Identities {
-    portals: BTreeMap<PortalId, PortalSetup>,
+pub(super) struct Identities {
+    pub(super) portals: BTreeMap<PortalId, PortalSetup>,
 }
 
 impl Identities {
@@ -217,11 +219,11 @@ impl Identities {
     }
 }
 
-struct Inner {
-    shared: Arc<Shared>,
+pub(super) struct Inner {
+    pub(super) shared: Arc<Shared>,
     homes: Arc<Homes>,
-    numbers: Arc<Numbers>,
-    identities: Identities,
+    pub(super) numbers: Arc<Numbers>,
+    pub(super) identities: Identities,
     system: System,
     keeper: Keeper,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -230,7 +232,7 @@ struct Inner {
 /// A running broker.
 #[derive(Clone)]
 pub struct Broker {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 impl fmt::Debug for Broker {
@@ -283,6 +285,8 @@ impl Broker {
             halt,
             process_bytes: Arc::new(Semaphore::new(PROCESS_BYTES_MAX as usize)),
             draining: tokio::sync::watch::Sender::new(false),
+            counters: Arc::new(Counters::default()),
+            started: Instant::now(),
         });
         for portal in &setup.portals {
             enter_numbers(&shared, portal);
@@ -330,7 +334,8 @@ impl Broker {
                 from.entry(entry.id).or_insert(entry.sight.head().next());
             }
         }
-        let outlet = Outlet::new(connection, service.clone(), masking, hello.window);
+        let outlet =
+            Outlet::new(connection, service.clone(), masking, hello.window, Arc::clone(&shared.counters));
         let key = session_key(&hello, connection);
         let link = match &hello.peer {
             Peer::Gateway(gateway) if hello.deliver != Deliver::None => {
@@ -393,6 +398,9 @@ impl Broker {
             });
             channels = sender.map_or(channels, |entry| vec![entry]);
         }
+        if channels.is_empty() && matches!(submission, Submission::Message(_)) {
+            self.inner.shared.counters.unrouted();
+        }
         let mut waiting = Vec::with_capacity(channels.len());
         for entry in channels {
             let command = match submission {
@@ -421,6 +429,11 @@ impl Broker {
     #[must_use]
     pub fn halt_reason(&self) -> Option<Halted> {
         self.inner.shared.halt.reason()
+    }
+
+    /// Counts an error that a peer was told before it was let in, by its code.
+    pub fn told_error(&self, code: &str) {
+        self.inner.shared.counters.error(code);
     }
 
     /// The Arbiters, for tasks of who serves connections.

@@ -1,21 +1,29 @@
 //! The command line: verbs, exit codes, and the only place that wires everything together (`serve`).
 //!
 //! # Layout
-//! - `serve`: the broker as a process · `demo`: its story on real parts
+//! - `serve`: the broker as a process · `http`: its HTTP server, put together · `demo`: its story on real parts
 //! - `bench`: load over real TCP, beside a relay · `own_broker`: a broker as a child process
 //! - `check_config`, `store`, `token`: for operators · `tail`, `send`: a look at a running broker, and a word to it
+//! - `channel`, `conversation`: for operators, over the admin API · `operator`: their way there · `shown`: as people read it
+//! - `completion`: for shells
 //! - `peer`: what the verbs that talk to a broker have in common · `out`: the one place that prints
 //!
 //! Exit codes: 0; 1 failed; 64 usage; 74 input/output; 78 configuration.
 
 mod bench;
+mod channel;
 mod check_config;
+mod completion;
+mod conversation;
 mod demo;
+mod http;
+mod operator;
 mod out;
 mod own_broker;
 mod peer;
 mod send;
 mod serve;
+mod shown;
 mod store;
 mod tail;
 mod token;
@@ -54,14 +62,20 @@ enum Verb {
     Bench(Box<bench::Arguments>),
     /// Say what is wrong with a configuration, or what it amounts to.
     CheckConfig(check_config::Arguments),
+    /// Channels of a running broker, over its admin API.
+    Channel(channel::Arguments),
+    /// Conversations of a running broker, as a named service would see them, and their claims.
+    Conversation(conversation::Arguments),
     /// Watch what a service sees: one delivery a line, as JSON.
     Tail(tail::Arguments),
     /// Bring a customer's message, as a gateway would.
     Send(send::Arguments),
     /// Look after a data directory.
     Store(store::Arguments),
-    /// Tokens for services and gateways.
+    /// Tokens for services, gateways and operators.
     Token(token::Arguments),
+    /// A script that completes the command line in a shell.
+    Completion(completion::Arguments),
 }
 
 /// Which configuration.
@@ -131,10 +145,13 @@ pub fn main() -> ExitCode {
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::CheckConfig(arguments) => check_config::run(&arguments),
+        Verb::Channel(arguments) => channel::run(&arguments),
+        Verb::Conversation(arguments) => conversation::run(&arguments),
         Verb::Tail(arguments) => tail::run(&arguments),
         Verb::Send(arguments) => send::run(&arguments),
         Verb::Store(arguments) => store::run(&arguments),
         Verb::Token(arguments) => token::run(&arguments),
+        Verb::Completion(arguments) => completion::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@
 //! ```
 
 use std::io::IsTerminal;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +14,10 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::{Configured, EXIT_CONFIG, EXIT_IO, Failure, Outcome, block_on, out};
+use super::{Configured, EXIT_CONFIG, EXIT_IO, Failure, Outcome, block_on, http, out};
 use crate::actors::broker::{PortalError, StartError};
 use crate::actors::{Broker, OpenBrokerError};
 use crate::config::Config;
-use crate::gateway::Route;
-use crate::gateway::numbers::{Numbers, WebhookNumber};
-use crate::gateway::webhook::{Patience, Settings, Webhook, routes};
-use crate::net::http::{self, Check, Health};
 use crate::net::listener::{self, Listener};
 
 /// When adapters are asked to come again after a stop: a restart takes about that long.
@@ -33,15 +29,6 @@ const LOG_DEFAULT: &str = "info,actix_server=warn";
 pub(super) struct Arguments {
     #[command(flatten)]
     configured: Configured,
-}
-
-/// Ready while the broker acknowledges.
-struct Ready(Broker);
-
-impl Health for Ready {
-    async fn checks(&self) -> Vec<Check> {
-        vec![Check { name: "journal", failing: self.0.halt_reason().map(|reason| reason.to_string()) }]
-    }
 }
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
@@ -68,7 +55,8 @@ async fn serve(config: &Config) -> Outcome {
     let settings = listener::Settings { ack_timeout: config.tcp.ack_timeout };
     let tcp = Listener::start(config.tcp.listen, &broker, settings)
         .map_err(|error| bind_failure("tcp", config.tcp.listen, error))?;
-    let (mut http, http_address) = start_http(config, &broker)?;
+    let tcp = Arc::new(tcp);
+    let (mut http, http_address) = http::start(config, &broker, &tcp)?;
     out::line(&format!(
         "sharedline {} serves: tcp {}, http {http_address}, data {}",
         env!("CARGO_PKG_VERSION"),
@@ -140,31 +128,7 @@ impl Signals {
     }
 }
 
-fn start_http(config: &Config, broker: &Broker) -> Result<(http::Server, SocketAddr), Failure> {
-    let listener = TcpListener::bind(config.http.listen)
-        .map_err(|error| bind_failure("http", config.http.listen, error))?;
-    let secret = |secret: &crate::config::Secret| secret.expose().as_bytes().to_vec();
-    let numbers = config.portals.iter().flat_map(|portal| {
-        portal.numbers.iter().map(|number| WebhookNumber {
-            to: Route { portal: portal.rules.portal.clone(), number: number.number.clone() },
-            phone_number_id: number.phone_number_id.clone(),
-            app_secret: number.app_secret.as_ref().map(secret),
-        })
-    });
-    let default = config.whatsapp.app_secret.as_ref().map(secret);
-    let settings = Settings {
-        numbers: Numbers::new(default.as_deref(), numbers),
-        verify_token: config.whatsapp.verify_token.as_ref().map(|token| token.expose().to_owned()),
-    };
-    let webhook = Webhook::new(broker.clone(), settings, Patience::default());
-    let limits = http::Limits { drain_within: config.limits.drain_timeout, ..http::Limits::default() };
-    let server =
-        http::run(listener, limits, Arc::new(Ready(broker.clone())), routes(webhook)).map_err(Failure::io)?;
-    let address = server.address();
-    Ok((server, address))
-}
-
-fn bind_failure(what: &str, address: SocketAddr, error: std::io::Error) -> Failure {
+pub(super) fn bind_failure(what: &str, address: SocketAddr, error: std::io::Error) -> Failure {
     Failure::io(anyhow::Error::new(error).context(format!("{what} can not listen on {address}")))
 }
 

@@ -6,6 +6,7 @@
 //! ```
 //!
 //! # Layout
+//! - [`in_json`]: an answer of the actors as one JSON object, for who asks over HTTP
 //! - [`http`]: the HTTP server, its limits and its health
 //! - [`listener`]: accepts, bounds, stops
 //! - `session`: one connection from its first byte to its last
@@ -17,6 +18,7 @@
 
 mod answers;
 pub mod http;
+pub mod in_json;
 pub mod listener;
 mod requests;
 mod session;

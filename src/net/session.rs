@@ -141,12 +141,12 @@ impl Greeting {
                     Ok(_) => return None,
                     Err(_) => {
                         let error = Error::new(ErrorCode::Unauthenticated, "no hello within 5 s");
-                        self.say(0, error).await;
+                        self.say(broker, 0, error).await;
                         return None;
                     }
                 },
                 Err(error) => {
-                    self.say(0, refused(frame_refusal(&error))).await;
+                    self.say(broker, 0, refused(frame_refusal(&error))).await;
                     return None;
                 }
             }
@@ -160,12 +160,12 @@ impl Greeting {
             Ok(decoded) => decoded,
             Err(refused) => {
                 let ends = refused.ends_connection;
-                self.say(refused.id, refused.error()).await;
+                self.say(broker, refused.id, refused.error()).await;
                 return if ends { None } else { Some(None) };
             }
         };
         let Request::Hello(hello) = request else {
-            self.say(id, Error::new(ErrorCode::Unauthenticated, "the first request is hello")).await;
+            self.say(broker, id, Error::new(ErrorCode::Unauthenticated, "the first request is hello")).await;
             return None;
         };
         match broker.connect(requests::hello(&hello)) {
@@ -174,17 +174,18 @@ impl Greeting {
                 Some(Some((hello, id, connected)))
             }
             Err(error @ ConnectError::Unauthenticated) => {
-                self.say(id, Error::new(ErrorCode::Unauthenticated, &error.to_string())).await;
+                self.say(broker, id, Error::new(ErrorCode::Unauthenticated, &error.to_string())).await;
                 None
             }
             Err(error @ ConnectError::Unavailable) => {
-                self.say(id, Error::new(ErrorCode::Unavailable, &error.to_string())).await;
+                self.say(broker, id, Error::new(ErrorCode::Unavailable, &error.to_string())).await;
                 Some(None)
             }
         }
     }
 
-    async fn say(&mut self, id: u64, error: Error) {
+    async fn say(&mut self, broker: &Broker, id: u64, error: Error) {
+        broker.told_error(error.code.as_str());
         let Some(encoding) = self.splitter.encoding() else { return };
         let mut out = BytesMut::new();
         if codec::encode_response(encoding, id, &Response::Error(error), &mut out).is_ok() {

@@ -184,6 +184,9 @@ impl Writer {
 
     /// Puts a response, or says that it does not fit in a message.
     fn put_error_or(&mut self, id: u64, response: &Response) {
+        if let Response::Error(error) = response {
+            self.outlet.told_error(error.code.as_str());
+        }
         if encode_response(self.encoding, id, response, &mut self.buffer).is_err() {
             self.put_too_long(id);
         }
@@ -191,6 +194,7 @@ impl Writer {
 
     fn put_too_long(&mut self, id: u64) {
         let error = Error::new(ErrorCode::TooLarge, "the answer does not fit in one message; ask for less");
+        self.outlet.told_error(error.code.as_str());
         let written = encode_response(self.encoding, id, &Response::Error(error), &mut self.buffer);
         self.report(written);
     }

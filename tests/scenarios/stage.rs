@@ -126,6 +126,11 @@ impl Stage {
         stage
     }
 
+    /// The data directory.
+    pub(crate) fn directory(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
     /// Whether a text stands in any file of the data directory.
     pub(crate) fn holds(&self, text: &str) -> bool {
         self.holds_in(text, "")
@@ -153,7 +158,7 @@ impl Stage {
     }
 
     fn files(&self, end: &str) -> Vec<std::path::PathBuf> {
-        let files = std::fs::read_dir(self.directory.path()).unwrap().map(|file| file.unwrap().path());
+        let files = std::fs::read_dir(self.directory()).unwrap().map(|file| file.unwrap().path());
         let mut files: Vec<_> = files.filter(|path| path.to_string_lossy().ends_with(end)).collect();
         files.sort_unstable();
         files
@@ -161,7 +166,7 @@ impl Stage {
 
     fn start(&mut self) {
         let setup = setup(&self.limits, self.encoding);
-        let broker = world::start(self.directory.path(), &Options::default(), setup);
+        let broker = world::start(self.directory(), &Options::default(), setup);
         let settings = Settings { ack_timeout: self.limits.ack_timeout };
         let listener = Listener::start("127.0.0.1:0".parse().unwrap(), &broker, settings).unwrap();
         self.running = Some((broker, listener));
@@ -177,7 +182,7 @@ impl Stage {
 
     /// Changes a byte of the journal's files, once, where this text stands.
     pub(crate) fn damage(&self, text: &str) {
-        for entry in std::fs::read_dir(self.directory.path()).unwrap() {
+        for entry in std::fs::read_dir(self.directory()).unwrap() {
             let path = entry.unwrap().path();
             let mut bytes = std::fs::read(&path).unwrap();
             if let Some(at) = bytes.windows(text.len()).position(|window| window == text.as_bytes()) {
