@@ -62,7 +62,7 @@ fn main() {
         offset: Offset(1_000_000),
         at: Timestamp(1_772_000_000_000),
         conversation: Some(ConversationId(0x0123_4567_89ab_cdef)),
-        event: Event::Message(Message {
+        event: Event::from(Message {
             message_id: "wamid.HBgLMTY1MDU1NTEyMzQVAgASGBQzQTdCNzg5".parse().unwrap(),
             customer: customer(),
             formerly: Vec::new(),

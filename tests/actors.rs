@@ -22,7 +22,7 @@ use sharedline::actors::{Ask, Broker, Deliver, Limits};
 use sharedline::domain::command::{
     Addressee, Command, Inbound, LookedUp, Rejection, ReplyCommand, SendOutcome,
 };
-use sharedline::domain::event::{Agent, Customer, RosterChange};
+use sharedline::domain::event::{Agent, ClearTo, Customer, Message, RosterChange};
 use sharedline::domain::ids::{
     ChannelId, ConversationId, CustomerName, Number, Offset, ServiceId, Timestamp,
 };
@@ -187,12 +187,15 @@ impl Connection {
         let checked = check_inbound(&content).unwrap();
         let customer = Customer { wa_id: Some("16505551234".parse().unwrap()), ..Customer::default() };
         let inbound = Inbound {
-            message_id: message_id.parse().unwrap(),
-            customer,
-            formerly: Vec::new(),
-            sent_at: self.started,
-            content: checked.content,
-            refers_to: checked.refers_to,
+            message: Box::new(Message {
+                message_id: message_id.parse().unwrap(),
+                customer,
+                formerly: Vec::new(),
+                sent_at: self.started,
+                content: checked.content,
+                refers_to: checked.refers_to,
+                clear_to: ClearTo::Everyone,
+            }),
             sender: None,
             looked_up: LookedUp::NotYet,
         };

@@ -178,6 +178,14 @@ impl DiskFile for QuotaFile {
         self.real.write_at(bytes, position)
     }
 
+    fn reserve(&self, length: u64) -> io::Result<()> {
+        let grows = length.saturating_sub(self.real.length()?);
+        if used(&self.directory) + grows > DISK_BYTES {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.real.reserve(length)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.real.sync()
     }

@@ -71,7 +71,7 @@ fn events() -> Vec<Event> {
             settings: Settings::default(),
             backfill: false,
         }),
-        Event::Message(Message {
+        Event::from(Message {
             message_id: MessageId::trusted("wamid.HBgLMTY1MDU1NTEyMzQVAgASGBQzQTdC"),
             customer: customer(),
             formerly: Vec::new(),

@@ -472,6 +472,42 @@ fn a_store_whose_making_was_interrupted_is_made_anew() {
 }
 
 #[test]
+fn a_start_reads_no_sealed_segment_whose_index_is_whole() {
+    let disk = SimDisk::new(1);
+    let opened = open(&disk, &options());
+    append(&opened.journal, b"one");
+    append(&opened.journal, b"two");
+    opened.journal.rotate();
+    opened.journal.turn();
+    append(&opened.journal, b"three");
+    opened.journal.sweep().unwrap();
+    opened.journal.close().unwrap();
+    drop(opened);
+    disk.kill();
+    let store = disk.snapshot();
+    let (segment, bytes) = store.iter().find(|(name, _)| name.ends_with(".segment")).unwrap();
+    let index = store.keys().find(|name| name.ends_with(".index")).unwrap();
+    // The first record's payload: the index says whose it is, the reader finds it.
+    let at = commits(bytes)[0] + COMMIT_HEADER + 40 + 48 + 1;
+    disk.flip(segment, at, 0);
+    let served = |opened: &Opened| {
+        let entries = opened.journal.read(STREAM, Offset(1), 1 << 20).unwrap().entries;
+        entries.iter().map(|entry| matches!(entry, Entry::Record(_))).collect::<Vec<_>>()
+    };
+    let opened = open(&disk, &options());
+    assert!(opened.found.is_empty(), "{:?}", opened.found);
+    assert_eq!(served(&opened), [false, true, true]);
+    drop(opened);
+    disk.kill();
+    disk.remove(index).unwrap();
+    let opened = open(&disk, &options());
+    assert!(!opened.found.is_empty(), "without its index the segment is read");
+    assert_eq!(served(&opened), [false, true, true]);
+    opened.journal.sweep().unwrap();
+    assert!(disk.snapshot().contains_key(index), "it is made anew");
+}
+
+#[test]
 fn no_flipped_byte_of_a_store_changes_what_is_served() {
     let disk = SimDisk::new(1);
     let opened = open(&disk, &Options { segment_bytes: 9 << 10, ..options() });

@@ -8,7 +8,8 @@
 //! - **nothing corrupt is served**, and no offset ever means two things;
 //! - **every store opens, or names the damage** where a bit was flipped;
 //! - **what retention took is in the state**: a stream's saved state and the records behind it fold to what all of its
-//!   records would, however the writing of a base, the dropping of segments and the sweeping of files was interrupted.
+//!   records would, however the writing of a base, the dropping of segments and the sweeping of files was interrupted;
+//! - **a sealed segment's index is a cache**: one that is gone or damaged changes nothing and is no damage.
 //!
 //! The campaign is tested itself: with each thing left out that the promise rests on, it must find a broken promise.
 //!
@@ -28,6 +29,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use sharedline::domain::ids::{ConversationId, Offset, Timestamp};
+use sharedline::journal::disk::Disk;
 use sharedline::journal::sabotage::Sabotage;
 use sharedline::journal::sim_disk::{Fault, Random, SimDisk};
 use sharedline::journal::{
@@ -224,6 +226,9 @@ impl Run {
     }
 
     fn crash(&mut self, power: bool) {
+        if self.random.chance(1, 3) {
+            self.damage_an_index();
+        }
         if !power {
             self.disk.kill();
             return;
@@ -430,6 +435,25 @@ impl Run {
     fn all_is_safe(&mut self) {
         for promised in self.promised.values_mut() {
             promised.unsafe_yet.clear();
+        }
+    }
+
+    /// Takes the index of some sealed segment away, or flips a bit of it.
+    fn damage_an_index(&mut self) {
+        self.disk.kill();
+        let files = self.disk.snapshot();
+        let indexes: Vec<_> = files.iter().filter(|(name, _)| name.ends_with(".index")).collect();
+        if indexes.is_empty() {
+            return;
+        }
+        let (name, bytes) = indexes[self.random.below_usize(indexes.len())];
+        if bytes.is_empty() || self.random.chance(1, 2) {
+            self.story.tell(format_args!("lose {name}"));
+            self.disk.remove(name).unwrap();
+        } else {
+            let byte = self.random.below(bytes.len() as u64);
+            self.story.tell(format_args!("flip byte {byte} of {name}"));
+            self.disk.flip(name, byte, 3);
         }
     }
 

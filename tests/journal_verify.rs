@@ -98,6 +98,7 @@ fn verified(disk: &SimDisk) -> Result<Verified, OpenError> {
 fn a_whole_store_is_found_whole_and_each_flipped_byte_is_named() {
     let store = store();
     assert!(store.keys().any(|name| name.ends_with(".base")));
+    assert!(store.keys().any(|name| name.ends_with(".index")));
     assert!(store.keys().filter(|name| name.ends_with(".segment")).count() >= 2);
     let disk = disk_with(&store);
     let whole = verified(&disk).unwrap();

@@ -248,7 +248,7 @@ fn array<'v>(value: &'v Value, key: &str) -> &'v [Value] {
 
 fn content_of(update: &Update) -> Value {
     match &update.news {
-        News::Message(message) => serde_json::from_slice(message.content.expose()).unwrap(),
+        News::Message(message) => serde_json::from_slice(message.message.content.expose()).unwrap(),
         News::Notice { content, .. } => serde_json::from_slice(content.expose()).unwrap(),
         News::Status(_) => panic!("a status has no content"),
     }
@@ -273,35 +273,39 @@ fn every_type_of_message_that_meta_documents_comes_in_whole() {
 
                 let mut expected = message.clone();
                 let fields = expected.as_object_mut().unwrap();
-                assert_eq!(Value::from(inbound.message_id.as_str()), fields.remove("id").unwrap(), "{name}");
+                assert_eq!(
+                    Value::from(inbound.message.message_id.as_str()),
+                    fields.remove("id").unwrap(),
+                    "{name}"
+                );
                 let seconds = fields.remove("timestamp").unwrap().as_str().unwrap().parse::<u64>().unwrap();
-                assert_eq!(inbound.sent_at.0, seconds * 1000, "{name}");
+                assert_eq!(inbound.message.sent_at.0, seconds * 1000, "{name}");
                 fields.remove("from");
                 fields.remove("from_user_id");
                 assert_eq!(content_of(update), expected, "{name}");
-                assert_eq!(inbound.content.kind(), message["type"].as_str().unwrap(), "{name}");
+                assert_eq!(inbound.message.content.kind(), message["type"].as_str().unwrap(), "{name}");
                 let context = message["context"]["id"].as_str();
                 assert_eq!(
-                    inbound.refers_to.as_ref().map(|id| id.as_str()),
+                    inbound.message.refers_to.as_ref().map(|id| id.as_str()),
                     context.or(refers_to(message)),
                     "{name}"
                 );
 
                 if let Some(contact) = array(value, "contacts").first() {
                     assert_eq!(
-                        inbound.customer.name.as_deref(),
+                        inbound.message.customer.name.as_deref(),
                         contact["profile"]["name"].as_str(),
                         "{name}"
                     );
                     assert_eq!(
-                        inbound.customer.wa_id.as_ref().map(|id| id.as_str()),
+                        inbound.message.customer.wa_id.as_ref().map(|id| id.as_str()),
                         contact["wa_id"].as_str()
                     );
                     assert_eq!(
-                        inbound.customer.user_id.as_ref().map(|id| id.as_str()),
+                        inbound.message.customer.user_id.as_ref().map(|id| id.as_str()),
                         contact["user_id"].as_str()
                     );
-                    assert!(inbound.formerly.is_empty(), "{name}");
+                    assert!(inbound.message.formerly.is_empty(), "{name}");
                 }
                 kinds.insert(message["type"].as_str().unwrap().to_owned());
             }
@@ -349,13 +353,13 @@ fn a_customer_is_known_by_all_names_that_come_together() {
             other => panic!("{other:?}"),
         }
     };
-    let phone = customer_of("text").customer;
+    let phone = customer_of("text").message.customer;
     assert_eq!(phone.id().unwrap().as_str(), "12025550173");
     assert_eq!(phone.user_id, None);
-    let both = customer_of("text_with_user_id").customer;
+    let both = customer_of("text_with_user_id").message.customer;
     assert_eq!(both.user_id.unwrap().as_str(), "US.24070915863320114477");
     assert_eq!(both.wa_id.unwrap().as_str(), "12025550173");
-    let hidden = customer_of("text_user_id_only").customer;
+    let hidden = customer_of("text_user_id_only").message.customer;
     assert_eq!(hidden.id().unwrap().as_str(), "US.24070915863320114477");
     assert_eq!(hidden.wa_id, None);
 }
@@ -369,8 +373,9 @@ fn a_change_of_number_or_user_id_says_who_the_customer_was() {
         let text = |name: &Option<sharedline::domain::ids::CustomerName>| {
             name.as_ref().map(|n| n.as_str().to_owned())
         };
-        let formerly: Vec<String> = inbound.formerly.iter().map(|name| name.as_str().to_owned()).collect();
-        (text(&inbound.customer.wa_id), text(&inbound.customer.user_id), formerly)
+        let formerly: Vec<String> =
+            inbound.message.formerly.iter().map(|name| name.as_str().to_owned()).collect();
+        (text(&inbound.message.customer.wa_id), text(&inbound.message.customer.user_id), formerly)
     };
     assert_eq!(
         names_of("system_user_changed_number"),
@@ -452,8 +457,8 @@ fn one_wrong_update_costs_only_itself() {
         .collect();
     assert_eq!(texts, ["first", "second", "third", "fourth"]);
     let News::Message(second) = &taken[1].news else { panic!("order") };
-    assert_eq!(second.customer.name.as_deref(), Some("Bo Lindqvist"));
-    assert_eq!(second.customer.id().unwrap().as_str(), "46700000001");
+    assert_eq!(second.message.customer.name.as_deref(), Some("Bo Lindqvist"));
+    assert_eq!(second.message.customer.id().unwrap().as_str(), "46700000001");
     let statuses: Vec<Status> = taken
         .iter()
         .filter_map(|update| match &update.news {
@@ -477,10 +482,10 @@ fn content_is_the_message_byte_for_byte_without_the_envelope() {
        "unkn\u006fwn":[-0.0,12345678901234567890123],"timestamp":1790000000,"type":"text"}]}}]}]}"#;
     assert_eq!(stand.post_signed(body).status, 200);
     let News::Message(message) = stand.recorder.taken().pop().unwrap().news else { panic!("no message") };
-    let content = std::str::from_utf8(message.content.expose()).unwrap();
+    let content = std::str::from_utf8(message.message.content.expose()).unwrap();
     let expected = r#"{"errors":[ ],"text":{"body":"caf\u00e9 \/ \ud83d\udc4b" , "n":1.50e+3},"unkn\u006fwn":[-0.0,12345678901234567890123],"type":"text"}"#;
     assert_eq!(content, expected);
-    assert_eq!(message.sent_at.0, 1_790_000_000_000);
+    assert_eq!(message.message.sent_at.0, 1_790_000_000_000);
 }
 
 /// A JSON value without white space outside strings, in some spelling that a re-serialiser would change.
@@ -532,7 +537,7 @@ proptest! {
         prop_assert_eq!(updates.len(), 1);
         let update = updates.pop().unwrap().unwrap();
         let News::Message(message) = update.news else { panic!("no message") };
-        let content = std::str::from_utf8(message.content.expose()).unwrap();
+        let content = std::str::from_utf8(message.message.content.expose()).unwrap();
         prop_assert_eq!(content, format!("{{{}}}", kept.join(",")));
     }
 }
@@ -605,7 +610,7 @@ fn the_signature_is_over_the_bytes_however_they_come() {
     let body = odd.as_bytes();
     assert_eq!(stand.post_signed(body).status, 200);
     let News::Message(message) = stand.recorder.taken().pop().unwrap().news else { panic!("no message") };
-    assert!(std::str::from_utf8(message.content.expose()).unwrap().contains("bl\\u00fce"));
+    assert!(std::str::from_utf8(message.message.content.expose()).unwrap().contains("bl\\u00fce"));
 
     // Chunked, one byte a chunk, a few chunks a segment.
     let signature = sign(SECRET, body);
@@ -673,7 +678,7 @@ fn a_signed_body_of_2_9_mb_and_a_thousand_updates_is_taken() {
         .taken()
         .iter()
         .map(|update| match &update.news {
-            News::Message(message) => message.message_id.as_str().to_owned(),
+            News::Message(message) => message.message.message_id.as_str().to_owned(),
             other => panic!("{other:?}"),
         })
         .collect();

@@ -494,6 +494,13 @@ impl Broker {
 }
 
 impl Broker {
+    /// Lets history go whose time has come, at once instead of at the next turn; for simulations, whose time runs faster
+    /// than that. Blocks.
+    #[doc(hidden)]
+    pub fn keep_history(&self) {
+        self.inner.keeper.look();
+    }
+
     /// Waits until all that was decided is durable. Twice: what becomes durable may be followed by more.
     async fn settle(&self, portals: &[Addr<PortalActor>], until: Instant) {
         let shared = &self.inner.shared;

@@ -4,6 +4,7 @@
 //! slip, a machine that was suspended) must not decide at once. The clock follows the wall only while that agrees with
 //! the monotonic clock; a leap is acted on when it has stood for an hour. Until then time goes on evenly.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +16,15 @@ const LEAP_MS: u64 = 60_000;
 /// How long a leap must stand before it is followed.
 const LEAP_STANDS_FOR: Duration = Duration::from_secs(3_600);
 
+/// Where a simulation has set the clock; 0 while none does.
+static SIMULATED_MS: AtomicU64 = AtomicU64::new(0);
+
+/// From now on, and in the whole process, it is what a simulation says, and no other clock is asked.
+#[doc(hidden)]
+pub fn simulate(now: Timestamp) {
+    SIMULATED_MS.store(now.0, Ordering::Release);
+}
+
 static CLOCK: OnceLock<(Instant, Mutex<Clock>)> = OnceLock::new();
 
 /// By how much the wall clock has leapt ahead of the broker's (behind: negative), in milliseconds; zero while they agree.
@@ -25,6 +35,10 @@ pub(super) fn leap_ms() -> i64 {
 
 /// Now, by the broker's clock.
 pub(super) fn now() -> Timestamp {
+    let simulated = SIMULATED_MS.load(Ordering::Acquire);
+    if simulated > 0 {
+        return Timestamp(simulated);
+    }
     let wall = || {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))

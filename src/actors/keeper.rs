@@ -40,18 +40,25 @@ use crate::journal::{BaseWriter, Entry, Kept, RawRecord, Retention, StreamId};
 /// within the ten seconds that history may outstay twice its time, and follows a log that grows by a segment a second.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
+/// What ends the thread's sleep.
+enum Wake {
+    /// It is to look now, and to say when it has.
+    Look(mpsc::Sender<()>),
+    Stop,
+}
+
 /// The thread.
 #[derive(Debug)]
 pub(super) struct Keeper {
     stopping: Arc<AtomicBool>,
-    stop: mpsc::Sender<()>,
+    wake: mpsc::Sender<Wake>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Keeper {
     /// Starts it.
     pub(super) fn start(shared: &Arc<Shared>, portals: Vec<PortalRules>) -> io::Result<Self> {
-        let (stop, stopped) = mpsc::channel();
+        let (wake, woken) = mpsc::channel();
         let Retention { keep_ms, .. } = shared.limits.retention;
         let every = Duration::from_millis(keep_ms / 8).clamp(LOOK_EVERY.0, LOOK_EVERY.1);
         let stopping = Arc::new(AtomicBool::new(false));
@@ -63,22 +70,40 @@ impl Keeper {
             keeps_replies: true,
         };
         let thread = thread::Builder::new().name("keeper".to_owned()).spawn(move || {
-            while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+            loop {
+                let asked = match woken.recv_timeout(every) {
+                    Ok(Wake::Look(done)) => Some(done),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                };
                 if let Err(error) = work.look()
                     && !work.is_stopping()
                 {
                     tracing::warn!(%error, "history can not be let go now; it is tried again");
                 }
+                if let Some(done) = asked {
+                    // Who asked may have gone.
+                    let _ = done.send(());
+                }
             }
         })?;
-        Ok(Self { stopping, stop, thread: Mutex::new(Some(thread)) })
+        Ok(Self { stopping, wake, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Looks at once, whatever the time. Blocks until it has.
+    pub(super) fn look(&self) {
+        let (done, looked) = mpsc::channel();
+        if self.wake.send(Wake::Look(done)).is_ok() {
+            // It fails when the thread has ended meanwhile.
+            let _ = looked.recv();
+        }
     }
 
     /// Ends it; a base that it is at is given up. Blocks.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         // It fails when the thread has ended already.
-        let _ = self.stop.send(());
+        let _ = self.wake.send(Wake::Stop);
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // A panic there has been reported by the panic hook; nothing acknowledged depends on it.
             let _ = thread.join();
@@ -251,7 +276,7 @@ impl Customers {
 
 /// The record with nothing in it but the customer's ids.
 fn without_history(conversation: ConversationId, meta: Meta, customer: Customer) -> RawRecord {
-    let event = Event::Message(Message {
+    let event = Event::from(Message {
         message_id: MessageId::trusted(""),
         customer: Customer { name: None, ..customer },
         formerly: Vec::new(),

@@ -55,6 +55,8 @@ mod shared;
 
 pub use asking::Ask;
 pub use broker::Broker;
+#[doc(hidden)]
+pub use clock::simulate;
 pub use registry::Deliver;
 pub use setup::OpenBrokerError;
 pub use shared::{Halted, Limits};

@@ -59,7 +59,7 @@ enum Verb {
     /// Play a story on the real thing: three services, one number, a customer, a kill; then stay open for yours.
     Demo(demo::Arguments),
     /// Measure a broker under load, over real TCP, beside a raw relay of the same bytes.
-    Bench(bench::Arguments),
+    Bench(Box<bench::Arguments>),
     /// Say what is wrong with a configuration, or what it amounts to.
     CheckConfig(check_config::Arguments),
     /// Channels of a running broker, over its admin API.

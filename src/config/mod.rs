@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use self::load::{LoadError, Overrides};
+pub(crate) use self::value::bytes as bytes_of;
 pub use self::value::{Secret, TokenHash};
 use crate::domain::ids::{GatewayId, Number, ServiceId};
 use crate::domain::portal::PortalRules;

@@ -32,6 +32,8 @@ pub struct Keep {
     pub period_ms: u64,
     /// Most entries of a bucket before it is sealed and another one begun.
     pub bucket_entries_max: usize,
+    /// Most entries of all, within one bucket's: what would go beyond makes the oldest bucket go before its time.
+    pub entries_max: usize,
 }
 
 /// A map whose entries are dropped by age.
@@ -86,13 +88,19 @@ impl<K: Spread, V> AgedMap<K, V> {
         if self.is_gone(counted) {
             return;
         }
-        let buckets = self.periods.entry(own.0 / self.keep.period_ms).or_default();
-        let full = buckets.last().is_none_or(|last| last.entries.len() >= self.keep.bucket_entries_max);
-        if full {
+        let period = own.0 / self.keep.period_ms;
+        let last = self.periods.get(&period).and_then(|buckets| buckets.last());
+        if last.is_none_or(|last| last.entries.len() >= self.keep.bucket_entries_max) {
+            if self.len() >= self.keep.entries_max {
+                self.drop_oldest();
+            }
+            let buckets = self.periods.entry(period).or_default();
             buckets.reserve_exact(1);
             buckets.push(Bucket { from: own, to: own, newest: counted, entries: BucketMap::new() });
         }
-        let Some(bucket) = buckets.last_mut() else { return };
+        let Some(bucket) = self.periods.get_mut(&period).and_then(|buckets| buckets.last_mut()) else {
+            return;
+        };
         bucket.from = bucket.from.min(own);
         bucket.to = bucket.to.max(own);
         bucket.newest = bucket.newest.max(counted);
@@ -193,6 +201,14 @@ impl<K: Spread, V> AgedMap<K, V> {
         Ok(Self { keep, periods, forgotten_step, discarded: Vec::new() })
     }
 
+    fn drop_oldest(&mut self) {
+        let Some(mut oldest) = self.periods.first_entry() else { return };
+        self.discarded.push(oldest.get_mut().remove(0).entries);
+        if oldest.get().is_empty() {
+            oldest.remove();
+        }
+    }
+
     fn is_gone(&self, counted: Timestamp) -> bool {
         counted < oldest_kept(self.forgotten_step, self.keep.keep_ms)
     }
@@ -238,7 +254,8 @@ mod tests {
 
     use super::*;
 
-    const KEEP: Keep = Keep { keep_ms: 8 * DAY_MS, period_ms: DAY_MS, bucket_entries_max: 10 };
+    const KEEP: Keep =
+        Keep { keep_ms: 8 * DAY_MS, period_ms: DAY_MS, bucket_entries_max: 10, entries_max: usize::MAX };
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
     #[test]
@@ -271,6 +288,20 @@ mod tests {
             turns += 1;
         }
         assert!(turns > 60_000 / (SHED_BUCKETS * super::super::buckets::BUCKET_ENTRIES_MAX));
+    }
+
+    #[test]
+    fn there_are_never_more_than_the_most_and_one_bucket_and_the_oldest_go_first() {
+        let mut map = AgedMap::new(Keep { entries_max: 100, ..KEEP });
+        let mut most = 0;
+        for n in 0..2_000_u64 {
+            let at = NOW.plus_ms(n * 3_600_000 / 20);
+            map.insert(n, at, at, n);
+            most = most.max(map.len());
+        }
+        assert!((100..=110).contains(&most), "{most}");
+        assert!((1_950..2_000).all(|n| map.get(&n) == Some(&n)));
+        assert!((0..1_890).all(|n| map.get(&n).is_none()));
     }
 
     proptest! {

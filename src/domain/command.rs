@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::content::Content;
-use super::event::{Actor, ClaimAction, Customer, MembershipAction, Settings, Status, StatusError};
+use super::event::{Actor, ClaimAction, Customer, MembershipAction, Message, Settings, Status, StatusError};
 use super::ids::{
     AgentId, ChannelId, ConversationId, CustomerName, Hidden, MessageId, Number, Offset, ReplyId, ServiceId,
     Timestamp,
@@ -137,18 +137,8 @@ pub enum StandingChange {
 /// A customer's message, checked at the edge.
 #[derive(Debug, Clone)]
 pub struct Inbound {
-    /// WhatsApp's id of it.
-    pub message_id: MessageId,
-    /// Who wrote; one name at least.
-    pub customer: Customer,
-    /// Names that it proves to be the same customer's (`user_changed_*`).
-    pub formerly: Vec<CustomerName>,
-    /// WhatsApp's time.
-    pub sent_at: Timestamp,
-    /// The message object.
-    pub content: Content,
-    /// The message that it answers.
-    pub refers_to: Option<MessageId>,
+    /// The message, of a customer with one name at least. Who sees it in clear is for the channel to say.
+    pub message: Box<Message>,
     /// Which service sent the message that it answers, where that is known and the content is redactable.
     pub sender: Option<ServiceId>,
     /// What a look at the full id has shown, after an [`Answer::LookUp`].

@@ -32,7 +32,7 @@ pub enum Event {
     /// Somebody joined, left or configured.
     Membership(Membership),
     /// A customer wrote.
-    Message(Message),
+    Message(Box<Message>),
     /// A reply was accepted: it will be sent, once.
     Reply(Reply),
     /// A reply is about to leave; synced before it does.
@@ -51,6 +51,12 @@ pub enum Event {
     Acknowledged(Acknowledged),
     /// A webhook change that is neither message nor status nor echo; for the parent alone.
     Notice(Notice),
+}
+
+impl From<Message> for Event {
+    fn from(message: Message) -> Self {
+        Self::Message(Box::new(message))
+    }
 }
 
 /// How long a status waits for its message to become known (B7), in milliseconds.

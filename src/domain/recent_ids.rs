@@ -14,7 +14,16 @@ pub const RECENT_MS: u64 = 8 * DAY_MS;
 /// Ids in a bucket before it is sealed and another one begun: about 10 MiB.
 pub const SEALED_IDS: usize = 262_144;
 
-const KEEP_RECENT: Keep = Keep { keep_ms: RECENT_MS, period_ms: DAY_MS, bucket_entries_max: SEALED_IDS };
+/// Most ids that a channel knows: 48 messages a second for 8 days, in about 1.2 GiB. Beyond that the oldest are forgotten
+/// before their time.
+pub const RECENT_IDS_MAX: usize = 1 << 25;
+
+const KEEP_RECENT: Keep = Keep {
+    keep_ms: RECENT_MS,
+    period_ms: DAY_MS,
+    bucket_entries_max: SEALED_IDS,
+    entries_max: RECENT_IDS_MAX,
+};
 
 /// The message ids of a channel's last 8 days. Empty, it holds no memory.
 #[derive(Debug, Clone, PartialEq)]

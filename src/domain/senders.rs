@@ -14,9 +14,19 @@ use super::saved::{Put, Saved, Take, Unreadable, restore_all, saved};
 /// How long it is known who sent a message, in milliseconds: 30 days (B7).
 pub const SENDERS_MS: u64 = 30 * DAY_MS;
 
+/// Most entries of what a channel or a number remembers of replies, each in some 50 bytes: with fewer than 6 messages a
+/// second for 30 days nothing is forgotten before its time. Beyond that the oldest are.
+pub const REMEMBERED_MAX: usize = 1 << 24;
+/// Few buckets, since a search without a time looks into each.
+pub(super) const REMEMBERED_IN_BUCKET_MAX: usize = REMEMBERED_MAX / 4;
+
 /// Six periods at most are looked into, and what is too old stays for 5 days more.
-pub(super) const KEEP_SENT: Keep =
-    Keep { keep_ms: SENDERS_MS, period_ms: 5 * DAY_MS, bucket_entries_max: usize::MAX };
+pub(super) const KEEP_SENT: Keep = Keep {
+    keep_ms: SENDERS_MS,
+    period_ms: 5 * DAY_MS,
+    bucket_entries_max: REMEMBERED_IN_BUCKET_MAX,
+    entries_max: REMEMBERED_MAX,
+};
 
 /// Who sent a message.
 #[derive(Debug, Clone, PartialEq, Eq)]

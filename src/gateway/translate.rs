@@ -19,7 +19,7 @@ use super::signature::Matched;
 use super::{News, Route, Update};
 use crate::domain::command::{Inbound, LookedUp, StatusCommand, StatusOf};
 use crate::domain::content::Content;
-use crate::domain::event::{Customer, Status, StatusError};
+use crate::domain::event::{ClearTo, Customer, Message, Status, StatusError};
 use crate::domain::ids::{CustomerName, MessageId, NAME_BYTES_MAX, Timestamp};
 use crate::wire::content::{ContentError, check_inbound, check_notice};
 
@@ -248,16 +248,9 @@ fn message_of(raw: &RawValue, contacts: &[Contact]) -> Result<Inbound, Reason> {
     let sent_at = time_of(&message)?;
     let (customer, formerly) = who(&message, contacts)?;
     let (content, refers_to) = checked_message(message.without(&ENVELOPE))?;
-    Ok(Inbound {
-        message_id,
-        customer,
-        formerly,
-        sent_at,
-        content,
-        refers_to,
-        sender: None,
-        looked_up: LookedUp::NotYet,
-    })
+    let clear_to = ClearTo::Everyone;
+    let message = Message { message_id, customer, formerly, sent_at, content, refers_to, clear_to };
+    Ok(Inbound { message: Box::new(message), sender: None, looked_up: LookedUp::NotYet })
 }
 
 /// Who wrote, by all names that the message and its contact give, and who he was before a change that it reports.

@@ -10,6 +10,8 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::FallocateFlags;
+
 /// Files and the directory are the broker's own: they hold customers' messages and keys.
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
@@ -92,6 +94,12 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// # Errors
     /// When the disk refuses; then any part of it may be written.
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
+
+    /// Grows a file to a length and takes the room for it, without writing it; it reads as zeros.
+    ///
+    /// # Errors
+    /// When there is no room, when it can not be taken without writing (`Unsupported`), or the disk refuses.
+    fn reserve(&self, length: u64) -> io::Result<()>;
 
     /// Makes all that was written before it, and the length, stay.
     ///
@@ -206,6 +214,10 @@ impl DiskFile for RealFile {
 
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, position)
+    }
+
+    fn reserve(&self, length: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, length)?)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -19,6 +19,8 @@ use super::recovery::recover;
 use super::room::Room;
 use super::sabotage::Sabotage;
 use super::scan::Found;
+use super::sealed;
+use super::sealed::Sealed;
 use super::segment;
 use super::segments::{Due, Retention, Segments};
 use super::spare::{SpareHandle, is_full};
@@ -197,6 +199,16 @@ impl EmbeddedJournal {
         self.base.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Cuts a sealed segment at its end (what lies behind it are zeros that were not needed), and puts its index beside
+    /// it.
+    fn settle(&self, sealed: &Sealed) -> io::Result<()> {
+        let file = self.reader.files.get(sealed.number)?;
+        if file.length()? > sealed.end {
+            file.set_length(sealed.end)?;
+        }
+        sealed.put(&*self.disk, self.store)
+    }
+
     fn push(&self, request: Request) {
         if let Some(request) = self.queue.push(request) {
             answer_halted(&request);
@@ -329,7 +341,9 @@ impl Journal for EmbeddedJournal {
             return Ok(());
         }
         let is_gone = |name: &String| {
-            segment::number_in(name).is_some_and(|number| number <= dropped)
+            segment::number_in(name)
+                .or_else(|| sealed::number_in(name))
+                .is_some_and(|number| number <= dropped)
                 || base::generation_in(name).is_some_and(|generation| generation < current)
         };
         let mut gone: Vec<String> = self.disk.list()?.into_iter().filter(is_gone).collect();
@@ -341,11 +355,10 @@ impl Journal for EmbeddedJournal {
         if !gone.is_empty() {
             self.disk.sync_directory()?;
         }
-        for (number, end) in self.segments.take_uncut() {
-            // What lies behind its end are zeros that were not needed.
-            let file = self.reader.files.get(number)?;
-            if file.length()? > end {
-                file.set_length(end)?;
+        while let Some(sealed) = self.segments.take_unsettled() {
+            if let Err(error) = self.settle(&sealed) {
+                self.segments.give_back(sealed);
+                return Err(error);
             }
         }
         *self.swept.lock().unwrap_or_else(PoisonError::into_inner) = now;

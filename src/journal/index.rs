@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::base::StreamEnd;
-use super::block::BlockHeader;
 use super::segment::LEAP;
 use super::{Head, StreamId};
 use crate::domain::ids::Offset;
@@ -136,8 +135,8 @@ impl StreamIndex {
     }
 
     /// Whether a block read back by recovery can stand behind those before it.
-    pub(super) fn can_stand(&self, header: &BlockHeader) -> bool {
-        header.first > self.head && !self.ended
+    pub(super) fn can_stand(&self, first: Offset) -> bool {
+        first > self.head && !self.ended
     }
 
     /// Takes no more blocks.

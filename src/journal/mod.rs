@@ -26,7 +26,7 @@
 //!
 //! # Layout
 //! | on disk | `segment` › `commit` › [`block`] › [`record`] › [`payload`] (of `codec`'s shapes); `control`: the engine's own records; `store`: `FORMAT` and `keys` |
-//! | a base | [`base`], [`state`]: the state of all streams, so that segments may go · `segments`: when they may · `aside`: what can not be folded |
+//! | a base | [`base`], [`state`]: the state of all streams, so that segments may go · `segments`: when they may · `sealed`: what one holds, beside it · `aside`: what can not be folded |
 //! | the embedded engine | [`engine`]: the trait · `queue` › `writer` › `log`: appending · `index`, `reader`, `files`: reading · `recovery`, `scan`: opening · `verify`: every byte · `spare`: work behind the writer's back · `room`: whether there is any · `observed`: what it counts of itself |
 //! | beneath | [`disk`]: the one trait for files, and the real one · [`sim_disk`]: one that fails |
 //! | beside | [`memory`]: the engine of tests |
@@ -53,6 +53,7 @@ mod room;
 #[doc(hidden)]
 pub mod sabotage;
 mod scan;
+mod sealed;
 mod segment;
 mod segments;
 pub mod sim_disk;

@@ -271,28 +271,26 @@ impl Recovery<'_> {
     /// Cuts a segment at the end that the next one names: what lies behind it is no part of the log.
     fn cut(&self, link: &Link) -> Result<(), OpenError> {
         let Some(end) = link.end() else { return Ok(()) };
+        self.cut_at(link.header.number, end)
+    }
+
+    fn cut_at(&self, number: u64, end: u64) -> Result<(), OpenError> {
+        let name = file_name(number);
         let cut = || {
-            if link.file.length()? > end {
-                link.file.set_length(end)?;
-                link.file.sync()?;
+            let file = self.disk.open(&name)?;
+            if file.length()? > end {
+                file.set_length(end)?;
+                file.sync()?;
             }
             Ok(())
         };
-        cut().map_err(|error| failed(self.disk, "cut", &file_name(link.header.number), error))
+        cut().map_err(|error| failed(self.disk, "cut", &name, error))
     }
 
     /// Cuts the old segment at the end that the new one names, and removes what is no part of the log.
     fn tidy(&self, newest: &Link, state: &Continuation, mut gone: Vec<u64>) -> Result<(), OpenError> {
-        let name = file_name(newest.header.number);
         if state.before.segment == newest.header.number {
-            let cut = newest.file.length().and_then(|length| {
-                if length > state.before.byte {
-                    newest.file.set_length(state.before.byte)?;
-                    newest.file.sync()?;
-                }
-                Ok(())
-            });
-            cut.map_err(|error| failed(self.disk, "cut", &name, error))?;
+            self.cut_at(newest.header.number, state.before.byte)?;
         } else {
             gone.push(newest.header.number);
         }

@@ -2,13 +2,13 @@
 //! nothing but the index that it fills; [`super::recovery`] decides what becomes of it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::block::{BLOCK_HEADER_BYTES, BlockHeader, padded};
 use super::commit::{COMMIT_HEADER_BYTES, COMMIT_MAGIC, CommitHeader};
 use super::disk::{Disk, DiskFile};
 use super::index::{BlockRef, Index};
 use super::record::RecordHeader;
+use super::sealed::Sealed;
 use super::segment::{
     CONTENT_START, HEADER_COPIES, HeaderFault, Position, SEGMENT_HEADER_BYTES, SegmentHeader, file_name,
     number_in, seed,
@@ -31,7 +31,6 @@ pub struct Found {
 /// One segment of the chain.
 pub(super) struct Link {
     pub(super) header: SegmentHeader,
-    pub(super) file: Arc<dyn DiskFile>,
     /// Where the log goes over to the next segment, and the number of the last commit before that; none for the newest.
     end: Option<(u64, u64)>,
 }
@@ -40,6 +39,12 @@ impl Link {
     /// Where the log goes over to the next segment; none for the newest.
     pub(super) fn end(&self) -> Option<u64> {
         self.end.map(|(end, _)| end)
+    }
+
+    /// How many leaps the store had made when what lies at `position` was first written.
+    fn leaps_at(&self, position: u64) -> u32 {
+        let is_rewritten = position < self.header.written_through;
+        if is_rewritten { self.header.leaps_of_rewritten } else { self.header.leaps }
     }
 }
 
@@ -77,7 +82,7 @@ impl Scan<'_> {
             let file = self.disk.open(name).map_err(|error| failed(self.disk, "open", name, error))?;
             // In a store that is still being made nothing can be expected of a file.
             match self.header(name, number, &*file) {
-                Ok(header) => segments.insert(number, Link { header, file, end: None }),
+                Ok(header) => segments.insert(number, Link { header, end: None }),
                 Err(OpenError::Damaged { .. }) if self.new => {
                     return Err(store::format_is_missing(self.disk));
                 }
@@ -142,16 +147,49 @@ impl Scan<'_> {
 
     pub(super) fn content(&self, link: &Link) -> Result<Vec<u8>, OpenError> {
         let name = file_name(link.header.number);
-        let length = link.file.length().map_err(|error| failed(self.disk, "open", &name, error))?;
+        let file = self.disk.open(&name).map_err(|error| failed(self.disk, "open", &name, error))?;
+        let length = file.length().map_err(|error| failed(self.disk, "open", &name, error))?;
         let wanted = link.end.map_or(length, |(end, _)| end);
         if length < wanted {
             return Err(damaged(self.disk, &name, length, "the segment ends before its end"));
         }
-        read_start(self.disk, &*link.file, &name, wanted)
+        read_start(self.disk, &*file, &name, wanted)
     }
 
-    /// Checks a segment whose end is known: everything in it was synced.
+    /// Takes in a segment whose end is known: everything in it was synced. What lies beside it says what it holds; if
+    /// that is gone or damaged, the segment itself does.
     pub(super) fn sealed(&mut self, link: &Link) -> Result<(), OpenError> {
+        let sealed = Sealed::find(self.disk, self.store, link.header.number);
+        match sealed.filter(|sealed| Some(sealed.end) == link.end()) {
+            Some(sealed) => self.listed(link, &sealed),
+            None => self.read_sealed(link),
+        }
+    }
+
+    /// Takes in what a segment's index says. Damage in the segment is found when it is read.
+    fn listed(&mut self, link: &Link, sealed: &Sealed) -> Result<(), OpenError> {
+        let name = file_name(sealed.number);
+        let open = |error| failed(self.disk, "open", &name, error);
+        let file = self.disk.open(&name).map_err(open)?;
+        let length = file.length().map_err(open)?;
+        if length < sealed.end {
+            return Err(damaged(self.disk, &name, length, "the segment ends before its end"));
+        }
+        for (stream, block) in &sealed.blocks {
+            let place = u64::from(block.position);
+            if *stream == StreamId::CONTROL {
+                let mut raw = vec![0; block.bytes as usize];
+                file.read_at(&mut raw, place).map_err(|error| failed(self.disk, "read", &name, error))?;
+                self.obey(&name, place, &raw)?;
+            }
+            self.stand(&name, *stream, *block, link.leaps_at(place))?;
+        }
+        self.segments.is_settled(sealed);
+        Ok(())
+    }
+
+    /// Checks all of a segment whose end is known.
+    fn read_sealed(&mut self, link: &Link) -> Result<(), OpenError> {
         let content = self.content(link)?;
         let name = file_name(link.header.number);
         let seed = seed(self.store, link.header.number);
@@ -185,8 +223,7 @@ impl Scan<'_> {
         if !commit.covers(body, seed) {
             self.report(&name, commit.position, "a commit's checksum");
         }
-        let rewritten = commit.position < link.header.written_through;
-        let leaps = if rewritten { link.header.leaps_of_rewritten } else { link.header.leaps };
+        let leaps = link.leaps_at(commit.position);
         self.take_in(link.header.number, commit.position, body, commit.blocks, leaps)
     }
 
@@ -274,7 +311,7 @@ impl Scan<'_> {
         let start = position + COMMIT_HEADER_BYTES as u64;
         let mut at = 0;
         let mut recorded = None;
-        let number = segment;
+        let mut placed = Vec::with_capacity(blocks as usize);
         for _ in 0..blocks {
             let place = start + at as u64;
             let header = body.get(at..).and_then(BlockHeader::read);
@@ -282,38 +319,50 @@ impl Scan<'_> {
             let raw = body.get(at..at + header.bytes());
             let raw = raw.ok_or_else(|| damaged(self.disk, &name, place, "a block's length"))?;
             if header.stream == StreamId::CONTROL {
-                let orders = control::read(raw.get(BLOCK_HEADER_BYTES..).unwrap_or_default());
-                let orders =
-                    orders.ok_or_else(|| damaged(self.disk, &name, place, "the journal's own record"))?;
-                control::obey(&self.index, &self.segments, &orders);
+                self.obey(&name, place, raw)?;
             } else if let Some(record) = raw.get(BLOCK_HEADER_BYTES..).and_then(RecordHeader::read) {
                 let (from, to) = recorded.unwrap_or((record.at, record.at));
                 recorded = Some((from.min(record.at), to.max(record.at)));
             }
-            let (Ok(segment), Ok(position)) = (u32::try_from(segment), u32::try_from(place)) else {
+            let (Ok(number), Ok(position)) = (u32::try_from(segment), u32::try_from(place)) else {
                 return Err(damaged(self.disk, &name, place, "a segment's number or length"));
             };
             let block = BlockRef {
                 first: header.first,
-                segment,
+                segment: number,
                 position,
                 bytes: u32::try_from(header.bytes()).unwrap_or(u32::MAX),
                 records: header.records,
             };
-            let mut streams = self.index.write();
-            let stream = streams.entry(header.stream).or_default();
-            if !stream.can_stand(&header) {
-                return Err(damaged(self.disk, &name, place, "a block's offset"));
-            }
-            stream.done(block, leaps);
+            self.stand(&name, header.stream, block, leaps)?;
+            placed.push((header.stream, block));
             at += padded(header.bytes());
         }
         if at == body.len() {
-            self.segments.wrote(number, start + at as u64, recorded);
+            self.segments.wrote(segment, start + at as u64, recorded, placed);
             Ok(())
         } else {
             Err(damaged(self.disk, &name, start + at as u64, "a commit's length"))
         }
+    }
+
+    /// Puts a block into the index.
+    fn stand(&self, name: &str, stream: StreamId, block: BlockRef, leaps: u32) -> Result<(), OpenError> {
+        let mut streams = self.index.write();
+        let known = streams.entry(stream).or_default();
+        if !known.can_stand(block.first) {
+            return Err(damaged(self.disk, name, u64::from(block.position), "a block's offset"));
+        }
+        known.done(block, leaps);
+        Ok(())
+    }
+
+    /// Obeys the orders in a block of the journal's own.
+    fn obey(&self, name: &str, place: u64, raw: &[u8]) -> Result<(), OpenError> {
+        let orders = control::read(raw.get(BLOCK_HEADER_BYTES..).unwrap_or_default());
+        let orders = orders.ok_or_else(|| damaged(self.disk, name, place, "the journal's own record"))?;
+        control::obey(&self.index, &self.segments, &orders);
+        Ok(())
     }
 
     fn report(&mut self, name: &str, position: u64, what: &'static str) {

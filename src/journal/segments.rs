@@ -5,6 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::StreamId;
+use super::index::BlockRef;
+use super::sealed::Sealed;
 use crate::domain::ids::Timestamp;
 
 /// How long history stays, and how much of it.
@@ -41,8 +44,8 @@ struct State {
     stats: BTreeMap<u64, Stat>,
     /// Segments up to this one were given up.
     dropped: u64,
-    /// Files that are already cut at their end.
-    cut: u64,
+    /// The blocks of each segment that is not settled yet: cut at its end, its index beside it.
+    unsettled: BTreeMap<u64, Vec<(StreamId, BlockRef)>>,
     /// How many were given up since the start, and what was written in them, in bytes.
     retired: (u64, u64),
 }
@@ -64,12 +67,21 @@ impl Segments {
 
     /// A segment has begun.
     pub(super) fn began(&self, segment: u64, end: u64) {
-        self.lock().stats.entry(segment).or_insert(Stat { end, recorded: None });
+        let mut state = self.lock();
+        state.stats.entry(segment).or_insert(Stat { end, recorded: None });
+        state.unsettled.entry(segment).or_default();
     }
 
-    /// A commit that ends there was written; its records were recorded between these times.
-    pub(super) fn wrote(&self, segment: u64, end: u64, recorded: Option<(Timestamp, Timestamp)>) {
+    /// A commit that ends there was written, with these blocks; its records were recorded between these times.
+    pub(super) fn wrote(
+        &self,
+        segment: u64,
+        end: u64,
+        recorded: Option<(Timestamp, Timestamp)>,
+        blocks: impl IntoIterator<Item = (StreamId, BlockRef)>,
+    ) {
         let mut state = self.lock();
+        state.unsettled.entry(segment).or_default().extend(blocks);
         let stat = state.stats.entry(segment).or_insert(Stat { end, recorded: None });
         stat.end = stat.end.max(end);
         stat.recorded = match (stat.recorded, recorded) {
@@ -97,15 +109,30 @@ impl Segments {
         let gone = std::mem::replace(&mut state.stats, kept);
         state.retired.0 += gone.len() as u64;
         state.retired.1 += gone.values().map(|stat| stat.end).sum::<u64>();
+        let dropped = state.dropped;
+        state.unsettled.retain(|segment, _| *segment > dropped);
     }
 
-    /// Sealed segments that were not cut at their end yet, with that end.
-    pub(super) fn take_uncut(&self) -> Vec<(u64, u64)> {
+    /// A segment is as its index says, and settled.
+    pub(super) fn is_settled(&self, sealed: &Sealed) {
         let mut state = self.lock();
-        let (active, cut) = (state.stats.keys().next_back().copied().unwrap_or(0), state.cut);
-        state.cut = active.saturating_sub(1).max(cut);
-        let sealed = state.stats.range(cut + 1..active.max(cut + 1));
-        sealed.map(|(segment, stat)| (*segment, stat.end)).collect()
+        state.stats.insert(sealed.number, Stat { end: sealed.end, recorded: sealed.recorded });
+        state.unsettled.remove(&sealed.number);
+    }
+
+    /// A sealed segment that is not settled yet; whoever takes it settles it, or gives it back.
+    pub(super) fn take_unsettled(&self) -> Option<Sealed> {
+        let mut state = self.lock();
+        let active = state.stats.keys().next_back().copied().unwrap_or(0);
+        let number = state.unsettled.keys().next().copied().filter(|number| *number < active)?;
+        let blocks = state.unsettled.remove(&number)?;
+        let Stat { end, recorded } = state.stats.get(&number).copied()?;
+        Some(Sealed { number, end, recorded, blocks })
+    }
+
+    /// It could not be settled.
+    pub(super) fn give_back(&self, sealed: Sealed) {
+        self.lock().unsettled.insert(sealed.number, sealed.blocks);
     }
 
     /// How many there are and what is written in them, in bytes.
@@ -156,7 +183,7 @@ mod tests {
     fn segments(stats: &[(u64, u64, u64)]) -> Segments {
         let segments = Segments::default();
         for (number, (end, first, last)) in (1..).zip(stats) {
-            segments.wrote(number, *end, Some((Timestamp(*first), Timestamp(*last))));
+            segments.wrote(number, *end, Some((Timestamp(*first), Timestamp(*last))), []);
         }
         segments
     }
@@ -192,12 +219,15 @@ mod tests {
     }
 
     #[test]
-    fn sealed_segments_are_cut_once() {
+    fn sealed_segments_are_settled_once() {
         let all = segments(&[(100, 0, 1), (90, 1, 2), (80, 2, 3)]);
-        assert_eq!(all.take_uncut(), [(1, 100), (2, 90)]);
-        assert_eq!(all.take_uncut(), []);
-        all.wrote(4, 70, None);
-        assert_eq!(all.take_uncut(), [(3, 80)]);
+        let next = || all.take_unsettled().map(|sealed| (sealed.number, sealed.end));
+        assert_eq!((next(), next(), next()), (Some((1, 100)), Some((2, 90)), None));
+        all.wrote(4, 70, None, []);
+        let third = all.take_unsettled().unwrap();
+        assert_eq!(next(), None);
+        all.give_back(third);
+        assert_eq!((next(), next()), (Some((3, 80)), None));
         all.drop_through(2);
         assert_eq!((all.dropped(), all.active(), all.sizes(), all.retired()), (2, 4, (2, 150), (2, 190)));
     }

@@ -434,6 +434,10 @@ impl DiskFile for SimFile {
         })
     }
 
+    fn reserve(&self, length: u64) -> io::Result<()> {
+        self.set_length(length)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.with(|state, index| {
             let done = state.operation();

@@ -1,7 +1,8 @@
 //! Looks at every byte of a stopped broker's store, and names what is damaged. Changes nothing.
 //!
 //! Opening a store judges only what it must; here nothing is left out: both headers of each segment and the zeros about
-//! them, every commit, block and record, the zeros behind the last one, the base with all that it keeps.
+//! them, every commit, block and record, the zeros behind the last one, the index beside it, the base with all that it
+//! keeps.
 //!
 //! **A limit that stays:** damage to the last commit of a process that was killed within moments of it looks like the
 //! torn end of a write. Both are named.
@@ -14,9 +15,10 @@ use super::base::{self, Base};
 use super::block::{BLOCK_HEADER_BYTES, BlockHeader, padded};
 use super::commit::{COMMIT_HEADER_BYTES, COMMIT_MAGIC, CommitHeader};
 use super::disk::Disk;
-use super::index::Index;
+use super::index::{BlockRef, Index};
 use super::record::{RECORD_HEADER_BYTES, RecordHeader};
 use super::scan::{Found, Link, Scan, body_of};
+use super::sealed::{self, Sealed};
 use super::segment::{CONTENT_START, HEADER_COPIES, SEGMENT_HEADER_BYTES, file_name, number_in, seed};
 use super::segments::Segments;
 use super::store::{self, OpenError, failed};
@@ -62,7 +64,8 @@ pub fn verify(disk: &Arc<dyn Disk>) -> Result<Verified, OpenError> {
     if let Err(error) = store::read_keys(disk) {
         verified.report_or_end(error)?;
     }
-    let mut walk = Walk { disk, store: id, verified, streams: BTreeMap::new(), dropped: 0 };
+    let mut walk =
+        Walk { disk, store: id, verified, streams: BTreeMap::new(), dropped: 0, blocks: Vec::new() };
     walk.segments(&names)?;
     walk.bases(&names)?;
     for name in &names {
@@ -96,6 +99,8 @@ struct Walk<'a> {
     streams: BTreeMap<StreamId, u64>,
     /// Segments up to this one were given up.
     dropped: u64,
+    /// The blocks of the segment that is looked at, as its index should list them.
+    blocks: Vec<(StreamId, BlockRef)>,
 }
 
 impl Walk<'_> {
@@ -160,8 +165,9 @@ impl Walk<'_> {
     fn segment(&mut self, link: &Link) -> Result<(), OpenError> {
         self.verified.segments += 1;
         let name = file_name(link.header.number);
-        let length = link.file.length().map_err(|error| failed(self.disk, "open", &name, error))?;
-        let content = store::read_start(self.disk, &*link.file, &name, length)?;
+        let file = self.disk.open(&name).map_err(|error| failed(self.disk, "open", &name, error))?;
+        let length = file.length().map_err(|error| failed(self.disk, "open", &name, error))?;
+        let content = store::read_start(self.disk, &*file, &name, length)?;
         self.zeros_about_headers(&name, &content);
         let (end, is_last) = match link.end() {
             Some(end) => (end, false),
@@ -172,6 +178,8 @@ impl Walk<'_> {
         }
         let end = end.min(length);
         let seed = seed(self.store, link.header.number);
+        let before = self.verified.found.len();
+        self.blocks.clear();
         let mut position = CONTENT_START;
         while position < end {
             let at = usize::try_from(position).unwrap_or(usize::MAX);
@@ -198,7 +206,23 @@ impl Walk<'_> {
         if let Some(at) = rest.iter().position(|byte| *byte != 0) {
             self.report(&name, position + at as u64, "something behind the last commit");
         }
+        let is_whole = self.verified.found.len() == before;
+        self.index_beside(link, is_whole);
         Ok(())
+    }
+
+    /// Looks at the index beside a segment, if there is one, and whether it lists what the segment holds.
+    fn index_beside(&mut self, link: &Link, segment_is_whole: bool) {
+        let number = link.header.number;
+        let name = sealed::file_name(number);
+        if self.disk.open(&name).is_err() {
+            return;
+        }
+        let lists = |sealed: &Sealed| Some(sealed.end) == link.end() && sealed.blocks == self.blocks;
+        match Sealed::find(self.disk, self.store, number) {
+            Some(sealed) if !segment_is_whole || lists(&sealed) => {}
+            _ => self.report(&name, 0, "the segment's index; it is made anew at the next start"),
+        }
     }
 
     fn zeros_about_headers(&mut self, name: &str, content: &[u8]) {
@@ -235,6 +259,14 @@ impl Walk<'_> {
     }
 
     fn block(&mut self, name: &str, place: u64, header: BlockHeader, block: &[u8]) {
+        let listed = BlockRef {
+            first: header.first,
+            segment: number_in(name).and_then(|number| u32::try_from(number).ok()).unwrap_or_default(),
+            position: u32::try_from(place).unwrap_or(u32::MAX),
+            bytes: u32::try_from(header.bytes()).unwrap_or(u32::MAX),
+            records: header.records,
+        };
+        self.blocks.push((header.stream, listed));
         let last = self.streams.entry(header.stream).or_default();
         if header.first.0 <= *last {
             self.report(name, place, "a block's offset");

@@ -167,7 +167,7 @@ impl Writer {
             Ok(written)
         };
         match prove() {
-            Ok(written) => self.segments.wrote(written.segment, written.end, None),
+            Ok(written) => self.segments.wrote(written.segment, written.end, None, []),
             Err(halt) => self.fail(halt),
         }
         self.last_records = 0;
@@ -324,12 +324,14 @@ impl Writer {
         let segment = u32::try_from(written.segment).unwrap_or(u32::MAX);
         let start = u32::try_from(written.position).unwrap_or(u32::MAX);
         let mut streams = self.index.write();
-        for (stream, at, place) in self.placed.drain(..) {
-            let position = start.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
-            streams.entry(stream).or_default().done(BlockRef { segment, position, ..place }, leaps);
+        for (stream, at, block) in &mut self.placed {
+            let position = start.saturating_add(u32::try_from(*at).unwrap_or(u32::MAX));
+            *block = BlockRef { segment, position, ..*block };
+            streams.entry(*stream).or_default().done(*block, leaps);
         }
         drop(streams);
-        self.segments.wrote(written.segment, written.end, self.recorded);
+        let blocks = self.placed.drain(..).map(|(stream, _, block)| (stream, block));
+        self.segments.wrote(written.segment, written.end, self.recorded, blocks);
         control::obey(&self.index, &self.segments, &self.orders);
     }
 

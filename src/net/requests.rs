@@ -13,7 +13,7 @@ use crate::domain::channel::ListQuery;
 use crate::domain::command::{
     self, ClaimCommand, Command, Inbound, LookedUp, ReplyCommand, SendOutcome, StandingChange, StatusCommand,
 };
-use crate::domain::event::{Actor, RosterChange, Status};
+use crate::domain::event::{Actor, ClearTo, Message, RosterChange, Status};
 use crate::domain::ids::{ECHO_PREFIX, ServiceId};
 use crate::wire::content::{ContentError, check_inbound, check_reply};
 use crate::wire::message::requests::Hello;
@@ -109,12 +109,15 @@ fn gateway_inbound(inbound: message::requests::Inbound) -> Result<Asking, Refusa
     Ok(Asking::Inbound {
         number: inbound.number,
         inbound: Inbound {
-            message_id: inbound.message_id,
-            customer: inbound.customer,
-            formerly: Vec::new(),
-            sent_at: inbound.at,
-            content: checked.content,
-            refers_to: inbound.refers_to.or(checked.refers_to),
+            message: Box::new(Message {
+                message_id: inbound.message_id,
+                customer: inbound.customer,
+                formerly: Vec::new(),
+                sent_at: inbound.at,
+                content: checked.content,
+                refers_to: inbound.refers_to.or(checked.refers_to),
+                clear_to: ClearTo::Everyone,
+            }),
             sender: None,
             looked_up: LookedUp::NotYet,
         },

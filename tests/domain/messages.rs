@@ -75,10 +75,8 @@ fn r16_the_state_keeps_no_content_and_no_name() {
     // The debug form hides what hides itself, so weigh it too: 1 MiB of content must not stay.
     let retained = stage.inbound_of("49177777", "");
     let bytes = Bytes::from(vec![b'x'; 1 << 20]);
-    let watched = sharedline::domain::command::Inbound {
-        content: Content::checked(bytes.clone(), 0..0, &[]),
-        ..retained
-    };
+    let mut watched = retained;
+    watched.message.content = Content::checked(bytes.clone(), 0..0, &[]);
     stage.receive(watched).unwrap();
     stage.records.clear();
     assert!(bytes.is_unique(), "the channel holds the content of a message");
@@ -121,8 +119,8 @@ fn b07_what_a_service_wrote_for_machines_goes_to_it_alone() {
     let mut stage = Stage::shared();
     for (sender, clear) in [(Some("desk"), "desk"), (None, "crm")] {
         let mut tap = stage.inbound_of("491", "");
-        tap.content = button("canary");
-        tap.refers_to = Some(MessageId::trusted("wamid.sent"));
+        tap.message.content = button("canary");
+        tap.message.refers_to = Some(MessageId::trusted("wamid.sent"));
         tap.sender = sender.map(service);
         stage.receive(tap).unwrap();
         for of in ["crm", "desk", "salesiq"] {
@@ -149,13 +147,13 @@ fn b08_the_window_runs_24_hours_from_the_newest_message_by_its_own_time() {
     let mut stage = Stage::shared();
     stage.pass(2 * DAY);
     let mut message = stage.inbound_of("491", "an hour old");
-    message.sent_at = Timestamp(stage.now - HOUR);
+    message.message.sent_at = Timestamp(stage.now - HOUR);
     stage.receive(message).unwrap();
     let conversation = stage.last().conversation.unwrap();
     let ends = Timestamp(stage.now + 23 * HOUR);
     assert_eq!(window(&stage, conversation), Window::Open(ends));
     let mut late = stage.inbound_of("491", "two hours old, comes later");
-    late.sent_at = Timestamp(stage.now - 2 * HOUR);
+    late.message.sent_at = Timestamp(stage.now - 2 * HOUR);
     stage.receive(late).unwrap();
     assert_eq!(window(&stage, conversation), Window::Open(ends), "the newest counts, not the last to come");
     stage.pass(23 * HOUR - 1);
@@ -224,7 +222,7 @@ fn b12_user_changed_moves_the_conversation() {
     let mut stage = Stage::shared();
     let conversation = stage.writes("491", "old number");
     let mut change = stage.inbound_of("492", "new number");
-    change.formerly = vec![name("491")];
+    change.message.formerly = vec![name("491")];
     stage.receive(change).unwrap();
     assert_eq!(stage.last().conversation, Some(conversation));
     assert_eq!(stage.writes("492", "from there"), conversation);
@@ -329,10 +327,10 @@ fn b12_merging_goes_on_over_several_conversations_in_any_order() {
     let ids: Vec<_> = ["491", "492", "493", "US.1"].iter().map(|from| stage.writes(from, "hello")).collect();
     stage.writes("US.1+493", "third and fourth");
     let mut change = stage.inbound_of("491", "first and second");
-    change.formerly = vec![name("492")];
+    change.message.formerly = vec![name("492")];
     stage.receive(change).unwrap();
     let mut change = stage.inbound_of("US.1", "all");
-    change.formerly = vec![name("492")];
+    change.message.formerly = vec![name("492")];
     stage.receive(change).unwrap();
     let now = Timestamp(stage.now);
     for id in &ids {

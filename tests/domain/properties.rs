@@ -103,7 +103,7 @@ impl Driven {
 
     fn write(&mut self, customer: usize, formerly: Option<usize>) -> Result<&'static str, &'static str> {
         let mut inbound = self.stage.inbound_of(CUSTOMERS[customer], "hello");
-        inbound.formerly = formerly.iter().map(|name_of| name(CUSTOMERS[*name_of])).collect();
+        inbound.message.formerly = formerly.iter().map(|name_of| name(CUSTOMERS[*name_of])).collect();
         let answer = self.stage.receive(inbound);
         if let Ok(Answer::Message { offset, .. }) = &answer {
             let conversation = self.stage.record(*offset).conversation.unwrap();

@@ -14,7 +14,7 @@ use sharedline::domain::command::{
 };
 use sharedline::domain::content::Content;
 use sharedline::domain::event::{
-    Actor, Agent, Customer, Event, Record, RosterChange, Settings, Status, StatusError,
+    Actor, Agent, ClearTo, Customer, Event, Message, Record, RosterChange, Settings, Status, StatusError,
 };
 use sharedline::domain::ids::{
     AgentId, ChannelId, ConversationId, CustomerName, MessageId, Number, Offset, PortalId, ReplyId,
@@ -269,12 +269,15 @@ impl Stage {
     pub(crate) fn inbound_of(&mut self, from: &str, body: &str) -> Inbound {
         self.messages += 1;
         Inbound {
-            message_id: message_id(&format!("wamid.{}", self.messages)),
-            customer: customer(from),
-            formerly: Vec::new(),
-            sent_at: Timestamp(self.now),
-            content: text(body),
-            refers_to: None,
+            message: Box::new(Message {
+                message_id: message_id(&format!("wamid.{}", self.messages)),
+                customer: customer(from),
+                formerly: Vec::new(),
+                sent_at: Timestamp(self.now),
+                content: text(body),
+                refers_to: None,
+                clear_to: ClearTo::Everyone,
+            }),
             sender: None,
             looked_up: LookedUp::NotYet,
         }
@@ -285,7 +288,7 @@ impl Stage {
         let answer = self.tell(Command::Inbound(inbound.clone()))?;
         let Answer::LookUp(offset) = answer else { return Ok(answer) };
         let Event::Message(known) = &self.record(offset).event else { panic!("no message at {offset}") };
-        let is_same = known.message_id == inbound.message_id;
+        let is_same = known.message_id == inbound.message.message_id;
         inbound.looked_up = if is_same { LookedUp::Same(offset) } else { LookedUp::Different };
         self.tell(Command::Inbound(inbound))
     }

@@ -138,20 +138,15 @@ impl Stage {
 
     /// Whether a text stands in a file whose name ends so.
     pub(crate) fn holds_in(&self, text: &str, end: &str) -> bool {
+        let stands_in = |bytes: &[u8]| memchr::memmem::find(bytes, text.as_bytes()).is_some();
         loop {
-            let mut all_there = true;
-            let is_in = |path: std::path::PathBuf| match std::fs::read(path) {
-                Ok(bytes) => memchr::memmem::find(&bytes, text.as_bytes()).is_some(),
-                // What it held may stand in a file that took its place since: all are looked at again.
-                Err(_) => {
-                    all_there = false;
-                    false
-                }
-            };
-            if self.files(end).into_iter().any(is_in) {
+            let files = self.files(end);
+            let read: Vec<_> = files.iter().filter_map(|path| std::fs::read(path).ok()).collect();
+            if read.iter().any(|bytes| stands_in(bytes)) {
                 return true;
             }
-            if all_there {
+            // What was exchanged meanwhile, as a base is, may have held it on both sides of the look.
+            if read.len() == files.len() && self.files(end) == files {
                 return false;
             }
         }
@@ -164,7 +159,9 @@ impl Stage {
 
     fn files(&self, end: &str) -> Vec<std::path::PathBuf> {
         let files = std::fs::read_dir(self.directory()).unwrap().map(|file| file.unwrap().path());
-        files.filter(|path| path.to_string_lossy().ends_with(end)).collect()
+        let mut files: Vec<_> = files.filter(|path| path.to_string_lossy().ends_with(end)).collect();
+        files.sort_unstable();
+        files
     }
 
     fn start(&mut self) {

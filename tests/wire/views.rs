@@ -48,7 +48,7 @@ fn record(event: Event) -> Record {
 }
 
 fn message(clear_to: ClearTo, content: Content) -> Record {
-    record(Event::Message(Message {
+    record(Event::from(Message {
         message_id: id("wamid.1"),
         customer: customer(),
         formerly: Vec::new(),

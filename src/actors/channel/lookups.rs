@@ -6,12 +6,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{ChannelActor, Command, LookedAt};
+use super::{ChannelActor, LookedAt};
 use crate::actors::asking::{Permits, ReplyTo};
 use crate::actors::batch::BatchEntry;
 use crate::actors::outlet::Outlet;
 use crate::actors::port::{Answered, Refusal};
-use crate::domain::command::{Answer, Inbound, LookedUp};
+use crate::domain::channel::Received;
+use crate::domain::command::{Inbound, LookedUp};
 use crate::domain::delivery::ConnectionId;
 use crate::domain::event::{Event, Record};
 use crate::domain::ids::{MessageId, Offset, Timestamp};
@@ -42,9 +43,9 @@ pub(super) struct Lookups {
 
 impl Lookups {
     fn blocks(&self, connection: Option<ConnectionId>, message_id: &MessageId) -> bool {
-        self.waiting
-            .iter()
-            .any(|(other, _)| other.connection() == connection || other.inbound.message_id == *message_id)
+        self.waiting.iter().any(|(other, _)| {
+            other.connection() == connection || other.inbound.message.message_id == *message_id
+        })
     }
 }
 
@@ -59,7 +60,9 @@ impl ChannelActor {
     ) {
         let connection = origin.map(|outlet| outlet.connection());
         let arrived = WaitingInbound { origin: origin.cloned(), inbound, reply_to };
-        if !self.lookups.waiting.is_empty() && self.lookups.blocks(connection, &arrived.inbound.message_id) {
+        if !self.lookups.waiting.is_empty()
+            && self.lookups.blocks(connection, &arrived.inbound.message.message_id)
+        {
             self.lookups.waiting.push_back((arrived, Offset::ZERO));
             return;
         }
@@ -80,20 +83,21 @@ impl ChannelActor {
     ) -> Option<(WaitingInbound, Offset)> {
         let WaitingInbound { origin, mut inbound, reply_to } = arrived;
         self.name_sender(&mut inbound);
-        let mut command = Command::Inbound(inbound);
-        let mut decided = self.decide(&command, now);
-        if let (Ok(Answer::LookUp(suspect)), Command::Inbound(inbound)) = (&decided, &mut command) {
-            let suspect = *suspect;
-            match self.message_id_here(suspect).map(|known| known == inbound.message_id) {
-                Some(true) => inbound.looked_up = LookedUp::Same(suspect),
-                Some(false) => inbound.looked_up = LookedUp::Different,
-                None => {
-                    let Command::Inbound(inbound) = command else { return None };
-                    return Some((WaitingInbound { origin, inbound, reply_to }, suspect));
+        let decided = loop {
+            match self.receive(inbound, now) {
+                Ok(Received::Answered(answer)) => break Ok(answer),
+                Ok(Received::Suspected { inbound: mut suspected, at }) => {
+                    let known = self.message_id_here(at);
+                    match known.map(|known| known == suspected.message.message_id) {
+                        Some(true) => suspected.looked_up = LookedUp::Same(at),
+                        Some(false) => suspected.looked_up = LookedUp::Different,
+                        None => return Some((WaitingInbound { origin, inbound: suspected, reply_to }, at)),
+                    }
+                    inbound = suspected;
                 }
+                Err(rejection) => break Err(rejection),
             }
-            decided = self.decide(&command, now);
-        }
+        };
         let answered = self.take_inbound(decided);
         self.hold(origin.as_ref(), reply_to, answered);
         None
@@ -101,8 +105,8 @@ impl ChannelActor {
 
     /// Who sent the message that it answers: only where its content has something for him alone (B7).
     fn name_sender(&self, inbound: &mut Inbound) {
-        if inbound.content.is_redactable()
-            && let Some(refers_to) = &inbound.refers_to
+        if inbound.message.content.is_redactable()
+            && let Some(refers_to) = &inbound.message.refers_to
         {
             let senders = self.number.senders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             inbound.sender = senders.find(refers_to).map(|sender| sender.service);
@@ -122,7 +126,7 @@ impl ChannelActor {
 
     fn look_at_first(&self) {
         let Some((first, suspect)) = self.lookups.waiting.front() else { return };
-        let (message_id, suspect) = (first.inbound.message_id.clone(), *suspect);
+        let (message_id, suspect) = (first.inbound.message.message_id.clone(), *suspect);
         let (stream, me) = (StreamId::from(self.channel.id()), self.me.clone());
         self.shared.readers.read(move |journal| {
             let same = match journal.read_one(stream, suspect) {
@@ -143,7 +147,7 @@ impl ChannelActor {
     pub(super) fn looked_at(&mut self, message_id: &MessageId, same: bool) {
         let now = super::now();
         let Some((mut first, suspect)) = self.lookups.waiting.pop_front() else { return };
-        debug_assert_eq!(first.inbound.message_id, *message_id, "one look at a time, in order");
+        debug_assert_eq!(first.inbound.message.message_id, *message_id, "one look at a time, in order");
         first.inbound.looked_up = if same { LookedUp::Same(suspect) } else { LookedUp::Different };
         if self.shared.halt.is_halted() {
             super::asks::answer(

@@ -57,8 +57,8 @@ use super::port::{Answered, Refusal};
 use super::portal::PortalActor;
 use super::registry::{ChannelEntry, NumberEntry};
 use super::shared::{MAILBOX_MESSAGES_MAX, Shared};
-use crate::domain::channel::{Channel, Draft};
-use crate::domain::command::{Answer, Command, Rejection};
+use crate::domain::channel::{Channel, Draft, Received};
+use crate::domain::command::{Answer, Command, Inbound, Rejection};
 use crate::domain::event::{Event, Record};
 use crate::domain::ids::{ConversationId, Offset, ServiceId, Timestamp};
 use crate::domain::portal::Portal;
@@ -160,6 +160,16 @@ impl ChannelActor {
             self.record(now);
         }
         Ok(answer)
+    }
+
+    /// As [`decide`](Self::decide), for a customer's message.
+    fn receive(&mut self, inbound: Inbound, now: Timestamp) -> Result<Received, Rejection> {
+        self.drafts.clear();
+        let received = self.channel.receive(&self.portal, inbound, now, &mut self.drafts)?;
+        if !self.drafts.is_empty() {
+            self.record(now);
+        }
+        Ok(received)
     }
 
     /// Numbers the drafts of one decision, applies them and lays them out in one block.

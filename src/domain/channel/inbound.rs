@@ -20,43 +20,56 @@ pub const WINDOW_MS: u64 = 24 * 3_600_000;
 /// Drafts kept free for a merge itself and for what it follows from, while ends of claims are recorded.
 const ROOM_FOR_MERGE: usize = 32;
 
+/// What becomes of a customer's message.
+#[derive(Debug, Clone)]
+pub enum Received {
+    /// It is decided.
+    Answered(Answer),
+    /// It may be the one recorded at an offset: to be given again when the full ids were compared.
+    Suspected {
+        /// As it was given.
+        inbound: Inbound,
+        /// Where to look.
+        at: Offset,
+    },
+}
+
 impl Channel {
-    pub(super) fn decide_inbound(&self, turn: &mut Turn<'_>, inbound: &Inbound) -> Result<Answer, Rejection> {
+    /// Decides on a customer's message and takes it over; a suspected repeat comes back, to be looked up (B6).
+    pub(super) fn decide_inbound(
+        &self,
+        turn: &mut Turn<'_>,
+        inbound: Inbound,
+    ) -> Result<Received, Rejection> {
+        let answer = Received::Answered;
         let Some(parent) = self.parent.as_ref().filter(|_| self.state() == ChannelState::Active) else {
-            return Ok(Answer::NotTaken);
+            return Ok(answer(Answer::NotTaken));
         };
-        if inbound.customer.id().is_none() {
+        let message = &inbound.message;
+        if message.customer.id().is_none() {
             return Err(Rejection::BadMessage("a message names its customer"));
         }
         match inbound.looked_up {
-            LookedUp::Same(offset) => return Ok(Answer::Message { offset, duplicate: true }),
+            LookedUp::Same(offset) => return Ok(answer(Answer::Message { offset, duplicate: true })),
             LookedUp::Different => {}
             LookedUp::NotYet => {
-                let id = self.fingerprints.message_id(&inbound.message_id);
-                if let Some(offset) = self.message_ids.suspects(id, inbound.sent_at, turn.now) {
-                    return Ok(Answer::LookUp(offset));
+                let id = self.fingerprints.message_id(&message.message_id);
+                if let Some(at) = self.message_ids.suspects(id, message.sent_at, turn.now) {
+                    return Ok(Received::Suspected { inbound, at });
                 }
             }
         }
-        let names = Names::of(&self.fingerprints, &inbound.customer, &inbound.formerly);
+        let names = Names::of(&self.fingerprints, &message.customer, &message.formerly);
         let conversation = self.conversation_with(turn, &names);
-        let clear_to = if inbound.content.is_redactable() {
-            ClearTo::Only(inbound.sender.as_ref().unwrap_or(parent).clone())
+        let mut message = inbound.message;
+        message.clear_to = if message.content.is_redactable() {
+            ClearTo::Only(inbound.sender.unwrap_or_else(|| parent.clone()))
         } else {
             ClearTo::Everyone
         };
-        let message = Message {
-            message_id: inbound.message_id.clone(),
-            customer: inbound.customer.clone(),
-            formerly: inbound.formerly.clone(),
-            sent_at: inbound.sent_at,
-            content: inbound.content.clone(),
-            refers_to: inbound.refers_to.clone(),
-            clear_to,
-        };
         let offset = turn.next_offset();
         turn.record(Some(conversation), Event::Message(message));
-        Ok(Answer::Message { offset, duplicate: false })
+        Ok(answer(Answer::Message { offset, duplicate: false }))
     }
 
     /// The conversation with the customer of these names. Those that prove to be his as well become part of the

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use self::claiming::Agents;
 use self::conversations::Conversations;
 use self::standing::Services;
-use super::command::{Answer, ChannelSeen, ChannelState, Command, Rejection, Window};
+use super::command::{Answer, ChannelSeen, ChannelState, Command, Inbound, Rejection, Window};
 use super::event::{Event, Record, Settings};
 use super::fingerprint::Key;
 use super::ids::{ChannelId, ConversationId, Number, Offset, ServiceId, Timestamp};
@@ -41,7 +41,7 @@ use super::outbox::Outbox;
 use super::portal::Portal;
 use super::recent_ids::RecentIds;
 
-pub use self::inbound::WINDOW_MS;
+pub use self::inbound::{Received, WINDOW_MS};
 pub use self::listing::{LIST_LOOKED_AT_MAX, LIST_MAX};
 pub use self::saving::Rests;
 pub use self::standing::STRETCHES_MAX;
@@ -236,9 +236,27 @@ impl Channel {
         decided
     }
 
+    /// As [`decide`](Self::decide), for a customer's message that is given away: nothing of it is copied.
+    ///
+    /// # Errors
+    /// Why it is refused; then `out` is as it was.
+    pub fn receive(
+        &self,
+        portal: &Portal,
+        inbound: Inbound,
+        now: Timestamp,
+        out: &mut Vec<Draft>,
+    ) -> Result<Received, Rejection> {
+        let start = out.len();
+        self.decide_inbound(&mut Turn { portal, now, head: self.head, out, start }, inbound)
+    }
+
     fn decide_in(&self, turn: &mut Turn<'_>, command: &Command) -> Result<Answer, Rejection> {
         match command {
-            Command::Inbound(inbound) => self.decide_inbound(turn, inbound),
+            Command::Inbound(inbound) => Ok(match self.decide_inbound(turn, inbound.clone())? {
+                Received::Answered(answer) => answer,
+                Received::Suspected { at, .. } => Answer::LookUp(at),
+            }),
             Command::Standing(standing) => self.decide_standing(turn, standing),
             Command::Configure { service, settings } => self.decide_configure(turn, service, *settings),
             Command::Open { service, conversation, agent } => {

@@ -8,13 +8,18 @@ use crate::domain::event::Status;
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::ids::{Offset, Timestamp};
 use crate::domain::saved::{Put, Saved, Take, Unreadable, saved};
-use crate::domain::senders::KEEP_SENT;
+use crate::domain::senders::{KEEP_SENT, REMEMBERED_IN_BUCKET_MAX, REMEMBERED_MAX};
 
 /// How long a reply id stays in use after the reply's outcome, in milliseconds: 8 days (B4).
 pub const REPLY_IDS_MS: u64 = 8 * DAY_MS;
 
 /// Six periods at most are looked into, and an id stays in use for 2 days more.
-const KEEP_IDS: Keep = Keep { keep_ms: REPLY_IDS_MS, period_ms: 2 * DAY_MS, bucket_entries_max: usize::MAX };
+const KEEP_IDS: Keep = Keep {
+    keep_ms: REPLY_IDS_MS,
+    period_ms: 2 * DAY_MS,
+    bucket_entries_max: REMEMBERED_IN_BUCKET_MAX,
+    entries_max: REMEMBERED_MAX,
+};
 
 /// A reply with an outcome.
 #[derive(Debug, Clone, PartialEq)]

@@ -25,7 +25,7 @@ pub(super) fn event(kind: u16, payload: &Bytes) -> Read<Event> {
     let r = &mut reader;
     let event = match kind {
         kind::MEMBERSHIP => Event::Membership(membership(r)?),
-        kind::MESSAGE => Event::Message(message(r)?),
+        kind::MESSAGE => Event::Message(Box::new(message(r)?)),
         kind::REPLY => Event::Reply(reply(r)?),
         kind::HANDED => Event::Handed(Handed { reply: offset(r)?, attempt: r.number32("attempt")? }),
         kind::RECEIPT => Event::Receipt(receipt(r)?),

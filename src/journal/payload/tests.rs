@@ -55,7 +55,7 @@ fn golden_events() -> Vec<(Event, &'static str)> {
             "0f0400046465736b0363726d0363726d020363726d046465736b",
         ),
         (
-            Event::Message(Message {
+            Event::from(Message {
                 message_id: MessageId::trusted("wamid.A"),
                 customer: customer(),
                 formerly: vec![CustomerName::trusted("1651")],
@@ -310,7 +310,7 @@ fn any_message() -> impl Strategy<Value = Event> {
         .prop_map(|((message_id, customer, formerly, sent_at), (content, refers_to, clear_to))| {
             let clear_to = clear_to.map_or(ClearTo::Everyone, ClearTo::Only);
             let sent_at = Timestamp(sent_at);
-            Event::Message(Message { message_id, customer, formerly, sent_at, content, refers_to, clear_to })
+            Event::from(Message { message_id, customer, formerly, sent_at, content, refers_to, clear_to })
         })
 }
 

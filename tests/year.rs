@@ -1,0 +1,364 @@
+//! A year of traffic, in simulated time, through the running broker on a real directory: what the broker forgets it
+//! forgets on time, what it must know it knows, and neither disk nor memory grows.
+//!
+//! Retention is 7 days; ids are known for 8, senders for 30. Half a day at a time: customers write, a service replies, the
+//! gateway says what became of it, both services acknowledge. On each day the broker is asked what it remembers of
+//! nearly 8 days and of nearly 30 days ago; every quarter it is stopped and started again, from its base.
+//!
+//! `SHAREDLINE_DAYS=3650 cargo test --release --test year` plays ten years.
+
+#![cfg(feature = "broker")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a panic is a test's report")]
+
+mod world;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sharedline::actors::adapter::{Peer, Request};
+use sharedline::actors::batch::BatchEntry;
+use sharedline::actors::broker::{Connected, Hello, Setup};
+use sharedline::actors::port::{Answered, Outgoing};
+use sharedline::actors::{Ask, Broker, Deliver, Limits, simulate};
+use sharedline::domain::command::{Addressee, Command, Inbound, LookedUp, ReplyCommand, SendOutcome};
+use sharedline::domain::event::{ClearTo, Customer, Message};
+use sharedline::domain::ids::{ChannelId, CustomerName, Offset, ServiceId, Timestamp};
+use sharedline::domain::portal::Plan;
+use sharedline::domain::view::{Masking, View, Viewer, view};
+use sharedline::journal::{Options, Retention};
+use sharedline::wire::content::{check_inbound, check_reply};
+
+const NUMBER: &str = "+15550783881";
+const WAIT: Duration = Duration::from_secs(30);
+const HOUR: u64 = 3_600_000;
+const DAY: u64 = 24 * HOUR;
+const START: Timestamp = Timestamp(1_700_000_000_000);
+/// Half a day: how far time goes between two looks.
+const STEP: u64 = 12 * HOUR;
+/// What comes in each step.
+const MESSAGES: u64 = 100;
+const REPLIES: u64 = 20;
+const CUSTOMERS: u64 = 50;
+/// So small that a year fills thousands of segments' worth of history, in bytes.
+const SEGMENT_BYTES: u64 = 64 << 10;
+/// The longest that history may stay: twice its time, and the steps about it.
+const HISTORY_STEPS_MAX: u64 = (14 * DAY + DAY) / STEP;
+/// More than a step's records take in the journal, and than the states in all bases, in bytes.
+const STEP_BYTES_MAX: u64 = (MESSAGES + 4 * REPLIES) * 400;
+const STATES_BYTES_MAX: u64 = 4 << 20;
+
+#[expect(clippy::disallowed_methods, reason = "the length of the campaign is no configuration of the broker")]
+fn days() -> u64 {
+    std::env::var("SHAREDLINE_DAYS").map_or(365, |days| days.parse().unwrap())
+}
+
+/// One connection: what it was answered and what it saw.
+struct Connection {
+    connected: Connected,
+    viewer: ServiceId,
+    answers: BTreeMap<u64, Answered>,
+    /// The last offset that it was delivered.
+    seen: Offset,
+    /// Each message that it saw, since it was last looked at: the text of its content, and whether it was redacted.
+    texts: Vec<(String, bool)>,
+    sends: Vec<Offset>,
+    next_id: u64,
+}
+
+impl Connection {
+    fn open(broker: &Broker, peer: Peer) -> Self {
+        let (viewer, token): (ServiceId, String) = match &peer {
+            Peer::Service(service) => (service.clone(), service.to_string()),
+            Peer::Gateway(gateway) => ("gateway".parse().unwrap(), gateway.to_string()),
+        };
+        let hello = Hello {
+            portal: "acme".parse().unwrap(),
+            peer,
+            token,
+            adapter: Some("one".parse().unwrap()),
+            window: 65_536,
+            deliver: Deliver::Share,
+        };
+        let connected = broker.connect(hello).unwrap();
+        let (answers, texts, sends) = Default::default();
+        Self { connected, viewer, answers, seen: Offset::ZERO, texts, sends, next_id: 0 }
+    }
+
+    async fn take(&mut self) {
+        let mut out = Vec::new();
+        while !self.connected.session.outlet().take(&mut out) {
+            tokio::time::timeout(WAIT, self.connected.session.outlet().ready()).await.unwrap();
+        }
+        for outgoing in out {
+            match outgoing {
+                Outgoing::Answers(answers) => self.answers.extend(answers),
+                Outgoing::Send(send) => self.sends.push(send.offset),
+                Outgoing::Deliveries(slice) => slice.entries().iter().for_each(|entry| self.see(entry)),
+                _ => {}
+            }
+        }
+    }
+
+    fn see(&mut self, entry: &BatchEntry) {
+        self.seen = self.seen.max(entry.offset());
+        let BatchEntry::Record(record) = entry else { panic!("{entry:?}") };
+        let viewer = Viewer { service: &self.viewer, masking: Masking::Broker };
+        if let Some((_, View::Message { content, redacted, .. })) = view(record, &viewer) {
+            self.texts.push((String::from_utf8(content.to_vec()).unwrap(), redacted));
+        }
+    }
+
+    /// Asks all of it at once, and gives the answers in order.
+    async fn ask_all(&mut self, requests: impl IntoIterator<Item = Request>) -> Vec<Answered> {
+        let first = self.next_id + 1;
+        let requests: Vec<(u64, Request)> = (first..).zip(requests).collect();
+        self.next_id += requests.len() as u64;
+        let bytes = requests.len() * 100;
+        self.connected.session.ask(requests, bytes).await.unwrap();
+        let mut answers = Vec::new();
+        for id in first..=self.next_id {
+            while !self.answers.contains_key(&id) {
+                self.take().await;
+            }
+            answers.extend(self.answers.remove(&id));
+        }
+        answers
+    }
+
+    async fn ask(&mut self, request: Request) -> Answered {
+        self.ask_all([request]).await.remove(0)
+    }
+
+    /// Takes deliveries up to an offset, and acknowledges them.
+    async fn catch_up(&mut self, channel: ChannelId, head: Offset) {
+        while self.seen < head {
+            self.take().await;
+        }
+        let ack = Request::Of(channel, Ask::Ack(self.seen));
+        self.connected.session.ask(vec![(0, ack)], 1).await.unwrap();
+    }
+}
+
+fn inbound(id: &str, from: u64, sent_at: Timestamp, content: &str) -> Request {
+    let checked = check_inbound(&Bytes::copy_from_slice(content.as_bytes())).unwrap();
+    let wa_id = CustomerName::read(&format!("1650555{from:04}")).unwrap();
+    let message = Message {
+        message_id: id.parse().unwrap(),
+        customer: Customer { wa_id: Some(wa_id), ..Customer::default() },
+        formerly: Vec::new(),
+        sent_at,
+        content: checked.content,
+        refers_to: checked.refers_to,
+        clear_to: ClearTo::Everyone,
+    };
+    let inbound = Inbound { message: Box::new(message), sender: None, looked_up: LookedUp::NotYet };
+    Request::Inbound { number: NUMBER.parse().unwrap(), inbound }
+}
+
+fn text(id: &str, from: u64, sent_at: Timestamp) -> Request {
+    inbound(id, from, sent_at, &format!(r#"{{"type":"text","text":{{"body":"{id}"}}}}"#))
+}
+
+/// A button tapped on a message of the business.
+fn tap(id: &str, on: &str, sent_at: Timestamp) -> Request {
+    let content = format!(
+        r#"{{"type":"button","button":{{"payload":"for machines","text":"Yes"}},"context":{{"id":"{on}"}}}}"#
+    );
+    inbound(id, 0, sent_at, &content)
+}
+
+fn reply(reply_id: &str, channel: ChannelId, to: u64) -> Request {
+    let content = check_reply(&Bytes::from_static(br#"{"type":"text","text":{"body":"hello"}}"#)).unwrap();
+    let command = ReplyCommand {
+        service: "desk".parse().unwrap(),
+        agent: None,
+        to: Addressee::Customer(CustomerName::read(&format!("1650555{to:04}")).unwrap()),
+        reply_id: reply_id.parse().unwrap(),
+        content: content.content,
+        callback_data: None,
+        seen: None,
+        confirm: None,
+    };
+    Request::Of(channel, Ask::Command(Command::Reply(command)))
+}
+
+/// The broker and who is connected to it.
+struct Stand {
+    broker: Broker,
+    crm: Connection,
+    desk: Connection,
+    gateway: Connection,
+    channel: ChannelId,
+}
+
+impl Stand {
+    async fn start(directory: &Path) -> Self {
+        let retention = Retention { keep_ms: 7 * DAY, bytes_max: 64 << 20 };
+        let setup = Setup {
+            portals: vec![world::portal(
+                "acme",
+                Plan::Bundle,
+                &["crm", "desk"],
+                &[(NUMBER, Some(world::GATEWAY))],
+            )],
+            limits: Limits { recent_bytes_max: 256 << 10, retention, ..Limits::default() },
+        };
+        let options = Options { segment_bytes: SEGMENT_BYTES, ..Options::default() };
+        let broker = world::start(directory, &options, setup);
+        let mut crm = Connection::open(&broker, Peer::Service("crm".parse().unwrap()));
+        let mut desk = Connection::open(&broker, Peer::Service("desk".parse().unwrap()));
+        let gateway = Connection::open(&broker, Peer::Gateway(world::GATEWAY.parse().unwrap()));
+        let mut channels = Vec::new();
+        for service in [&mut crm, &mut desk] {
+            let create = Request::Create { number: NUMBER.parse().unwrap(), backfill: false };
+            match service.ask(create).await {
+                Answered::Channel { seen, .. } => channels.push(seen.channel),
+                other => panic!("{other:?}"),
+            }
+        }
+        Self { broker, crm, desk, gateway, channel: channels.remove(0) }
+    }
+
+    async fn stop(self) {
+        let Self { broker, crm, desk, gateway, .. } = self;
+        drop((crm, desk, gateway));
+        broker.stop(WAIT).await.unwrap();
+    }
+
+    /// Half a day's traffic.
+    async fn live(&mut self, step: u64, now: Timestamp) {
+        let messages =
+            (0..MESSAGES).map(|at| text(&format!("wamid.{step}.{at}"), at % CUSTOMERS, now.plus_ms(at)));
+        for answer in self.gateway.ask_all(messages).await {
+            assert!(matches!(answer, Answered::Taken { channels: 1, duplicate: false }), "{answer:?}");
+        }
+        let channel = self.channel;
+        let replies = (0..REPLIES).map(|at| reply(&format!("r{step}.{at}"), channel, at));
+        for answer in self.desk.ask_all(replies).await {
+            assert!(matches!(answer, Answered::Accepted { duplicate: false, .. }), "{answer:?}");
+        }
+        let mut outcomes = 0;
+        while outcomes < REPLIES {
+            while self.gateway.sends.is_empty() {
+                self.gateway.take().await;
+            }
+            let sent = std::mem::take(&mut self.gateway.sends).into_iter().map(|reply| {
+                let id = format!("wamid.out.{step}.{outcomes}");
+                outcomes += 1;
+                let outcome = SendOutcome::Sent(id.parse().unwrap());
+                Request::Of(channel, Ask::Outcome { reply, outcome })
+            });
+            let sent: Vec<Request> = sent.collect();
+            self.gateway.ask_all(sent).await;
+        }
+        let head = self.marked(step, now).await;
+        self.crm.catch_up(channel, head).await;
+        self.desk.catch_up(channel, head).await;
+    }
+
+    /// The offset of one more message, which all get: behind everything else.
+    async fn marked(&mut self, step: u64, now: Timestamp) -> Offset {
+        let id = format!("wamid.mark.{step}");
+        self.gateway.ask(text(&id, 0, now)).await;
+        self.crm.texts.clear();
+        while !self.crm.texts.iter().any(|(text, _)| text.contains(&id)) {
+            self.crm.take().await;
+        }
+        self.crm.seen
+    }
+
+    /// What is known of nearly 8 days ago, whether its history is gone or not.
+    async fn still_knows_ids(&mut self, step: u64) {
+        let then = Timestamp(START.0 + step * STEP);
+        let repeat = text(&format!("wamid.{step}.7"), 7, then.plus_ms(7));
+        let again = self.gateway.ask(repeat).await;
+        assert!(matches!(again, Answered::Taken { channels: 1, duplicate: true }), "step {step}: {again:?}");
+        let again = self.desk.ask(reply(&format!("r{step}.3"), self.channel, 3)).await;
+        assert!(matches!(again, Answered::Accepted { duplicate: true, .. }), "step {step}: {again:?}");
+    }
+
+    /// A tap on a message that the desk sent in that step; says whether the desk alone gets it in clear.
+    async fn tap_goes_to_its_sender(&mut self, step: u64, now: Timestamp) -> bool {
+        let id = format!("wamid.tap.{step}.{}", now.0);
+        self.crm.texts.clear();
+        self.desk.texts.clear();
+        self.gateway.ask(tap(&id, &format!("wamid.out.{step}.0"), now)).await;
+        let mut clear = Vec::new();
+        for service in [&mut self.crm, &mut self.desk] {
+            while !service.texts.iter().any(|(text, _)| text.contains("button")) {
+                service.take().await;
+            }
+            let (text, redacted) = service.texts.iter().find(|(text, _)| text.contains("button")).unwrap();
+            assert_eq!(text.contains("for machines"), !redacted);
+            clear.push(!redacted);
+        }
+        assert_eq!(clear.iter().filter(|clear| **clear).count(), 1, "one service sees it in clear");
+        clear.pop().unwrap()
+    }
+}
+
+/// Bytes in the directory.
+fn disk_bytes(directory: &Path) -> u64 {
+    std::fs::read_dir(directory).unwrap().filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len())).sum()
+}
+
+/// Memory that the process holds, in bytes.
+fn memory_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+    status.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+#[test]
+fn a_year_leaves_disk_and_memory_as_they_were_and_forgets_on_time() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(year());
+}
+
+async fn year() {
+    let directory = tempfile::tempdir().unwrap();
+    let steps = days() * DAY / STEP;
+    simulate(START);
+    let mut stand = Stand::start(directory.path()).await;
+    let (mut disk_max, mut memory) = (0, Vec::new());
+    let mut taps_known = 0;
+    for step in 0..steps {
+        let now = Timestamp(START.0 + step * STEP);
+        simulate(now);
+        stand.live(step, now).await;
+        if let Some(then) = step.checked_sub(8 * DAY / STEP - 1) {
+            stand.still_knows_ids(then).await;
+        }
+        if let Some(then) = step.checked_sub(30 * DAY / STEP - 1) {
+            assert!(stand.tap_goes_to_its_sender(then, now).await, "step {step}: sent 29.5 days ago");
+            taps_known += 1;
+        }
+        if let Some(then) = step.checked_sub(36 * DAY / STEP)
+            && step % 20 == 0
+        {
+            assert!(!stand.tap_goes_to_its_sender(then, now).await, "step {step}: sent 36 days ago");
+        }
+        // Twice: what a base covers may go with the next look.
+        stand.broker.keep_history();
+        stand.broker.keep_history();
+        disk_max = disk_max.max(disk_bytes(directory.path()));
+        if (step + 1) % (steps / 8).max(1) == 0 {
+            stand.stop().await;
+            memory.push(memory_bytes());
+            println!(
+                "step {step}: {} KiB on disk, {} KiB of memory",
+                disk_max >> 10,
+                memory.last().unwrap() >> 10
+            );
+            stand = Stand::start(directory.path()).await;
+        }
+    }
+    assert!(taps_known > 0, "the year is too short");
+    stand.stop().await;
+    let most = HISTORY_STEPS_MAX * STEP_BYTES_MAX + STATES_BYTES_MAX;
+    assert!(disk_max < most, "{disk_max} bytes on disk, of {most} at most");
+    // The first eighth fills what is remembered for 8 and 30 days.
+    let (then, last) = (memory.get(1).unwrap(), memory.last().unwrap());
+    assert!(*last < then + then / 4 + (8 << 20), "memory grew: {memory:?}");
+}
