@@ -23,6 +23,7 @@ use crate::gateway::numbers::{Numbers, WebhookNumber};
 use crate::gateway::webhook::{Patience, Settings, Webhook, routes};
 use crate::net::http::{self, Check, Health};
 use crate::net::listener::{self, Listener};
+use crate::net::websocket;
 
 /// When adapters are asked to come again after a stop: a restart takes about that long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -97,7 +98,8 @@ async fn serve(config: &Config) -> Outcome {
     broker.say_goaway(RETRY_AFTER);
     let stopped = async {
         let limit = config.limits.drain_timeout;
-        // Webhooks that were accepted need the broker to be answered.
+        // HTTP waits for its WebSockets to end. Webhooks that were accepted need the broker to be answered.
+        broker.end_sessions(limit).await;
         let _ = tokio::time::timeout(limit, http.drain()).await;
         broker.stop(limit).await
     };
@@ -157,9 +159,17 @@ fn start_http(config: &Config, broker: &Broker) -> Result<(http::Server, SocketA
         verify_token: config.whatsapp.verify_token.as_ref().map(|token| token.expose().to_owned()),
     };
     let webhook = Webhook::new(broker.clone(), settings, Patience::default());
-    let limits = http::Limits { drain_within: config.limits.drain_timeout, ..http::Limits::default() };
-    let server =
-        http::run(listener, limits, Arc::new(Ready(broker.clone())), routes(webhook)).map_err(Failure::io)?;
+    let limits = http::Limits {
+        drain_within: config.limits.drain_timeout,
+        sockets: listener::Settings { ack_timeout: config.tcp.ack_timeout },
+        ..http::Limits::default()
+    };
+    let (webhooks, sockets) = (routes(webhook), websocket::routes(broker.clone()));
+    let all = move |config: &mut actix_web::web::ServiceConfig| {
+        webhooks(config);
+        sockets(config);
+    };
+    let server = http::run(listener, limits, Arc::new(Ready(broker.clone())), all).map_err(Failure::io)?;
     let address = server.address();
     Ok((server, address))
 }
