@@ -4,12 +4,14 @@
 //! - `serve`: the broker as a process · `demo`: its story on real parts
 //! - `bench`: load over real TCP, beside a relay · `own_broker`: a broker as a child process
 //! - `check_config`, `store`, `token`: for operators · `tail`, `send`: a look at a running broker, and a word to it
+//! - `conformance`: plays the broker to somebody's adapter, and judges it
 //! - `peer`: what the verbs that talk to a broker have in common · `out`: the one place that prints
 //!
 //! Exit codes: 0; 1 failed; 64 usage; 74 input/output; 78 configuration.
 
 mod bench;
 mod check_config;
+mod conformance;
 mod demo;
 mod out;
 mod own_broker;
@@ -54,6 +56,8 @@ enum Verb {
     Bench(bench::Arguments),
     /// Say what is wrong with a configuration, or what it amounts to.
     CheckConfig(check_config::Arguments),
+    /// Judge an adapter that you have written: play the broker to it, and say what it gets wrong.
+    Conformance(conformance::Arguments),
     /// Watch what a service sees: one delivery a line, as JSON.
     Tail(tail::Arguments),
     /// Bring a customer's message, as a gateway would.
@@ -131,6 +135,7 @@ pub fn main() -> ExitCode {
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::CheckConfig(arguments) => check_config::run(&arguments),
+        Verb::Conformance(arguments) => conformance::run(&arguments),
         Verb::Tail(arguments) => tail::run(&arguments),
         Verb::Send(arguments) => send::run(&arguments),
         Verb::Store(arguments) => store::run(&arguments),
