@@ -22,15 +22,10 @@ class Connection {
 
   async run() {
     const colon = address.lastIndexOf(":");
-    this.socket = net.connect({ host: address.slice(0, colon), port: +address.slice(colon + 1), keepAlive: true });
+    this.socket = net.connect({ host: address.slice(0, colon), port: +address.slice(colon + 1), keepAlive: true }); // a broker whose machine is gone is noticed
     const over = new Promise((resolve, reject) => this.socket.on("error", reject).on("close", resolve));
     over.catch(() => {}).finally(() => this.waiting.forEach(({ reject }) => reject(new Error("the connection is lost"))));
     this.read();
-    this.socket.setTimeout(20_000, () => {
-      if (this.isSilent) this.socket.destroy(); // the broker says nothing
-      this.isSilent = true;
-      this.ask({ type: "ping" }).catch(() => {});
-    });
     try {
       await this.ask({ type: "hello", version: 1, portal, service, adapter: `${service}-${agent}`, window: 256, token: process.env.SHAREDLINE_TOKEN });
       this.wasWelcome = true;
@@ -46,7 +41,6 @@ class Connection {
   read() {
     let rest = "";
     this.socket.setEncoding("utf8").on("data", (text) => {
-      this.isSilent = false;
       const lines = (rest + text).split("\n");
       rest = lines.pop();
       lines.forEach((line) => this.take(JSON.parse(line)));

@@ -8,21 +8,22 @@ import collections, json, os, random, socket, sys, time
 ADDRESS, PORTAL, SERVICE, NUMBER, AGENT = sys.argv[1:]
 FINAL = {"unauthenticated", "unsupported_version", "replaced", "revoked"}  # connecting again would come to nothing
 AGAIN = {"overloaded", "unavailable", "internal"}  # the same request may work later
+done = collections.OrderedDict()  # (channel, offset) of all that is done: how a repeat is told
 
 
 class Refused(Exception):
     pass
 
 
-class Adapter:
-    done = collections.OrderedDict()  # (channel, offset) of all that is done: how a repeat is told
-    retry_after = 0  # what `goaway` asked for, in seconds
-    was_welcome = False
+class Connection:
+    last_id, retry_after, was_welcome = 0, 0, False
 
     def run(self):
         host, port = ADDRESS.rsplit(":", 1)
-        with socket.create_connection((host, int(port)), timeout=20) as self.socket:
-            self.buffer, self.is_silent, self.last_id, self.deliveries = b"", False, 0, collections.deque()
+        with socket.create_connection((host, int(port)), timeout=20) as self.socket, self.socket.makefile("rb") as self.lines:
+            self.socket.settimeout(None)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a broker whose machine is gone is noticed
+            self.deliveries = collections.deque()
             self.ask(type="hello", version=1, portal=PORTAL, service=SERVICE, adapter=f"{SERVICE}-{AGENT}",
                      token=os.environ["SHAREDLINE_TOKEN"], window=256)
             self.was_welcome = True
@@ -38,14 +39,14 @@ class Adapter:
         if "offset" not in delivery:
             return  # `presence` needs none
         place = delivery["channel"], delivery["offset"]
-        if delivery["type"] == "message" and place not in self.done:
+        if delivery["type"] == "message" and place not in done:
             try:
                 self.answer(delivery)
             except Refused as refused:  # for good: claimed, window_closed, channel_closed …
                 print("not answered", delivery["message_id"], refused, flush=True)
-        self.done[place] = True
-        while len(self.done) > 10_000:
-            self.done.popitem(last=False)
+        done[place] = True
+        if len(done) > 10_000:
+            done.popitem(last=False)
         self.send(type="ack", channel=place[0], offset=place[1])
 
     def answer(self, message):
@@ -67,14 +68,11 @@ class Adapter:
 
     def ask(self, **request):
         self.last_id += 1
-        request_id = self.last_id
-        self.send(**request, id=request_id)
-        while (response := self.take()).get("id") != request_id:
+        self.send(**request, id=self.last_id)
+        while (response := self.take()).get("id") != self.last_id:
             pass
         if response["type"] != "error":
             return response
-        if response["code"] in FINAL:
-            sys.exit(response["code"])
         if response["code"] not in AGAIN:
             raise Refused(response["code"])
         time.sleep(response.get("retry_after_ms", 1000) / 1000)
@@ -85,38 +83,25 @@ class Adapter:
 
     def take(self):
         """Reads one message; deliveries wait for their turn."""
-        while b"\n" not in self.buffer:
-            try:
-                more = self.socket.recv(1 << 16)
-            except TimeoutError:
-                if self.is_silent:
-                    raise ConnectionError("the broker says nothing") from None
-                self.is_silent, self.last_id = True, self.last_id + 1
-                self.send(type="ping", id=self.last_id)
-                continue
-            if not more:
-                raise ConnectionError("the connection ended")
-            self.is_silent = False
-            self.buffer += more
-        line, _, self.buffer = self.buffer.partition(b"\n")
+        line = self.lines.readline()
+        if not line.endswith(b"\n"):
+            raise ConnectionError("the connection ended")
         message = json.loads(line)
+        if message["type"] == "error" and message["code"] in FINAL:
+            sys.exit(message["code"])
         if message["type"] == "goaway":
             self.retry_after = message["retry_after_ms"] / 1000
-        elif "id" not in message and message["type"] == "error":
-            if message["code"] in FINAL:
-                sys.exit(message["code"])
         elif "id" not in message and "channel" in message:
             self.deliveries.append(message)
         return message
 
 
-adapter, pause = Adapter(), 0.1
+pause = 0.1
 while True:
+    connection = Connection()
     try:
-        adapter.run()
+        connection.run()
     except (OSError, Refused) as error:
         print("lost:", error, file=sys.stderr, flush=True)
-    if adapter.was_welcome:
-        pause = 0.1
-    time.sleep(max(adapter.retry_after, random.uniform(pause / 2, pause)))
-    adapter.was_welcome, adapter.retry_after, pause = False, 0, min(pause * 2, 10)
+    pause = 0.1 if connection.was_welcome else min(pause * 2, 10)
+    time.sleep(max(connection.retry_after, random.uniform(pause / 2, pause)))
