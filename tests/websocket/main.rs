@@ -185,7 +185,7 @@ async fn who_reads_no_deliveries_delays_nobody_and_is_ended() {
     gateway.says(r#"{"type":"welcome""#).await;
     let filler = "x".repeat(64_000);
     let mut delivered = 0;
-    for id in 10..110 {
+    for id in 10..310 {
         let inbound = format!(
             r#"{{"type":"inbound","id":{id},"number":"{NUMBER}","message_id":"wamid.{id}","at":1772000000123,"customer":{{"id":"16505551234"}},"content":{{"type":"text","text":{{"body":"{filler}"}}}}}}"#
         );
@@ -202,14 +202,13 @@ async fn who_reads_no_deliveries_delays_nobody_and_is_ended() {
             }
         }
     }
-    // Behind what it could have read stands why it was ended.
-    let mut last = Vec::new();
-    while let Some((first, payload)) = stuck.next().await {
-        if first == TEXT {
-            last = payload;
-        }
+    // It is ended, with what it was given in between; who comes late to read may find the end cut off.
+    let mut given = 0;
+    while let Some((first, _)) = stuck.next().await {
+        given += usize::from(first == TEXT);
     }
-    assert!(String::from_utf8(last).unwrap().contains(r#""code":"stalled""#));
+    // 16 MiB of its window are some 260 of these.
+    assert!(given < 290, "more than its window was sent to who read nothing: {given}");
 }
 
 fn position(text: &str) -> Option<(String, u64)> {

@@ -137,7 +137,7 @@ impl Socket {
             short => u64::from(short),
         };
         let mut payload = vec![0; usize::try_from(length).unwrap()];
-        self.stream.read_exact(&mut payload).await.unwrap();
+        self.stream.read_exact(&mut payload).await.ok()?;
         Some((head[0], payload))
     }
 
