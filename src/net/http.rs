@@ -33,7 +33,7 @@ use super::listener::{Settings, set_options};
 pub const HEALTH_WITHIN: Duration = Duration::from_secs(2);
 
 /// What one HTTP server allows.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// How long a request's head may take to come (5 s by default). The library's clock ticks every half second, so
     /// that less than one second would end honest senders.

@@ -33,7 +33,7 @@ const BACKLOG: i32 = 4_096;
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// What connections of a listener have in common.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// How long deliveries may stay unacknowledged.
     pub ack_timeout: Duration,

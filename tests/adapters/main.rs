@@ -9,3 +9,4 @@ mod embedded;
 mod judged;
 mod process;
 mod restart;
+mod stopping;

@@ -61,10 +61,25 @@ impl Process {
 
     /// `sharedline serve`, once it serves.
     pub(crate) fn serve(config: &Path) -> Self {
+        Self::serving(config).0
+    }
+
+    /// `sharedline serve`, and what it says of where it serves.
+    pub(crate) fn serving(config: &Path) -> (Self, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sharedline"));
         let serving = Self::start(command.arg("serve").arg("--config").arg(config).env("RUST_LOG", "warn"));
-        serving.line_with("serves");
-        serving
+        let said = serving.line_with("serves");
+        (serving, said)
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    /// Waits for its end, and gives its exit code.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
     }
 
     /// The next line that holds a text.

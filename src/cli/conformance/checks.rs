@@ -48,6 +48,9 @@ impl StandIn {
     /// Makes a check.
     pub(super) async fn check(&mut self, name: &str) -> Verdict {
         self.ledger.faults.clear();
+        if self.is_gone {
+            return Verdict::NotJudged("the adapter is gone".to_owned());
+        }
         if self.link.is_none() && !self.come_back().await {
             return Verdict::Wrong(std::mem::take(&mut self.ledger.faults));
         }

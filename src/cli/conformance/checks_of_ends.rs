@@ -46,6 +46,7 @@ impl StandIn {
             match self.turn_away().await {
                 Some(at) => came.push(at),
                 None => {
+                    self.is_gone = true;
                     self.ledger.fault("gave up after connections that ended at once");
                     return None;
                 }

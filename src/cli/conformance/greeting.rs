@@ -24,6 +24,7 @@ impl StandIn {
         let until = Instant::now() + self.patience;
         loop {
             if Instant::now() >= until {
+                self.is_gone = true;
                 self.ledger.fault(format!("did not connect within {} s", self.patience.as_secs()));
                 return false;
             }

@@ -96,7 +96,7 @@ async fn judge(arguments: &Arguments) -> Outcome {
             Verdict::NotJudged(_) => open += 1,
         }
         report(name, what, &verdict, arguments.json);
-        // Who answers nothing, or does not come, can not be judged any further.
+        // Who answers nothing can not be judged any further.
         if matches!((*name, &verdict), ("answers", Verdict::Wrong(_))) {
             break;
         }

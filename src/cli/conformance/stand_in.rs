@@ -48,6 +48,8 @@ pub(super) struct StandIn {
     pub(super) pick_up_warnings: BTreeMap<ConversationId, String>,
     /// Pick-ups that were asked for.
     pub(super) pick_ups: usize,
+    /// The adapter did not come back in time: nothing more can be judged.
+    pub(super) is_gone: bool,
     /// The adapter may end the connection: it was asked to.
     pub(super) may_end: bool,
     /// Replies whose answer is held back: the request's id, and their place in the ledger.
@@ -80,6 +82,7 @@ impl StandIn {
             manners: BTreeMap::new(),
             pick_up_warnings: BTreeMap::new(),
             pick_ups: 0,
+            is_gone: false,
             may_end: false,
             held: Vec::new(),
         })

@@ -186,6 +186,10 @@ impl AsyncRead for Reading {
                     Err(fault) => return Poll::Ready(Err(self.fail(fault))),
                 }
             }
+            if self.raw.is_empty() && self.raw.capacity() > LINES_BYTES {
+                // One large message does not keep its room for ever.
+                (self.raw, self.lines) = Default::default();
+            }
             match ready!(Pin::new(&mut self.payload).poll_next(context)) {
                 Some(Ok(bytes)) if self.is_deaf => drop(bytes),
                 Some(Ok(bytes)) => self.raw.extend_from_slice(&bytes),
