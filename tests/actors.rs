@@ -186,19 +186,15 @@ impl Connection {
         let content = Bytes::from(format!(r#"{{"type":"text","text":{{"body":"{text}"}}}}"#));
         let checked = check_inbound(&content).unwrap();
         let customer = Customer { wa_id: Some("16505551234".parse().unwrap()), ..Customer::default() };
-        let inbound = Inbound {
-            message: Box::new(Message {
-                message_id: message_id.parse().unwrap(),
-                customer,
-                formerly: Vec::new(),
-                sent_at: self.started,
-                content: checked.content,
-                refers_to: checked.refers_to,
-                clear_to: ClearTo::Everyone,
-            }),
-            sender: None,
-            looked_up: LookedUp::NotYet,
-        };
+        let inbound = Inbound::from(Message {
+            message_id: message_id.parse().unwrap(),
+            customer,
+            formerly: Vec::new(),
+            sent_at: self.started,
+            content: checked.content,
+            refers_to: checked.refers_to,
+            clear_to: ClearTo::Everyone,
+        });
         Request::Inbound { number: NUMBER.parse().unwrap(), inbound }
     }
 

@@ -315,7 +315,7 @@ impl Broker {
     pub fn connect(&self, mut hello: Hello) -> Result<Connected, ConnectError> {
         let shared = &self.inner.shared;
         let portal = self.inner.identities.admit(&hello).ok_or(ConnectError::Unauthenticated)?;
-        if shared.halt.is_halted() {
+        if shared.halt.is_halted() || *shared.draining.borrow() {
             return Err(ConnectError::Unavailable);
         }
         let portal_actor =
@@ -453,6 +453,21 @@ impl Broker {
         }
     }
 
+    /// Lets nobody in any more, finishes what connections have asked, and ends them all, within `limit`. What is
+    /// submitted without a connection is taken all the same.
+    pub async fn end_sessions(&self, limit: Duration) {
+        let shared = &self.inner.shared;
+        let until = Instant::now() + limit;
+        shared.draining.send_replace(true);
+        self.settle(&self.portals(), until).await;
+        for session in &shared.registry.sessions {
+            session.outlet.end(EndReason::Shutdown);
+        }
+        while !shared.registry.sessions.is_empty() && Instant::now() < until {
+            tokio::time::sleep(DRAIN_LOOK_EVERY).await;
+        }
+    }
+
     /// Finishes what was accepted, records what was acknowledged, ends every connection, closes the journal and stops
     /// the actors. What is not done by `limit` is cut off; nothing acknowledged is lost by that.
     ///
@@ -461,16 +476,8 @@ impl Broker {
     pub async fn stop(&self, limit: Duration) -> Result<(), Halted> {
         let shared = &self.inner.shared;
         let until = Instant::now() + limit;
-        let portals: Vec<_> = shared.registry.portals.iter().map(|portal| portal.value().clone()).collect();
-        shared.draining.send_replace(true);
-        self.settle(&portals, until).await;
-        for session in &shared.registry.sessions {
-            session.outlet.end(EndReason::Shutdown);
-        }
-        while !shared.registry.sessions.is_empty() && Instant::now() < until {
-            tokio::time::sleep(DRAIN_LOOK_EVERY).await;
-        }
-        self.settle(&portals, until).await;
+        self.end_sessions(limit).await;
+        self.settle(&self.portals(), until).await;
         let journal = Arc::clone(&shared.journal);
         let inner = Arc::clone(&self.inner);
         let close = move || {
@@ -499,6 +506,10 @@ impl Broker {
     #[doc(hidden)]
     pub fn keep_history(&self) {
         self.inner.keeper.look();
+    }
+
+    fn portals(&self) -> Vec<Addr<PortalActor>> {
+        self.inner.shared.registry.portals.iter().map(|portal| portal.value().clone()).collect()
     }
 
     /// Waits until all that was decided is durable. Twice: what becomes durable may be followed by more.

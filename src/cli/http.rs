@@ -1,4 +1,4 @@
-//! The HTTP server of `serve`, put together: health, webhooks, metrics, the admin API.
+//! The HTTP server of `serve`, put together: health, webhooks, metrics, the admin API, WebSockets.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use crate::gateway::numbers::{Numbers, WebhookNumber};
 use crate::gateway::webhook::{self, BODIES_BYTES_MAX, Patience, Settings, Webhook};
 use crate::net::http::{self, Check, Health};
 use crate::net::in_json::in_json;
-use crate::net::listener::{CONNECTIONS_MAX, Listener};
+use crate::net::listener::{self, CONNECTIONS_MAX, Listener};
+use crate::net::websocket;
 
 /// Ready while the broker acknowledges.
 struct Ready(Broker);
@@ -91,13 +92,18 @@ pub(super) fn start(
     let desk = Desk::new(broker.clone(), token, Protocol);
     let doors = Doors { tcp: Arc::clone(tcp), webhook: Arc::clone(&webhook), desk: Arc::clone(&desk) };
     let (webhooks, scrapes) = (webhook::routes(webhook), metrics::routes(broker.clone(), Arc::new(doors)));
-    let calls = api::routes(desk);
+    let (calls, sockets) = (api::routes(desk), websocket::routes(broker.clone()));
     let routes = move |config: &mut actix_web::web::ServiceConfig| {
         webhooks(config);
         scrapes(config);
         calls(config);
+        sockets(config);
     };
-    let limits = http::Limits { drain_within: config.limits.drain_timeout, ..http::Limits::default() };
+    let limits = http::Limits {
+        drain_within: config.limits.drain_timeout,
+        sockets: listener::Settings { ack_timeout: config.tcp.ack_timeout },
+        ..http::Limits::default()
+    };
     let server = http::run(listener, limits, Arc::new(Ready(broker.clone())), routes).map_err(Failure::io)?;
     let address = server.address();
     Ok((server, address))

@@ -6,6 +6,7 @@
 //! - `check_config`, `store`, `token`: for operators · `tail`, `send`: a look at a running broker, and a word to it
 //! - `channel`, `conversation`: for operators, over the admin API · `operator`: their way there · `shown`: as people read it
 //! - `completion`: for shells
+//! - `conformance`: plays the broker to somebody's adapter, and judges it
 //! - `peer`: what the verbs that talk to a broker have in common · `out`: the one place that prints
 //!
 //! Exit codes: 0; 1 failed; 64 usage; 74 input/output; 78 configuration.
@@ -14,6 +15,7 @@ mod bench;
 mod channel;
 mod check_config;
 mod completion;
+mod conformance;
 mod conversation;
 mod demo;
 mod http;
@@ -66,6 +68,8 @@ enum Verb {
     Channel(channel::Arguments),
     /// Conversations of a running broker, as a named service would see them, and their claims.
     Conversation(conversation::Arguments),
+    /// Judge an adapter that you have written: play the broker to it, and say what it gets wrong.
+    Conformance(conformance::Arguments),
     /// Watch what a service sees: one delivery a line, as JSON.
     Tail(tail::Arguments),
     /// Bring a customer's message, as a gateway would.
@@ -147,6 +151,7 @@ pub fn main() -> ExitCode {
         Verb::CheckConfig(arguments) => check_config::run(&arguments),
         Verb::Channel(arguments) => channel::run(&arguments),
         Verb::Conversation(arguments) => conversation::run(&arguments),
+        Verb::Conformance(arguments) => conformance::run(&arguments),
         Verb::Tail(arguments) => tail::run(&arguments),
         Verb::Send(arguments) => send::run(&arguments),
         Verb::Store(arguments) => store::run(&arguments),

@@ -85,7 +85,8 @@ async fn serve(config: &Config) -> Outcome {
     broker.say_goaway(RETRY_AFTER);
     let stopped = async {
         let limit = config.limits.drain_timeout;
-        // Webhooks that were accepted need the broker to be answered.
+        // HTTP waits for its WebSockets to end. Webhooks that were accepted need the broker to be answered.
+        broker.end_sessions(limit).await;
         let _ = tokio::time::timeout(limit, http.drain()).await;
         broker.stop(limit).await
     };

@@ -12,8 +12,10 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::carrier::{Reading, Writing};
 use super::session;
 use crate::actors::Broker;
+use crate::wire::frame::Splitter;
 
 /// Most connections at once. One costs a few KiB while it is silent.
 pub const CONNECTIONS_MAX: usize = 20_000;
@@ -31,7 +33,7 @@ const BACKLOG: i32 = 4_096;
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// What connections of a listener have in common.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// How long deliveries may stay unacknowledged.
     pub ack_timeout: Duration,
@@ -157,14 +159,17 @@ impl Accepting {
             actix::spawn(async move {
                 let _counted = counted;
                 if let Ok(stream) = TcpStream::from_std(stream) {
-                    session::run(stream, &Rc::new(broker)).await;
+                    let (read, write) = stream.into_split();
+                    let (read, write) = (Reading::Tcp(read), Writing::Tcp(write));
+                    session::run(read, write, Splitter::new(), &Rc::new(broker)).await;
                 }
             });
         });
     }
 }
 
-fn set_options(stream: &TcpStream, settings: &Settings) -> io::Result<()> {
+/// Sets what every connection of ours has, over HTTP too: no delay, keep-alive, a limit for bytes that nobody takes.
+pub(super) fn set_options(stream: &TcpStream, settings: &Settings) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new()

@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::answers::{greeting, refused};
+use super::carrier::{self, Reading, Writing};
 use super::requests::{self, Identity, Translated};
 use super::writer::Writer;
 use crate::actors::Broker;
@@ -42,9 +41,8 @@ const LINGER: Duration = Duration::from_secs(5);
 const LINGER_LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Runs a connection until its end.
-pub(super) async fn run(stream: TcpStream, broker: &Rc<Broker>) {
-    let (read, write) = stream.into_split();
-    let mut greeting = Greeting { read, write, splitter: Splitter::new(), buffer: BytesMut::new() };
+pub(super) async fn run(read: Reading, write: Writing, splitter: Splitter, broker: &Rc<Broker>) {
+    let mut greeting = Greeting { read, write, splitter, buffer: BytesMut::new() };
     let Some((hello, id, connected)) = greeting.run(broker).await else {
         let _ = timeout(END_GRACE, greeting.write.shutdown()).await;
         return discard(&mut greeting.read).await;
@@ -74,7 +72,7 @@ pub(super) async fn run(stream: TcpStream, broker: &Rc<Broker>) {
 
 /// Reads and throws away what a peer still sends after it was told that the connection ends: a socket that is closed
 /// with bytes unread resets the connection, and the peer might never see why.
-async fn discard(read: &mut OwnedReadHalf) {
+async fn discard(read: &mut Reading) {
     let mut scrap = BytesMut::with_capacity(DISCARD_BYTES);
     let until_closed = async {
         while read.read_buf(&mut scrap).await.is_ok_and(|read| read > 0) {
@@ -119,8 +117,8 @@ async fn forced_end(outlet: &Outlet) {
 
 /// A connection before its `hello`.
 struct Greeting {
-    read: OwnedReadHalf,
-    write: OwnedWriteHalf,
+    read: Reading,
+    write: Writing,
     splitter: Splitter,
     buffer: BytesMut,
 }
@@ -138,7 +136,13 @@ impl Greeting {
                 }
                 Ok(None) => match timeout_at(until, self.read.read_buf(&mut self.buffer)).await {
                     Ok(Ok(read)) if read > 0 => {}
-                    Ok(_) => return None,
+                    Ok(Ok(_)) => return None,
+                    Ok(Err(error)) => {
+                        if let Some(refusal) = carrier::refusal(&error) {
+                            self.say(broker, 0, refused(refusal)).await;
+                        }
+                        return None;
+                    }
                     Err(_) => {
                         let error = Error::new(ErrorCode::Unauthenticated, "no hello within 5 s");
                         self.say(broker, 0, error).await;
@@ -171,6 +175,7 @@ impl Greeting {
         match broker.connect(requests::hello(&hello)) {
             Ok(connected) => {
                 self.splitter.accept_hello();
+                self.read.accept_hello();
                 Some(Some((hello, id, connected)))
             }
             Err(error @ ConnectError::Unauthenticated) => {
@@ -216,7 +221,7 @@ fn refusal(code: ErrorCode, text: &str) -> Refusal {
 }
 
 struct Reader {
-    read: OwnedReadHalf,
+    read: Reading,
     splitter: Splitter,
     buffer: BytesMut,
     session: Session,
@@ -253,7 +258,12 @@ impl Reader {
                 biased;
                 read = self.read.read_buf(&mut self.buffer) => match read {
                     Ok(read) if read > 0 => {}
-                    _ => return,
+                    Ok(_) => return,
+                    Err(error) => {
+                        let Some(refusal) = carrier::refusal(&error) else { return };
+                        outlet.fail(refusal);
+                        return outlet.ended().await;
+                    }
                 },
                 () = self.session.draining() => {
                     // Nothing more is read; the writer ends the connection when all is answered.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
 
 use super::answers::{ended, gap, refused, response, write_conversation};
+use super::carrier::Writing;
 use crate::actors::batch::{Batch, BatchEntry, Frames, Slice};
 use crate::actors::outlet::Outlet;
 use crate::actors::port::{Answered, Outgoing, PresenceTold};
@@ -28,7 +28,7 @@ const WRITE_BYTES: usize = 256 << 10;
 
 /// The writing side of one connection.
 pub(super) struct Writer {
-    write: OwnedWriteHalf,
+    write: Writing,
     encoding: Encoding,
     outlet: Arc<Outlet>,
     /// The service that sees what is delivered; none for a gateway.
@@ -50,7 +50,7 @@ enum After {
 
 impl Writer {
     pub(super) fn new(
-        write: OwnedWriteHalf,
+        write: Writing,
         encoding: Encoding,
         outlet: Arc<Outlet>,
         viewer: Option<ServiceId>,

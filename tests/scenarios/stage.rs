@@ -25,6 +25,7 @@ use sharedline::wire::message::{
     ServerBody, Who, deliveries,
 };
 
+use crate::bridge::Bridge;
 use crate::world;
 
 /// How long anything that must happen may take.
@@ -43,6 +44,8 @@ pub(crate) const MARIA: &str = "16505551234";
 /// What crossed the wire so far.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
+    /// Peers come over a WebSocket.
+    pub(crate) over_websocket: bool,
     pub(crate) requests: BTreeSet<&'static str>,
     /// Responses and deliveries by number, since two responses share a name.
     pub(crate) messages: BTreeSet<u32>,
@@ -98,6 +101,7 @@ fn setup(limits: &Limits, encoding: Encoding) -> Setup {
 pub(crate) struct Stage {
     directory: tempfile::TempDir,
     running: Option<(Broker, Listener)>,
+    bridge: Option<Bridge>,
     limits: Limits,
     pub(crate) encoding: Encoding,
     tally: Tallied,
@@ -121,7 +125,8 @@ impl Stage {
     fn with(encoding: Encoding, tally: &Tallied, limits: Limits) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let limits = Limits { recent_bytes_max: 1 << 20, ..limits };
-        let mut stage = Self { directory, running: None, limits, encoding, tally: Arc::clone(tally) };
+        let mut stage =
+            Self { directory, running: None, bridge: None, limits, encoding, tally: Arc::clone(tally) };
         stage.start();
         stage
     }
@@ -169,11 +174,18 @@ impl Stage {
         let broker = world::start(self.directory(), &Options::default(), setup);
         let settings = Settings { ack_timeout: self.limits.ack_timeout };
         let listener = Listener::start("127.0.0.1:0".parse().unwrap(), &broker, settings).unwrap();
+        self.bridge = self.is_over_websocket().then(|| Bridge::start(&broker));
         self.running = Some((broker, listener));
     }
 
     pub(crate) fn address(&self) -> std::net::SocketAddr {
-        self.running.as_ref().unwrap().1.address()
+        let tcp = self.running.as_ref().unwrap().1.address();
+        self.bridge.as_ref().map_or(tcp, |bridge| bridge.address)
+    }
+
+    /// Whether peers come over a WebSocket.
+    pub(crate) fn is_over_websocket(&self) -> bool {
+        self.tally.lock().unwrap().over_websocket
     }
 
     pub(crate) fn broker(&self) -> &Broker {
