@@ -10,7 +10,7 @@
 //! # Invariants
 //! - A page of another origin gets no connection: a browser would open it with whatever its user may reach.
 //! - WebSockets never take all connections of the HTTP listener: webhooks and health come through.
-//! - What a peer that reads nothing costs is bounded: [`OUT_BYTES_MAX`](pipe::OUT_BYTES_MAX), one write, its window.
+//! - What a peer that reads nothing costs is bounded: `OUT_BYTES_MAX`, one write, its window.
 
 mod pipe;
 mod reading;
