@@ -19,9 +19,7 @@ use sharedline::actors::batch::BatchEntry;
 use sharedline::actors::broker::{Connected, Hello, Setup};
 use sharedline::actors::port::{Answered, Outgoing, Refusal};
 use sharedline::actors::{Ask, Broker, Deliver, Limits};
-use sharedline::domain::command::{
-    Addressee, Command, Inbound, LookedUp, Rejection, ReplyCommand, SendOutcome,
-};
+use sharedline::domain::command::{Addressee, Command, Inbound, Rejection, ReplyCommand, SendOutcome};
 use sharedline::domain::event::{Agent, ClearTo, Customer, Message, RosterChange};
 use sharedline::domain::ids::{
     ChannelId, ConversationId, CustomerName, Number, Offset, ServiceId, Timestamp,

@@ -10,7 +10,7 @@
 //! - [`http`]: the HTTP server, its limits and its health
 //! - [`listener`]: accepts, bounds, stops
 //! - [`websocket`]: the same sessions over `/v1/ws` · `carrier`: what a session reads from and writes to
-//! - `session`: one connection from its first byte to its last
+//! - `session`: one connection from its first byte to its last · `inlet`: what it has read, in room that follows its use
 //! - `requests`: what a peer asks, in the actors' words · `answers`: what the actors say, in the protocol's words
 //! - `writer`: whatever is ready to leave, in as few writes as it takes
 //!
@@ -21,6 +21,7 @@ mod answers;
 mod carrier;
 pub mod http;
 pub mod in_json;
+mod inlet;
 pub mod listener;
 mod requests;
 mod session;

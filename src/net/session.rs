@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::answers::{greeting, refused};
 use super::carrier::{self, Reading, Writing};
+use super::inlet::Inlet;
 use super::requests::{self, Identity, Translated};
 use super::writer::Writer;
 use crate::actors::Broker;
@@ -27,8 +28,6 @@ use crate::wire::message::{ErrorCode, Request, Response};
 
 /// How long a connection may take until its `hello` is here (contract: 5 s).
 pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// How much is read at once, in bytes.
-const READ_BYTES: usize = 64 << 10;
 /// How often a promised `ping` may be late, as a multiple of its interval (contract: three times).
 const HEARTBEATS_MISSED: u32 = 3;
 /// How long an ended connection has to take what was written to it.
@@ -59,14 +58,15 @@ pub(super) async fn run(read: Reading, write: Writing, splitter: Splitter, broke
     }
     let heartbeat =
         hello.heartbeat_ms.map(|ms| Duration::from_millis(ms.max(1)).saturating_mul(HEARTBEATS_MISSED));
-    let mut reader = Reader { read, splitter, buffer, session, identity, encoding, heartbeat };
+    let mut reader =
+        Reader { inlet: Inlet::new(read, buffer), splitter, session, identity, encoding, heartbeat };
     tokio::select! {
         () = writer.run() => {}
         () = reader.run() => linger(&mut writer, &outlet).await,
         () = forced_end(&outlet) => {}
     }
     if outlet.is_ended() {
-        discard(&mut reader.read).await;
+        discard(&mut reader.inlet.read).await;
     }
 }
 
@@ -221,9 +221,8 @@ fn refusal(code: ErrorCode, text: &str) -> Refusal {
 }
 
 struct Reader {
-    read: Reading,
+    inlet: Inlet,
     splitter: Splitter,
-    buffer: BytesMut,
     session: Session,
     identity: Identity,
     encoding: Encoding,
@@ -245,9 +244,6 @@ impl Reader {
                     return;
                 }
             }
-            if self.buffer.capacity() - self.buffer.len() < READ_BYTES / 4 {
-                self.buffer.reserve(READ_BYTES);
-            }
             let silence = async {
                 match self.heartbeat {
                     Some(heartbeat) => sleep(heartbeat).await,
@@ -256,7 +252,7 @@ impl Reader {
             };
             tokio::select! {
                 biased;
-                read = self.read.read_buf(&mut self.buffer) => match read {
+                read = self.inlet.read() => match read {
                     Ok(read) if read > 0 => {}
                     Ok(_) => return,
                     Err(error) => {
@@ -286,7 +282,7 @@ impl Reader {
         let room = IN_FLIGHT_MAX.saturating_sub(outlet.requests_in_flight());
         let mut answered = 0;
         while answered < room {
-            let frame = match self.splitter.next_message(&mut self.buffer) {
+            let frame = match self.splitter.next_message(&mut self.inlet.buffer) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
                 Err(error) => {

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
 
 use super::answers::{ended, gap, refused, response, write_conversation};
 use super::carrier::Writing;
+use super::inlet::IDLE_AFTER;
 use crate::actors::batch::{Batch, BatchEntry, Frames, Slice};
 use crate::actors::outlet::Outlet;
 use crate::actors::port::{Answered, Outgoing, PresenceTold};
@@ -91,7 +93,11 @@ impl Writer {
                     return Ok(());
                 }
                 if self.taken.is_empty() {
-                    self.outlet.ready().await;
+                    if timeout(IDLE_AFTER, self.outlet.ready()).await.is_err() {
+                        // A connection that is silent keeps no room.
+                        (self.buffer, self.taken) = Default::default();
+                        self.outlet.ready().await;
+                    }
                 }
                 continue;
             }
