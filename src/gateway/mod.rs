@@ -12,6 +12,7 @@ mod intake;
 mod json;
 pub mod numbers;
 pub mod signature;
+pub mod simulated;
 pub mod translate;
 pub mod webhook;
 
