@@ -7,8 +7,8 @@
 //!
 //! ```text
 //! Reply ─▶ waiting ─Handed─▶ handed ─Receipt─▶ unknown ─▶ sent ─▶ delivered ─▶ read ─▶ played
-//!            │  ▲               │ put_back       └─────────┴─────▶ failed
-//!            │  └───────────────┘
+//!            │  ▲               │ put_back, or   └─────────┴─────▶ failed
+//!            │  └───────────────┘ Receipt (accepted): the attempt was refused, another may pass
 //!            └─Receipt─▶ failed (expired, channel_closed, withdrawn)
 //! ```
 //!
@@ -16,12 +16,15 @@
 //! - [`mod@self`]: the state, the fold, what can be asked of it
 //! - `deciding`: hand, outcome, status, deadlines
 //! - `queue`: one at a time per conversation, services in fair turns (B14)
+//! - [`budget`]: how fast a number may send, and to one customer (B14)
 //! - `done`: replies with an outcome, by id and by message (B4, B7)
 //! - `parked`: statuses that came before their message was known (B7)
 //!
 //! **Invariants:** `apply` is total. A reply is open or done, never both. A status never goes backwards. Replay of the
-//! records and a `forget` of the same time give an equal state; only [`Outbox::put_back`] is in no record.
+//! records and a `forget` of the same time give an equal state; only
+//! [`Outbox::put_back`] and [`Outbox::rest`] are in no record.
 
+pub mod budget;
 mod deciding;
 mod done;
 mod parked;
@@ -35,7 +38,7 @@ use bytes::Bytes;
 
 use self::done::{Done, Outcome};
 use self::parked::Parked;
-use self::queue::{Queue, Waiting};
+use self::queue::{Class, Queue, Waiting};
 use super::buckets::BucketMap;
 use super::channel::Keys;
 use super::content::Content;
@@ -174,10 +177,12 @@ impl Outbox {
         }
     }
 
-    /// Drops what has been kept long enough: ids after 8 days, statuses of messages after 30, parked ones after 60 s.
+    /// Drops what has been kept long enough: ids after 8 days, statuses of messages after 30, parked ones after 60 s;
+    /// and lets conversations that have rested long enough go on.
     pub fn forget(&mut self, now: Timestamp) {
         self.done.forget(now);
         self.parked.forget(now);
+        self.queue.wake(now);
     }
 
     /// The digest of a reply (B4): of its content and the service's callback data. Its addressee is compared by the
@@ -273,14 +278,22 @@ impl Outbox {
         self.queue.handed().map(|(_, offset)| offset)
     }
 
-    /// A handed reply waits again, because WhatsApp has definitely refused this attempt and another may pass (a rate
-    /// limit). Says whether it was handed.
+    /// A handed reply waits again, because it never left (there was no connection). Says whether it was handed.
     ///
-    /// In no record: after a crash the attempt counts as one without outcome, so nothing is sent twice. A gateway that
-    /// waits before the next attempt calls this at the end of its waiting, within [`OUTCOME_MS`].
+    /// In no record: after a crash the attempt counts as one without outcome, so nothing is sent twice. What WhatsApp
+    /// itself has refused and may take later goes back by a record ([`SendOutcome::Again`]).
+    ///
+    /// [`SendOutcome::Again`]: super::command::SendOutcome::Again
     pub fn put_back(&mut self, reply: Offset) -> bool {
         let Some(open) = self.open.get(&reply) else { return false };
         self.queue.put_back(open.facts.conversation, reply)
+    }
+
+    /// Nothing of a reply's conversation leaves before then: WhatsApp takes nothing for its customer now. In no record.
+    pub fn rest(&mut self, reply: Offset, until: Timestamp) {
+        if let Some(open) = self.open.get(&reply) {
+            self.queue.rest(open.facts.conversation, until);
+        }
     }
 
     /// The conversation that an id means: its own, or the older one's that it has become part of (B12).
@@ -322,7 +335,7 @@ impl Outbox {
             offset: record.offset,
             accepted_at: record.at,
             service,
-            urgent: reply.agent.is_some() && reply.content.kind() != "template",
+            class: Class::of(reply.agent.is_some(), reply.content.kind()),
         };
         self.queue.accept(facts.conversation, waiting);
         self.open.insert(record.offset, Open { facts, attempts: 0 });
@@ -338,6 +351,7 @@ impl Outbox {
 
     fn apply_receipt(&mut self, receipt: &Receipt, record: &Record) {
         if receipt.status == Status::Accepted {
+            self.put_back(receipt.reply);
             return;
         }
         if let Some(open) = self.open.remove(&receipt.reply) {
