@@ -17,9 +17,11 @@ use tracing_subscriber::EnvFilter;
 use super::{Configured, EXIT_CONFIG, EXIT_IO, Failure, Outcome, block_on, out};
 use crate::actors::broker::{PortalError, StartError};
 use crate::actors::{Broker, OpenBrokerError};
-use crate::config::Config;
+use crate::config::{Config, Way};
 use crate::gateway::Route;
+use crate::gateway::graph::Graph;
 use crate::gateway::numbers::{Numbers, WebhookNumber};
+use crate::gateway::outbound::Outbound;
 use crate::gateway::webhook::{Patience, Settings, Webhook, routes};
 use crate::net::http::{self, Check, Health};
 use crate::net::listener::{self, Listener};
@@ -69,6 +71,7 @@ async fn serve(config: &Config) -> Outcome {
     let tcp = Listener::start(config.tcp.listen, &broker, settings)
         .map_err(|error| bind_failure("tcp", config.tcp.listen, error))?;
     let (mut http, http_address) = start_http(config, &broker)?;
+    let outbound = start_outbound(config, &broker)?;
     out::line(&format!(
         "sharedline {} serves: tcp {}, http {http_address}, data {}",
         env!("CARGO_PKG_VERSION"),
@@ -76,7 +79,7 @@ async fn serve(config: &Config) -> Outcome {
         config.data_dir.display()
     ));
     for (number, why) in config.cannot_send() {
-        tracing::warn!(%number, why, "a number can not send yet");
+        tracing::warn!(%number, why, "a number can not send");
     }
     let asked = tokio::select! {
         () = signals.stop() => true,
@@ -97,8 +100,8 @@ async fn serve(config: &Config) -> Outcome {
     broker.say_goaway(RETRY_AFTER);
     let stopped = async {
         let limit = config.limits.drain_timeout;
-        // Webhooks that were accepted need the broker to be answered.
-        let _ = tokio::time::timeout(limit, http.drain()).await;
+        // Webhooks that were accepted need the broker to be answered, and so do replies that were posted.
+        let _ = tokio::join!(tokio::time::timeout(limit, http.drain()), outbound.stop(limit));
         broker.stop(limit).await
     };
     tokio::select! {
@@ -162,6 +165,24 @@ fn start_http(config: &Config, broker: &Broker) -> Result<(http::Server, SocketA
         http::run(listener, limits, Arc::new(Ready(broker.clone())), routes(webhook)).map_err(Failure::io)?;
     let address = server.address();
     Ok((server, address))
+}
+
+/// The way out of the numbers that this process sends for itself.
+fn start_outbound(config: &Config, broker: &Broker) -> Result<Outbound, Failure> {
+    let graph = Graph::new(&config.whatsapp.graph_url).map_err(|error| Failure::new(EXIT_CONFIG, error))?;
+    let mut numbers = Vec::new();
+    for number in config.portals.iter().flat_map(|portal| &portal.numbers) {
+        let token = number.access_token.as_ref().or(config.whatsapp.access_token.as_ref());
+        if let (Way::Builtin, Some(id), Some(token)) = (&number.way, &number.phone_number_id, token) {
+            let account =
+                graph.account(id, token.expose()).map_err(|error| Failure::new(EXIT_CONFIG, error))?;
+            numbers.extend(broker.sender(&number.number).map(|sender| (sender, account)));
+            if number.app_secret.is_none() && config.whatsapp.app_secret.is_none() {
+                tracing::warn!(number = %number.number, "without an app_secret no status of its messages is believed");
+            }
+        }
+    }
+    Ok(Outbound::start(&graph, numbers))
 }
 
 fn bind_failure(what: &str, address: SocketAddr, error: std::io::Error) -> Failure {

@@ -217,7 +217,10 @@ mod tests {
         assert!(until > now && until <= now.plus_ms(PAIR_EVERY_MS));
         assert_eq!(budget.ask(HERE, ConversationId(2), now.plus_ms(1)), Say::Go, "others go on");
         assert_eq!(budget.ask(HERE, ConversationId(1), until), Say::Go);
-        assert_eq!(budget.ask(HERE, ConversationId(1), until.plus_ms(1)), Say::Pair(until.plus_ms(PAIR_EVERY_MS)));
+        assert_eq!(
+            budget.ask(HERE, ConversationId(1), until.plus_ms(1)),
+            Say::Pair(until.plus_ms(PAIR_EVERY_MS))
+        );
     }
 
     #[test]

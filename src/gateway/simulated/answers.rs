@@ -28,7 +28,9 @@ pub(super) fn error(code: u32, retry_after_s: Option<u64>) -> Response {
         368 | 131_031 => (403, "Temporarily blocked for policies violations", "The account is restricted"),
         4 => (400, "Application request limit reached", "Too many calls of the app"),
         80_007 => (400, "Rate limit issues", "Too many calls of the account"),
-        130_429 => (429, "Rate limit hit", "Message failed to send because there were too many messages sent"),
+        130_429 => {
+            (429, "Rate limit hit", "Message failed to send because there were too many messages sent")
+        }
         131_048 => (400, "Spam rate limit hit", "Too many earlier messages were blocked or flagged"),
         131_056 => (400, "Pair rate limit hit", "Too many messages to the same phone number in a short time"),
         131_047 => (400, "Re-engagement message", "More than 24 hours have passed since the customer wrote"),

@@ -72,7 +72,8 @@ impl Connection {
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
         let mut request = Request { method, path, headers, body: Vec::new() };
-        let length: usize = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        let length: usize =
+            request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
         if length > BODY_BYTES_MAX || request.header("transfer-encoding").is_some() {
             return None;
         }

@@ -242,8 +242,8 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
 async fn answer(shared: &Shared, request: &Request) -> Option<Response> {
     let mut steps = request.path.trim_start_matches('/').split('/');
     let (version, id, what) = (steps.next()?, steps.next().unwrap_or(""), steps.next().unwrap_or(""));
-    let authorized = request.header("authorization")
-        == Some(format!("Bearer {}", shared.settings.access_token).as_str());
+    let authorized =
+        request.header("authorization") == Some(format!("Bearer {}", shared.settings.access_token).as_str());
     if !authorized {
         return Some(error(190, None));
     }

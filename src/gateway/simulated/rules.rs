@@ -302,12 +302,21 @@ mod tests {
             ("location", json!({"latitude": 37.4, "longitude": "-122.1", "name": "n"})),
             ("reaction", json!({"message_id": "wamid.1", "emoji": ""})),
             ("contacts", json!([{"name": {"formatted_name": "A"}}])),
-            ("template", json!({"name": "t", "language": {"code": "en_US"},
-                "components": [{"type": "body", "parameters": [{"type": "text", "text": "x"}]}]})),
-            ("interactive", json!({"type": "button", "body": {"text": "b"}, "action": {"buttons":
-                [{"type": "reply", "reply": {"id": "1", "title": "Yes"}}]}})),
-            ("interactive", json!({"type": "list", "body": {"text": "b"}, "action": {"button": "See",
-                "sections": [{"title": "s", "rows": [{"id": "1", "title": "One"}]}]}})),
+            (
+                "template",
+                json!({"name": "t", "language": {"code": "en_US"},
+                "components": [{"type": "body", "parameters": [{"type": "text", "text": "x"}]}]}),
+            ),
+            (
+                "interactive",
+                json!({"type": "button", "body": {"text": "b"}, "action": {"buttons":
+                [{"type": "reply", "reply": {"id": "1", "title": "Yes"}}]}}),
+            ),
+            (
+                "interactive",
+                json!({"type": "list", "body": {"text": "b"}, "action": {"button": "See",
+                "sections": [{"title": "s", "rows": [{"id": "1", "title": "One"}]}]}}),
+            ),
         ] {
             assert_eq!(check(&message(kind, object.clone())), Ok(()), "{kind}: {object}");
         }
@@ -340,8 +349,14 @@ mod tests {
             (message("sticker", json!({"link": "file:///etc"})), 131_009),
             (message("template", json!({"name": "t"})), 131_008),
             (message("story", json!({})), 131_009),
-            (message("interactive", json!({"type": "list", "body": {"text": "b"}, "action":
-                {"button": "See", "sections": [{"rows": rows}]}})), 131_009),
+            (
+                message(
+                    "interactive",
+                    json!({"type": "list", "body": {"text": "b"}, "action":
+                {"button": "See", "sections": [{"rows": rows}]}}),
+                ),
+                131_009,
+            ),
         ] {
             assert_eq!(check(&body).unwrap_err().code, code, "{body}");
         }
