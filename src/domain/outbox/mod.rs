@@ -53,7 +53,8 @@ pub use self::parked::PARKED_MAX;
 /// How long a reply may be handed without outcome before it counts as `unknown`, in milliseconds (contract: 60 s).
 pub const OUTCOME_MS: u64 = 60_000;
 /// Most replies of a channel without outcome. A number sends 288,000 in the default `send_ttl` of an hour, so what
-/// waits behind more than that would expire. When it is reached no reply is accepted ([`Outbox::has_room`]).
+/// waits behind more than that would expire. One half is for whoever comes first, of the other each service has its
+/// share: who has filled the first half and its own share is refused, and nobody else ([`Outbox::has_room`]).
 pub const OPEN_REPLIES_MAX: usize = 524_288;
 /// Most replies that one TCP gateway has without outcome (B14).
 pub const UNRESOLVED_MAX: usize = 1_024;
@@ -129,6 +130,8 @@ pub struct Outbox {
     open: BucketMap<Offset, Open>,
     /// Their ids.
     open_ids: BucketMap<Fingerprint, Offset>,
+    /// How many of them each service has, by its number.
+    open_of: BTreeMap<ServiceNumber, usize>,
     queue: Queue,
     done: Done,
     parked: Parked,
@@ -147,6 +150,7 @@ impl Outbox {
             services: Services::default(),
             open: BucketMap::new(),
             open_ids: BucketMap::new(),
+            open_of: BTreeMap::new(),
             queue: Queue::default(),
             done: Done::default(),
             parked: Parked::default(),
@@ -245,10 +249,13 @@ impl Outbox {
         })
     }
 
-    /// Whether another reply can be accepted.
+    /// Whether another reply of this service can be accepted (B14).
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.open.len() < OPEN_REPLIES_MAX
+    pub fn has_room(&self, service: &ServiceId) -> bool {
+        let number = self.services.numbers.get(service);
+        let own = number.and_then(|number| self.open_of.get(number)).copied().unwrap_or(0);
+        let services = self.services.names.len() + usize::from(number.is_none());
+        has_room(self.open.len(), own, services)
     }
 
     /// How many replies wait to be handed, sendable now or behind others of their conversation.
@@ -338,6 +345,7 @@ impl Outbox {
             class: Class::of(reply.agent.is_some(), reply.content.kind()),
         };
         self.queue.accept(facts.conversation, waiting);
+        *self.open_of.entry(service).or_default() += 1;
         self.open.insert(record.offset, Open { facts, attempts: 0 });
         self.open_ids.insert(id, record.offset);
     }
@@ -356,6 +364,7 @@ impl Outbox {
         }
         if let Some(open) = self.open.remove(&receipt.reply) {
             self.queue.close(open.facts.conversation, receipt.reply);
+            self.closed_one_of(open.facts.service);
             let service = self.services.get(open.facts.service).unwrap_or(&receipt.service);
             let id = self.fingerprints.reply_id(service, &open.facts.reply_id);
             self.open_ids.remove(&id);
@@ -379,6 +388,15 @@ impl Outbox {
             self.done.name(message, receipt.reply, record.at);
         }
         self.parked.take(&message);
+    }
+
+    fn closed_one_of(&mut self, service: ServiceNumber) {
+        if let Some(open) = self.open_of.get_mut(&service) {
+            *open = open.saturating_sub(1);
+            if *open == 0 {
+                self.open_of.remove(&service);
+            }
+        }
     }
 
     fn apply_merged(&mut self, younger: ConversationId, older: ConversationId) {
@@ -419,6 +437,7 @@ impl Outbox {
             let service = self.services.get(open.facts.service);
             let service = service.ok_or(Unreadable("a reply of a service that is none"))?;
             self.open_ids.insert(self.fingerprints.reply_id(service, &open.facts.reply_id), *offset);
+            *self.open_of.entry(open.facts.service).or_default() += 1;
         }
         self.queue = Saved::restore(from)?;
         self.done = Saved::restore(from)?;
@@ -431,6 +450,13 @@ impl Outbox {
     pub fn open_replies(&self) -> impl Iterator<Item = Offset> {
         self.open.iter().map(|(offset, _)| *offset)
     }
+}
+
+/// Whether a service with so many of all the open replies may have one more: as many as it likes of the first half, and
+/// its share of the second.
+fn has_room(all: usize, own: usize, services: usize) -> bool {
+    let half = OPEN_REPLIES_MAX / 2;
+    all < half || own < half / services.max(1)
 }
 
 /// A service, by its number in [`Services`].

@@ -250,6 +250,37 @@ fn agents_replies_go_before_bots_and_templates_of_their_service_but_never_before
 }
 
 #[test]
+fn who_has_filled_its_share_and_the_common_half_is_refused_and_nobody_else() {
+    for services in 1..=8 {
+        let mut own = vec![0_usize; services];
+        let all = |own: &[usize]| own.iter().sum::<usize>();
+        while has_room(all(&own), own[0], services) {
+            own[0] += 1;
+        }
+        assert!(own[0] >= OPEN_REPLIES_MAX / 2, "alone it has half of all");
+        for service in 1..services {
+            let before = own[service];
+            while has_room(all(&own), own[service], services) {
+                own[service] += 1;
+            }
+            assert!(own[service] - before >= OPEN_REPLIES_MAX / 2 / services, "{service} of {services}");
+            assert!(!has_room(all(&own), own[0], services), "the first is still refused");
+        }
+        assert!(all(&own) <= OPEN_REPLIES_MAX, "all together are bounded");
+    }
+    // It is counted by service, over acceptance, outcome and restart.
+    let mut world = World::new();
+    let reply = world.handed("crm", 1);
+    world.reply("crm", 2);
+    world.reply("desk", 3);
+    let open_of = |outbox: &Outbox| outbox.open_of.clone().into_iter().collect::<Vec<_>>();
+    assert_eq!(open_of(&world.outbox), [(0, 2), (1, 1)]);
+    world.sent(reply);
+    assert_eq!(open_of(&world.outbox), [(0, 1), (1, 1)]);
+    assert_eq!(open_of(&world.replayed()), [(0, 1), (1, 1)]);
+}
+
+#[test]
 fn a_refused_attempt_goes_back_to_its_old_place_and_a_crash_makes_it_unknown() {
     let mut world = World::new();
     let reply = world.handed("crm", 1);
