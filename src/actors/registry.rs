@@ -318,6 +318,13 @@ impl GatewayLink {
         }
     }
 
+    /// WhatsApp answers again: what waited for that may go on.
+    pub(super) fn passed(&self, now: Timestamp) {
+        if let Some(budget) = &self.budget {
+            budget.lock().unwrap_or_else(PoisonError::into_inner).passed(now);
+        }
+    }
+
     /// A channel has nothing to hand over: it keeps no other waiting.
     pub(super) fn leave(&self, channel: ChannelId) {
         if let Some(budget) = &self.budget {

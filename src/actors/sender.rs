@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::asking::{Ask, Asked, ReplyTo, Work};
 use super::channel::GatewayNews;
+use super::clock::now;
 use super::outlet::Outlet;
 use super::port::{EndReason, Outgoing, SendNow};
 use super::registry::{GatewayLink, Generation};
@@ -98,7 +99,12 @@ impl Sender {
     pub fn tell(&self, send: &SendNow, told: Told) {
         let reply = send.offset;
         let ask = match told {
-            Told::Outcome(outcome) => Ask::Outcome { reply, outcome },
+            Told::Outcome(outcome) => {
+                if !matches!(outcome, SendOutcome::Unknown) {
+                    self.link.passed(now());
+                }
+                Ask::Outcome { reply, outcome }
+            }
             Told::Again(error, pause) => Ask::Again { reply, error, pause },
         };
         let entry = self.shared.registry.channels.get(&send.channel).map(|entry| entry.value().clone());

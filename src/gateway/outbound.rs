@@ -26,6 +26,8 @@ use crate::domain::ids::{ChannelId, ConversationId};
 
 /// Most conversations whose refusals are counted; beyond, the counts begin anew.
 const COUNTED_MAX: usize = 65_536;
+/// Longest `Retry-After` that is believed: an hour, after which a new attempt does no harm.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 /// How often an ending gateway looks whether all has its outcome.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -47,7 +49,7 @@ fn back_off(limit: Limit) -> (Duration, u32, Duration) {
 fn wait(limit: Limit, refusals: u32, retry_after: Option<Duration>, jitter: u8) -> Duration {
     let (first, factor, most) = back_off(limit);
     let grown = first.saturating_mul(factor.saturating_pow(refusals.saturating_sub(1).min(16)));
-    let least = grown.min(most).max(retry_after.unwrap_or_default());
+    let least = grown.min(most).max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX));
     least + least.mul_f64(f64::from(jitter) / 512.0)
 }
 

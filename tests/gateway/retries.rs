@@ -66,7 +66,7 @@ async fn every_limit_that_meta_has_is_tried_again_and_no_other_refusal() {
     // For complaints of customers the pause is longer than this test: it waits, and has not failed.
     stage.graph.next([Behaviour::Refuse(131_048, None)]);
     crm.text("16505550009", "spam").await;
-    stage.until_logged("replies wait code=131048").await;
+    stage.until_logged("code=131048").await;
     crm.text("16505550010", "behind").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!((crm.receipts("spam"), crm.receipts("behind")), (vec![], vec![]));

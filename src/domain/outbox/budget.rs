@@ -3,6 +3,8 @@
 //! Pure: it is told the time. Whoever is refused is told when to ask again, and of several channels of one number each
 //! gets its turn. In which order the replies of one channel ask is the queue's business.
 //!
+//! After a pause one message goes ahead and the rest waits for how it fares ([`Budget::passed`]).
+//!
 //! **Invariants:** in no second more than the number's rate; spread evenly over it, but for [`PACE_BURST`], so that who
 //! comes last waits for one message and not for a second. What WhatsApp says itself stands over both ([`Budget::pause`]).
 
@@ -18,6 +20,10 @@ pub const PAIR_BURST: u64 = 45;
 pub const PACE_BURST: u64 = 4;
 /// How long a channel that was told to ask again may keep others waiting if it does not, in milliseconds.
 const TURN_GRACE_MS: u64 = 1_000;
+/// How long after a pause a message goes ahead alone, in milliseconds, before another one does.
+const PROBE_MS: u64 = 1_000;
+/// By how much the clock may be behind what it has shown before it is one that was put back, in milliseconds.
+const CLOCK_BACK_MS: u64 = 60_000;
 const SECOND_MS: u64 = 1_000;
 const SECOND_US: u64 = 1_000_000;
 
@@ -41,6 +47,10 @@ pub struct Budget {
     /// When the next would leave if all were spread evenly, in microseconds.
     even_us: u64,
     paused_until: Timestamp,
+    /// After a pause: when the last message went ahead alone.
+    probing: Option<Timestamp>,
+    /// The latest time that was told.
+    latest: Timestamp,
     /// Channels that were refused, the longest first, and when each was told to ask again.
     waiting: VecDeque<(ChannelId, Timestamp)>,
     pairs: Pairs,
@@ -87,6 +97,8 @@ impl Budget {
             recent: VecDeque::new(),
             even_us: 0,
             paused_until: Timestamp(0),
+            probing: None,
+            latest: Timestamp(0),
             waiting: VecDeque::new(),
             pairs: Pairs::default(),
         }
@@ -94,6 +106,11 @@ impl Budget {
 
     /// A channel asks whether a message to the customer of that conversation may leave now.
     pub fn ask(&mut self, channel: ChannelId, conversation: ConversationId, now: Timestamp) -> Say {
+        if now.plus_ms(CLOCK_BACK_MS) < self.latest {
+            // What is known is about a time that is still to come.
+            *self = Self { per_second: self.per_second, ..Self::new(1) };
+        }
+        self.latest = self.latest.max(now);
         self.pairs.forget(now);
         let pair = self.pairs.next(conversation);
         if pair > now {
@@ -117,6 +134,9 @@ impl Budget {
         if turn.is_some() {
             self.waiting.pop_front();
         }
+        if let Some(probe) = &mut self.probing {
+            *probe = now;
+        }
         self.even_us = self.even_us.max(us(now)) + self.interval_us();
         self.recent.push_back(now);
         self.pairs.left(conversation, now);
@@ -131,6 +151,14 @@ impl Budget {
     /// WhatsApp takes nothing from this number before then.
     pub fn pause(&mut self, until: Timestamp) {
         self.paused_until = self.paused_until.max(until);
+        self.probing = Some(Timestamp(0));
+    }
+
+    /// WhatsApp has taken, or finally refused, a message: the pause is over, if its time is.
+    pub fn passed(&mut self, now: Timestamp) {
+        if now >= self.paused_until {
+            self.probing = None;
+        }
     }
 
     fn interval_us(&self) -> u64 {
@@ -145,7 +173,8 @@ impl Budget {
         let is_full = u64::try_from(self.recent.len()).is_ok_and(|recent| recent >= self.per_second);
         let window = self.recent.front().filter(|_| is_full).map_or(now, |at| at.plus_ms(SECOND_MS));
         let even = self.even_us.saturating_sub(PACE_BURST * self.interval_us()).div_ceil(1_000);
-        window.max(Timestamp(even)).max(self.paused_until)
+        let probe = self.probing.filter(|probe| probe.0 > 0).map_or(now, |probe| probe.plus_ms(PROBE_MS));
+        window.max(Timestamp(even)).max(self.paused_until).max(probe)
     }
 }
 
@@ -259,6 +288,36 @@ mod tests {
         budget.pause(START.plus_ms(2_000));
         let told = budget.ask(HERE, ConversationId(2), START.plus_ms(100));
         assert!(matches!(told, Say::Number(until) if until >= START.plus_ms(5_000)), "{told:?}");
+        // Then one goes ahead, and the rest waits for how it fares.
         assert_eq!(budget.ask(HERE, ConversationId(2), START.plus_ms(5_001)), Say::Go);
+        let waits = budget.ask(HERE, ConversationId(3), START.plus_ms(5_100));
+        assert!(matches!(waits, Say::Number(until) if until >= START.plus_ms(6_001)), "{waits:?}");
+        budget.passed(START.plus_ms(5_200));
+        assert_eq!(budget.ask(HERE, ConversationId(3), START.plus_ms(5_201)), Say::Go);
+        assert_eq!(budget.ask(HERE, ConversationId(4), START.plus_ms(5_201)), Say::Go);
+    }
+
+    #[test]
+    fn where_nothing_is_said_of_it_one_message_a_second_goes_ahead() {
+        let mut budget = Budget::new(80);
+        budget.pause(START.plus_ms(100));
+        // What was under way before the pause says nothing about after it.
+        budget.passed(START.plus_ms(50));
+        let mut left = 0;
+        for ms in 100..10_100 {
+            left += usize::from(budget.ask(HERE, ConversationId(ms), START.plus_ms(ms)) == Say::Go);
+        }
+        assert_eq!(left, 10);
+    }
+
+    #[test]
+    fn a_clock_that_is_put_back_holds_nothing_up() {
+        let mut budget = Budget::new(1);
+        for n in 0..PAIR_BURST {
+            assert_eq!(budget.ask(HERE, ConversationId(1), START.plus_ms(n * 1_001)), Say::Go, "{n}");
+        }
+        budget.pause(START.plus_ms(3_600_000));
+        let back = Timestamp(START.0 - 365 * 86_400_000);
+        assert_eq!(budget.ask(HERE, ConversationId(1), back), Say::Go);
     }
 }

@@ -17,6 +17,9 @@ use crate::domain::buckets::BucketMap;
 use crate::domain::ids::{ConversationId, Offset, Timestamp};
 use crate::domain::saved::{Put, Saved, Take, Unreadable, restore_all, save_all, saved};
 
+/// Longest that a conversation rests, in milliseconds: twice the longest wait that a gateway asks for.
+const REST_MS_MAX: u64 = 2 * 3_600_000;
+
 /// A reply that waits to be handed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Waiting {
@@ -327,9 +330,17 @@ impl Queue {
         self.resting.insert(conversation, until);
     }
 
-    /// Whoever has rested long enough goes on.
+    /// Whoever has rested long enough goes on; so does one whose rest would not end for longer than any lasts, since
+    /// then the clock was put back.
     pub(super) fn wake(&mut self, now: Timestamp) {
-        while let Some((_, conversation)) = self.resting.order.first().copied().filter(|(at, _)| *at <= now) {
+        let is_over = |(at, _): &(Timestamp, ConversationId)| *at <= now || *at > now.plus_ms(REST_MS_MAX);
+        loop {
+            let order = &self.resting.order;
+            let Some((_, conversation)) =
+                [order.first(), order.last()].into_iter().flatten().copied().find(is_over)
+            else {
+                return;
+            };
             self.resting.take(conversation);
             self.lanes.offer(self.lines.get(&conversation).and_then(Line::sendable));
         }

@@ -1,6 +1,6 @@
 //! What the simulated Graph API tells the broker: webhooks in Meta's shapes, signed with the app's secret.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::gateway::signature::{SIGNATURE_HEADER, sign};
 
@@ -73,14 +73,20 @@ impl Webhooks {
     /// How far a message has come.
     #[must_use]
     pub fn status(&self, news: StatusNews<'_>) -> Value {
-        let mut status = json!({"id": news.message_id, "status": news.status, "timestamp": now_s(),
-            "recipient_id": news.recipient});
+        let mut status = Map::new();
+        let mut put = |name: &str, value: Value| status.insert(name.to_owned(), value);
+        put("id", json!(news.message_id));
+        put("status", json!(news.status));
+        put("timestamp", json!(now_s()));
+        put("recipient_id", json!(news.recipient));
         if let Some(data) = news.callback_data {
-            status["biz_opaque_callback_data"] = json!(data);
+            put("biz_opaque_callback_data", json!(data));
         }
         if let Some(code) = news.error {
-            status["errors"] = json!([{"code": code, "title": "It failed", "message": "It failed",
-                "error_data": {"details": "So it was asked"}}]);
+            let details = json!({"details": "So it was asked"});
+            let error =
+                json!({"code": code, "title": "It failed", "message": "It failed", "error_data": details});
+            put("errors", json!([error]));
         }
         self.body("messages", json!({"statuses": [status]}))
     }
@@ -94,9 +100,12 @@ impl Webhooks {
     }
 
     fn body(&self, field: &str, mut value: Value) -> Value {
-        value["messaging_product"] = json!("whatsapp");
-        value["metadata"] = json!({"display_phone_number": self.display_phone_number,
+        let metadata = json!({"display_phone_number": self.display_phone_number,
             "phone_number_id": self.phone_number_id});
+        if let Some(map) = value.as_object_mut() {
+            map.insert("messaging_product".to_owned(), json!("whatsapp"));
+            map.insert("metadata".to_owned(), metadata);
+        }
         json!({"object": "whatsapp_business_account",
             "entry": [{"id": "102290129340398", "changes": [{"field": field, "value": value}]}]})
     }
