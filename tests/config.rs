@@ -234,7 +234,17 @@ fn a_number_without_a_gateway_takes_the_one_that_there_is() {
     assert_eq!(way(format!("{portal}{}{number}", gateway("g"))), Way::Tcp("g".parse().unwrap()));
     assert_eq!(way(format!("{portal}{}{}{number}", gateway("g"), gateway("h"))), Way::None);
     let with_token = format!("[whatsapp]\naccess_token = \"t\"\n{portal}{}{number}", gateway("g"));
-    assert_eq!(way(with_token), Way::Builtin);
+    assert_eq!(way(format!("{with_token}phone_number_id = \"1\"\n")), Way::Builtin);
+    // It sends by Meta's id of the number, with a token; neither can be guessed.
+    assert_eq!(problems(&with_token)[0].key, "portals[0].numbers[0].phone_number_id");
+    let no_token = format!("{portal}{number}phone_number_id = \"1\"\ngateway = \"builtin\"\n");
+    assert_eq!(problems(&no_token)[0].key, "portals[0].numbers[0].access_token");
+    let of_its_own = format!("{no_token}access_token = \"t\"\n");
+    assert_eq!(way(of_its_own.clone()), Way::Builtin);
+    assert!(load(&of_its_own).unwrap().cannot_send().is_empty());
+    let split = format!("{no_token}access_token = \"t s\"\n");
+    assert_eq!(problems(&split)[0].key, "portals[0].numbers[0].access_token");
+    assert!(!format!("{:?}", problems(&split)).contains("t s"), "a secret is in no problem");
     let config = load(&format!("{portal}{number}")).unwrap();
     assert_eq!(config.cannot_send().len(), 1);
 }

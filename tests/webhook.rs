@@ -23,6 +23,8 @@ use proptest::prelude::*;
 use serde_json::Value;
 use sharedline::domain::command::StatusOf;
 use sharedline::domain::event::Status;
+use sharedline::domain::ids::{ChannelId, Offset};
+use sharedline::gateway::intent::Intent;
 use sharedline::gateway::numbers::{Numbers, WebhookNumber};
 use sharedline::gateway::signature::sign;
 use sharedline::gateway::translate::{Part, Reason, translate};
@@ -250,7 +252,8 @@ fn content_of(update: &Update) -> Value {
     match &update.news {
         News::Message(message) => serde_json::from_slice(message.message.content.expose()).unwrap(),
         News::Notice { content, .. } => serde_json::from_slice(content.expose()).unwrap(),
-        News::Status(_) => panic!("a status has no content"),
+        News::Echo(echo) => serde_json::from_slice(echo.content.expose()).unwrap(),
+        News::Status(_) | News::OfReply { .. } => panic!("a status has no content"),
     }
 }
 
@@ -440,9 +443,57 @@ fn other_changes_are_notices_for_the_number_that_they_name() {
         assert_eq!(content_of(&update), webhook["entry"][0]["changes"][0]["value"], "{name}");
     }
     assert_eq!(stand.post_signed(&payload("unknown_template_status")).status, 200);
-    assert_eq!(stand.post_signed(&payload("unsupported_echo")).status, 200);
     assert_eq!(stand.recorder.taken().len(), 3);
-    assert_eq!((stand.count("unknown_number"), stand.count("unsupported")), (1, 1));
+    assert_eq!(stand.count("unknown_number"), 1);
+}
+
+#[test]
+fn what_was_written_on_the_phone_comes_in_with_whom_it_went_to() {
+    let stand = stand();
+    assert_eq!(stand.post_signed(&payload("smb_echo")).status, 200);
+    let update = stand.recorder.taken().pop().unwrap();
+    let News::Echo(echo) = &update.news else { panic!("{update:?}") };
+    assert_eq!(echo.message_id.as_str(), "wamid.HBgLMTIwMjU1NTAxNzMVAgASGBQzQUI0028QUZGRUVE");
+    assert_eq!(echo.to.wa_id.as_ref().map(|name| name.as_str()), Some("12025550173"));
+    let content = serde_json::json!({"type": "text", "text": {"body": "Written on the phone"}});
+    assert_eq!(content_of(&update), content, "nothing that addresses it");
+    assert_eq!(stand.count("echoes"), 1);
+    // By his user id, and nobody at all.
+    let mut webhook: Value = serde_json::from_slice(&payload("smb_echo")).unwrap();
+    let to =
+        webhook.pointer_mut("/entry/0/changes/0/value/message_echoes/0").unwrap().as_object_mut().unwrap();
+    to.remove("to");
+    assert_eq!(stand.post_signed(webhook.to_string().as_bytes()).status, 200);
+    assert_eq!(stand.count("malformed"), 1);
+    let to =
+        webhook.pointer_mut("/entry/0/changes/0/value/message_echoes/0").unwrap().as_object_mut().unwrap();
+    to.insert("to_user_id".to_owned(), "US.24070915863320114477".into());
+    assert_eq!(stand.post_signed(webhook.to_string().as_bytes()).status, 200);
+    let News::Echo(echo) = stand.recorder.taken().pop().unwrap().news else { panic!("no echo") };
+    assert_eq!(echo.to.user_id.as_ref().map(|name| name.as_str()), Some("US.24070915863320114477"));
+}
+
+#[test]
+fn a_status_that_brings_our_callback_data_names_the_reply_and_others_data_is_nobodys() {
+    let stand = stand();
+    let intent = Intent { channel: ChannelId(7), reply: Offset(9) };
+    for (data, is_ours) in [(intent.to_callback_data(), true), ("a service's own".to_owned(), false)] {
+        let mut webhook: Value = serde_json::from_slice(&payload("status_delivered")).unwrap();
+        let status = webhook.pointer_mut("/entry/0/changes/0/value/statuses/0").unwrap();
+        status.as_object_mut().unwrap().insert("biz_opaque_callback_data".to_owned(), data.clone().into());
+        let id = status["id"].as_str().unwrap().to_owned();
+        assert_eq!(stand.post_signed(webhook.to_string().as_bytes()).status, 200);
+        let news = stand.recorder.taken().pop().unwrap().news;
+        assert!(!format!("{news:?}").contains(&data), "it goes no further");
+        match news {
+            News::OfReply { intent: read, message_id, status } if is_ours => {
+                assert_eq!((read, message_id.as_str()), (intent, id.as_str()));
+                assert_eq!(status.status, Status::Delivered);
+            }
+            News::Status(status) if !is_ours => assert_eq!(status.status, Status::Delivered),
+            other => panic!("{data}: {other:?}"),
+        }
+    }
 }
 
 #[test]

@@ -170,7 +170,7 @@ impl ServiceAdapterActor {
     /// From here on the connection is delivered to.
     fn begin(&mut self, ctx: &mut Context<Self>) {
         if let Some(link) = &self.parts.link {
-            let (generation, lost) = link.connect(&self.parts.outlet, ctx.address().recipient());
+            let (generation, lost) = link.connect(&self.parts.outlet, Some(ctx.address().recipient()));
             self.generation = Some(generation);
             let _ = self.parts.portal_actor.try_send(GatewayNews { lost });
         }

@@ -7,8 +7,10 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::outlet::Outlet;
 use super::port::{Answered, Refusal};
+use super::sender::Pause;
 use crate::domain::channel::ListQuery;
 use crate::domain::command::{Command, SendOutcome, StandingCommand};
+use crate::domain::event::StatusError;
 use crate::domain::ids::{AgentId, ConversationId, Offset, ServiceId};
 use crate::domain::presence::Doing;
 
@@ -66,6 +68,15 @@ pub enum Ask {
         reply: Offset,
         /// What became of it.
         outcome: SendOutcome,
+    },
+    /// The built-in gateway was refused for now: the reply waits again.
+    Again {
+        /// The reply.
+        reply: Offset,
+        /// What WhatsApp said, or why it could not be asked.
+        error: StatusError,
+        /// What waits with it.
+        pause: Pause,
     },
 }
 

@@ -29,13 +29,14 @@ pub use super::portal::{Breaks, PortalError};
 use super::portal::{PortalActor, check_unowned};
 use super::reader::Readers;
 use super::registry::{Deliver, GatewayLink, NumberEntry, Registry, SessionEntry, SessionKey};
+use super::sender::Sender;
 use super::shared::{HaltSwitch, Halted, Limits, PROCESS_BYTES_MAX, SESSION_BYTES_MAX, Shared};
 use crate::domain::channel::Keys;
-use crate::domain::command::{ChannelSeen, Command, Inbound, StatusCommand, StatusOf};
+use crate::domain::command::{ChannelSeen, Command, Echo, Inbound, SendOutcome, StatusCommand, StatusOf};
 use crate::domain::content::Content;
 use crate::domain::delivery::ConnectionId;
 use crate::domain::fingerprint::Key;
-use crate::domain::ids::{AdapterId, GatewayId, Number, PortalId, ServiceId};
+use crate::domain::ids::{AdapterId, ChannelId, GatewayId, MessageId, Number, Offset, PortalId, ServiceId};
 use crate::domain::portal::{Numbers, Plan, PortalRules};
 use crate::domain::senders::Senders;
 use crate::domain::view::Masking;
@@ -49,8 +50,10 @@ const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(5);
 pub struct NumberSetup {
     /// The number.
     pub number: Number,
-    /// The TCP gateway that its replies leave through; none: they wait.
+    /// The TCP gateway that its replies leave through; without one and without `built_in` they wait.
     pub gateway: Option<GatewayId>,
+    /// This process sends its replies itself ([`Broker::sender`]), so many messages a second.
+    pub built_in: Option<u32>,
     /// How long a reply waits for its gateway, in milliseconds.
     pub send_ttl_ms: u64,
 }
@@ -252,6 +255,19 @@ pub enum Submission {
     Message(Inbound),
     /// A message came further on its way.
     Status(StatusCommand),
+    /// A message came further on its way, and WhatsApp says by which reply it was sent.
+    OfReply {
+        /// The reply's channel.
+        channel: ChannelId,
+        /// Where it stands.
+        reply: Offset,
+        /// The message that it became.
+        message_id: MessageId,
+        /// What a status of that message says.
+        status: StatusCommand,
+    },
+    /// Somebody replied on the phone.
+    Echo(Echo),
     /// A webhook change for the parent.
     Notice {
         /// The webhook's field.
@@ -391,6 +407,14 @@ impl Broker {
     pub fn submit(&self, number: &Number, submission: &Submission) -> Option<Submitted> {
         let known = Arc::clone(self.inner.shared.registry.numbers.get(number)?.value());
         let mut channels: Vec<_> = known.open().to_vec();
+        if let Submission::OfReply { channel, .. } = submission {
+            // Only where it is a reply of this number; else it is a status like any other.
+            let of_number =
+                self.inner.shared.registry.channels.get(channel).map(|entry| entry.value().clone());
+            if let Some(entry) = of_number.filter(|entry| entry.number == *number) {
+                channels = vec![entry];
+            }
+        }
         if let Submission::Status(StatusCommand { of: StatusOf::Message(message_id), .. }) = submission {
             let sender = known.senders.lock().unwrap_or_else(PoisonError::into_inner).find(message_id);
             let sender = sender.and_then(|sender| {
@@ -405,19 +429,38 @@ impl Broker {
         for entry in channels {
             let command = match submission {
                 Submission::Message(inbound) => Command::Inbound(inbound.clone()),
-                Submission::Status(status) => Command::Status(status.clone()),
+                Submission::Status(status) | Submission::OfReply { status, .. } => {
+                    Command::Status(status.clone())
+                }
+                Submission::Echo(echo) => Command::Echo(echo.clone()),
                 Submission::Notice { field, content } => {
                     Command::Notice { field: Arc::clone(field), content: content.clone() }
                 }
             };
             let (answer, answered) = oneshot::channel();
             waiting.push(answered);
-            let asked = vec![Asked { ask: Ask::Command(command), reply_to: ReplyTo::Caller(answer) }];
+            let mut asked = vec![Asked { ask: Ask::Command(command), reply_to: ReplyTo::Caller(answer) }];
+            if let Submission::OfReply { channel, reply, message_id, .. } = submission
+                && *channel == entry.id
+            {
+                // First that it was sent at all, which may be news after an answer that was lost.
+                let outcome = SendOutcome::Sent(message_id.clone());
+                asked.insert(
+                    0,
+                    Asked { ask: Ask::Outcome { reply: *reply, outcome }, reply_to: ReplyTo::Nobody },
+                );
+            }
             if let Some(addr) = &entry.addr {
                 let _ = addr.try_send(Work { origin: None, asked, permits: None });
             }
         }
         Some(Submitted(waiting))
+    }
+
+    /// The way out of a number that this process sends for; none where a TCP gateway does, or nobody.
+    #[must_use]
+    pub fn sender(&self, number: &Number) -> Option<Sender> {
+        Sender::connect(&self.inner.shared, number)
     }
 
     /// Resolves with the reason when the broker acknowledges nothing any more; at once if it does not already.
@@ -562,9 +605,13 @@ fn enter_numbers(shared: &Shared, portal: &PortalSetup) {
         shared.registry.gateways.insert((id.clone(), gateway.clone()), Arc::new(GatewayLink::new()));
     }
     for number in &portal.numbers {
-        let link = number.gateway.as_ref().and_then(|gateway| {
+        let over_tcp = number.gateway.as_ref().and_then(|gateway| {
             shared.registry.gateways.get(&(id.clone(), gateway.clone())).map(|link| Arc::clone(link.value()))
         });
+        let link = match number.built_in {
+            Some(messages_per_second) => Some(Arc::new(GatewayLink::built_in(messages_per_second))),
+            None => over_tcp,
+        };
         let entry = NumberEntry {
             portal: id.clone(),
             link,

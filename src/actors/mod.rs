@@ -13,6 +13,7 @@
 //! - [`broker`]: the handle; starting, connecting, submitting, stopping
 //! - [`operator`]: the operator's way in
 //! - [`port`]: what a session and the actors say to each other · [`outlet`]: a connection's end of it
+//! - [`sender`]: replies that this process sends itself
 //! - [`batch`]: records on their way out
 //! - [`adapter`], `portal`, `channel`, `conversation`: the actors
 //! - `asking`: requests of a channel and where their answers go · `registry`: who is where
@@ -50,6 +51,7 @@ pub mod port;
 mod portal;
 mod reader;
 mod registry;
+pub mod sender;
 mod setup;
 mod shared;
 

@@ -18,9 +18,16 @@ use super::portal::PortalActor;
 use crate::domain::channel::Standing;
 use crate::domain::command::ChannelSeen;
 use crate::domain::delivery::ConnectionId;
-use crate::domain::ids::{AdapterId, ChannelId, GatewayId, Number, Offset, PortalId, ServiceId};
+use crate::domain::ids::{
+    AdapterId, ChannelId, ConversationId, GatewayId, Number, Offset, PortalId, ServiceId, Timestamp,
+};
 use crate::domain::outbox::UNRESOLVED_MAX;
+use crate::domain::outbox::budget::{Budget, Say};
 use crate::domain::senders::Senders;
+
+/// Most replies of one number that the built-in gateway has under way: three seconds' worth at the default rate, and
+/// far fewer sockets than a process may have.
+const IN_FLIGHT_MAX: usize = 256;
 
 /// What a channel is, as far as it is durable: for lists, for `welcome`, for whoever observes the broker.
 #[derive(Debug)]
@@ -150,7 +157,7 @@ impl ChannelEntry {
 #[derive(Debug)]
 pub(super) struct NumberEntry {
     pub(super) portal: PortalId,
-    /// Its gateway, if that is one over TCP.
+    /// The way to its gateway.
     pub(super) link: Option<Arc<GatewayLink>>,
     pub(super) send_ttl_ms: u64,
     pub(super) senders: Arc<Mutex<Senders>>,
@@ -206,14 +213,34 @@ pub(super) struct Generation(pub u64);
 #[derive(Debug, Default)]
 struct Link {
     generation: Generation,
-    connected: Option<(Arc<Outlet>, Recipient<Stop>)>,
+    /// The connection; without an actor where it is one of this process's own.
+    connected: Option<(Arc<Outlet>, Option<Recipient<Stop>>)>,
+    /// It takes nothing new any more, but goes on with what it has.
+    closing: bool,
 }
 
-/// The way to one TCP gateway, whatever connection it has just now.
+/// The way to one gateway, whatever connection it has just now: one over TCP, or the one that is built in, which has a
+/// link for each of its numbers.
 pub(super) struct GatewayLink {
     link: Mutex<Link>,
     /// Replies handed to it without outcome, over all its channels (B14).
     unresolved: AtomicUsize,
+    unresolved_max: usize,
+    /// How fast it may be handed replies; a TCP gateway holds its rates itself.
+    budget: Option<Mutex<Budget>>,
+}
+
+/// Whether one more reply may be handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Right {
+    /// It may.
+    Taken,
+    /// The gateway has as many as it may have; an outcome makes room.
+    Full,
+    /// Not before then, whatever it is.
+    Later(Timestamp),
+    /// Nothing to this customer before then.
+    Rest(Timestamp),
 }
 
 impl fmt::Debug for GatewayLink {
@@ -223,25 +250,38 @@ impl fmt::Debug for GatewayLink {
 }
 
 impl GatewayLink {
+    /// That of a TCP gateway.
     pub(super) fn new() -> Self {
-        Self { link: Mutex::default(), unresolved: AtomicUsize::new(0) }
+        Self::with(UNRESOLVED_MAX, None)
+    }
+
+    /// That of a number which the built-in gateway sends for, so many messages a second.
+    pub(super) fn built_in(messages_per_second: u32) -> Self {
+        Self::with(IN_FLIGHT_MAX, Some(Mutex::new(Budget::new(messages_per_second))))
+    }
+
+    fn with(unresolved_max: usize, budget: Option<Mutex<Budget>>) -> Self {
+        Self { link: Mutex::default(), unresolved: AtomicUsize::new(0), unresolved_max, budget }
     }
 
     /// A new connection takes over; gives its generation, and the one before, which is ended.
     pub(super) fn connect(
         &self,
         outlet: &Arc<Outlet>,
-        stop: Recipient<Stop>,
+        stop: Option<Recipient<Stop>>,
     ) -> (Generation, Option<Generation>) {
         let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
         let before = link.generation;
         link.generation = Generation(before.0 + 1);
+        link.closing = false;
         let older = link.connected.replace((Arc::clone(outlet), stop));
         let generation = link.generation;
         drop(link);
         let replaced = older.map(|(older, stop)| {
             older.end(EndReason::Replaced);
-            let _ = stop.try_send(Stop);
+            if let Some(stop) = stop {
+                let _ = stop.try_send(Stop);
+            }
             before
         });
         (generation, replaced)
@@ -257,9 +297,20 @@ impl GatewayLink {
         current
     }
 
+    /// Whether this process sends for it itself.
+    pub(super) fn is_built_in(&self) -> bool {
+        self.budget.is_some()
+    }
+
+    /// The connection takes nothing new any more.
+    pub(super) fn close(&self) {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).closing = true;
+    }
+
+    /// Whether there is a connection that takes replies.
     pub(super) fn is_connected(&self) -> bool {
         let link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        link.connected.as_ref().is_some_and(|(outlet, _)| !outlet.is_ended())
+        !link.closing && link.connected.as_ref().is_some_and(|(outlet, _)| !outlet.is_ended())
     }
 
     /// Whether this connection still is the one.
@@ -279,22 +330,57 @@ impl GatewayLink {
         Some(link.generation)
     }
 
-    /// Replies handed to it without outcome.
-    pub(super) fn unresolved(&self) -> usize {
-        self.unresolved.load(Ordering::Relaxed)
-    }
-
     /// Takes the right to hand one more reply over.
-    pub(super) fn take(&self) -> bool {
-        let more = |handed: usize| (handed < UNRESOLVED_MAX).then_some(handed + 1);
-        self.unresolved.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    pub(super) fn take(&self, channel: ChannelId, conversation: ConversationId, now: Timestamp) -> Right {
+        let max = self.unresolved_max;
+        let more = |handed: usize| (handed < max).then_some(handed + 1);
+        if self.unresolved.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_err() {
+            return Right::Full;
+        }
+        let Some(budget) = &self.budget else { return Right::Taken };
+        let say = budget.lock().unwrap_or_else(PoisonError::into_inner).ask(channel, conversation, now);
+        let (right, is_taken) = match say {
+            Say::Go => (Right::Taken, true),
+            Say::Number(until) => (Right::Later(until), false),
+            Say::Pair(until) => (Right::Rest(until), false),
+        };
+        if !is_taken {
+            self.give_back(1);
+        }
+        right
     }
 
     /// Gives rights back; says whether there were none before.
     pub(super) fn give_back(&self, replies: usize) -> bool {
         let less = |handed: usize| Some(handed.saturating_sub(replies));
         let before = self.unresolved.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
-        before.is_ok_and(|before| before >= UNRESOLVED_MAX)
+        before.is_ok_and(|before| before >= self.unresolved_max)
+    }
+
+    /// Replies handed over without outcome.
+    pub(super) fn unresolved(&self) -> usize {
+        self.unresolved.load(Ordering::Acquire)
+    }
+
+    /// WhatsApp takes nothing from this number before then.
+    pub(super) fn pause(&self, until: Timestamp) {
+        if let Some(budget) = &self.budget {
+            budget.lock().unwrap_or_else(PoisonError::into_inner).pause(until);
+        }
+    }
+
+    /// WhatsApp answers again: what waited for that may go on.
+    pub(super) fn passed(&self, now: Timestamp) {
+        if let Some(budget) = &self.budget {
+            budget.lock().unwrap_or_else(PoisonError::into_inner).passed(now);
+        }
+    }
+
+    /// A channel has nothing to hand over: it keeps no other waiting.
+    pub(super) fn leave(&self, channel: ChannelId) {
+        if let Some(budget) = &self.budget {
+            budget.lock().unwrap_or_else(PoisonError::into_inner).leave(channel);
+        }
     }
 }
 

@@ -64,6 +64,7 @@ impl From<&Config> for Setup {
                         Way::Tcp(gateway) => Some(gateway.clone()),
                         Way::Builtin | Way::None => None,
                     },
+                    built_in: (number.way == Way::Builtin).then_some(number.messages_per_second),
                     send_ttl_ms: u64::try_from(number.send_ttl.as_millis()).unwrap_or(u64::MAX),
                 })
                 .collect(),

@@ -17,7 +17,9 @@ use tracing_subscriber::EnvFilter;
 use super::{Configured, EXIT_CONFIG, EXIT_IO, Failure, Outcome, block_on, http, out};
 use crate::actors::broker::{PortalError, StartError};
 use crate::actors::{Broker, OpenBrokerError};
-use crate::config::Config;
+use crate::config::{Config, Way};
+use crate::gateway::graph::Graph;
+use crate::gateway::outbound::Outbound;
 use crate::net::listener::{self, Listener};
 
 /// When adapters are asked to come again after a stop: a restart takes about that long.
@@ -57,6 +59,7 @@ async fn serve(config: &Config) -> Outcome {
         .map_err(|error| bind_failure("tcp", config.tcp.listen, error))?;
     let tcp = Arc::new(tcp);
     let (mut http, http_address) = http::start(config, &broker, &tcp)?;
+    let outbound = start_outbound(config, &broker)?;
     out::line(&format!(
         "sharedline {} serves: tcp {}, http {http_address}, data {}",
         env!("CARGO_PKG_VERSION"),
@@ -64,7 +67,7 @@ async fn serve(config: &Config) -> Outcome {
         config.data_dir.display()
     ));
     for (number, why) in config.cannot_send() {
-        tracing::warn!(%number, why, "a number can not send yet");
+        tracing::warn!(%number, why, "a number can not send");
     }
     let asked = tokio::select! {
         () = signals.stop() => true,
@@ -85,9 +88,10 @@ async fn serve(config: &Config) -> Outcome {
     broker.say_goaway(RETRY_AFTER);
     let stopped = async {
         let limit = config.limits.drain_timeout;
-        // HTTP waits for its WebSockets to end. Webhooks that were accepted need the broker to be answered.
+        // HTTP waits for its WebSockets to end. Webhooks that were accepted need the broker to be answered, and so do replies
+        // that were posted.
         broker.end_sessions(limit).await;
-        let _ = tokio::time::timeout(limit, http.drain()).await;
+        let _ = tokio::join!(tokio::time::timeout(limit, http.drain()), outbound.stop(limit));
         broker.stop(limit).await
     };
     tokio::select! {
@@ -127,6 +131,24 @@ impl Signals {
             }
         }
     }
+}
+
+/// The way out of the numbers that this process sends for itself.
+fn start_outbound(config: &Config, broker: &Broker) -> Result<Outbound, Failure> {
+    let graph = Graph::new(&config.whatsapp.graph_url).map_err(|error| Failure::new(EXIT_CONFIG, error))?;
+    let mut numbers = Vec::new();
+    for number in config.portals.iter().flat_map(|portal| &portal.numbers) {
+        let token = number.access_token.as_ref().or(config.whatsapp.access_token.as_ref());
+        if let (Way::Builtin, Some(id), Some(token)) = (&number.way, &number.phone_number_id, token) {
+            let account =
+                graph.account(id, token.expose()).map_err(|error| Failure::new(EXIT_CONFIG, error))?;
+            numbers.extend(broker.sender(&number.number).map(|sender| (sender, account)));
+            if number.app_secret.is_none() && config.whatsapp.app_secret.is_none() {
+                tracing::warn!(number = %number.number, "without an app_secret no status of its messages is believed");
+            }
+        }
+    }
+    Ok(Outbound::start(&graph, numbers))
 }
 
 pub(super) fn bind_failure(what: &str, address: SocketAddr, error: std::io::Error) -> Failure {

@@ -206,13 +206,12 @@ impl Config {
         load::load(file, overrides)
     }
 
-    /// The numbers that can not send yet, and why.
+    /// The numbers that can not send, and why.
     #[must_use]
     pub fn cannot_send(&self) -> Vec<(Number, &'static str)> {
         let numbers = self.portals.iter().flat_map(|portal| &portal.numbers);
         let why = |number: &NumberConfig| match &number.way {
-            Way::Tcp(_) => None,
-            Way::Builtin => Some("the built-in gateway is not there yet: its replies wait"),
+            Way::Tcp(_) | Way::Builtin => None,
             Way::None => Some("it has no gateway: its replies wait"),
         };
         numbers.filter_map(|number| Some((number.number.clone(), why(number)?))).collect()

@@ -281,7 +281,9 @@ impl Problems<'_> {
 
     fn whatsapp(&mut self, raw: raw::WhatsApp, default: WhatsApp) -> WhatsApp {
         let graph_url = raw.graph_url.unwrap_or(default.graph_url);
-        if !graph_url.starts_with("https://") && !graph_url.starts_with("http://") {
+        let is_url = reqwest::Url::parse(&graph_url)
+            .is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.host().is_some());
+        if !is_url {
             self.quoted("whatsapp.graph_url", &graph_url, "a URL that begins with https:// or http://");
         }
         WhatsApp {
@@ -482,6 +484,9 @@ impl Problems<'_> {
         {
             self.quoted(format!("{key}.phone_number_id"), id, "1 to 32 digits, as Meta gives them");
         }
+        if way == Way::Builtin {
+            self.built_in(key, phone_number_id.is_some(), access_token.as_ref(), whatsapp);
+        }
         let messages_per_second = raw.messages_per_second.unwrap_or(MESSAGES_PER_SECOND_DEFAULT);
         if !(1..=10_000).contains(&messages_per_second) {
             self.add(format!("{key}.messages_per_second"), messages_per_second, "1 to 10000");
@@ -496,5 +501,27 @@ impl Problems<'_> {
             app_secret,
             access_token,
         })
+    }
+
+    /// What the built-in gateway can not send without.
+    fn built_in(&mut self, key: &str, has_id: bool, own_token: Option<&Secret>, whatsapp: &WhatsApp) {
+        if !has_id {
+            self.add(
+                format!("{key}.phone_number_id"),
+                "<none>",
+                "Meta's id of the number: the built-in gateway sends by it",
+            );
+        }
+        match own_token.or(whatsapp.access_token.as_ref()) {
+            None => self.add(
+                format!("{key}.access_token"),
+                "<none>",
+                "what the built-in gateway sends with, here or in [whatsapp]",
+            ),
+            Some(token) if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) => {
+                self.add(format!("{key}.access_token"), "<secret>", "visible ASCII characters, no blanks");
+            }
+            Some(_) => {}
+        }
     }
 }

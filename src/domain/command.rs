@@ -264,6 +264,8 @@ pub enum SendOutcome {
     Sent(MessageId),
     /// It was definitely not sent.
     Failed(StatusError),
+    /// It was definitely not sent by this attempt; another may pass, so it waits again.
+    Again(StatusError),
     /// It may have been sent: the answer was lost.
     Unknown,
 }

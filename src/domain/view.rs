@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::content::Content;
 use super::event::{
     ClaimAction, ClaimChange, ClearTo, Customer, Event, Membership, Message, Notice, Receipt, Record, Reply,
+    Status,
 };
 use super::ids::{AgentId, ConversationId, ServiceId};
 
@@ -97,6 +98,8 @@ pub fn view<'a>(record: &'a Record, viewer: &Viewer<'_>) -> Option<(Form, View<'
         Event::Message(message) => Some(view_message(message, viewer)),
         Event::Reply(reply) => Some(view_reply(reply, viewer)),
         Event::Claim(change) => Some(view_claim(change, viewer)),
+        // An attempt that was refused and is repeated is no news of the reply.
+        Event::Receipt(receipt) if receipt.status == Status::Accepted => None,
         Event::Receipt(receipt) => {
             (receipt.service == *viewer.service).then(|| (Form::Own, View::Receipt(receipt)))
         }

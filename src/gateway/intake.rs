@@ -1,5 +1,6 @@
 //! The broker as the webhooks' [`Intake`]: each update goes to every channel of its number.
 
+use super::intent::Intent;
 use super::{Fate, Intake, News, Unavailable, Update};
 use crate::actors::Broker;
 use crate::actors::broker::Submission;
@@ -17,6 +18,11 @@ impl Intake for Broker {
                 let submission = match update.news {
                     News::Message(inbound) => Submission::Message(inbound),
                     News::Status(status) => Submission::Status(status),
+                    News::OfReply { intent, message_id, status } => {
+                        let Intent { channel, reply } = intent;
+                        Submission::OfReply { channel, reply, message_id, status }
+                    }
+                    News::Echo(echo) => Submission::Echo(echo),
                     News::Notice { field, content } => Submission::Notice { field, content },
                 };
                 self.submit(&update.to.number, &submission)

@@ -1,26 +1,37 @@
-//! What connects the broker to WhatsApp: so far its way in, Meta's webhooks.
+//! What connects the broker to WhatsApp: Meta's webhooks in, the Graph API out.
 //!
 //! ```text
 //! POST /webhooks/whatsapp ─▶ webhook (body, signature) ─▶ translate (Meta's JSON) ─▶ Intake (the broker) ─▶ 200
+//! Sender (the broker) ─▶ outbound ─▶ graph (POST /{phone_number_id}/messages) ─▶ what became of it ─▶ Sender
 //! ```
+//!
+//! # Layout
+//! - [`webhook`], [`signature`], [`numbers`], [`translate`], `echo`, `json`, `intake`: the way in
+//! - [`outbound`]: each number's replies, their retries · [`graph`]: the client · [`intent`]: how a reply is found again
+//! - [`simulated`]: a Graph API on loopback, for the demo and the tests
 //!
 //! May import `domain`, `actors`, and of `wire` only its check of content, so that a customer's message is held to
 //! the same rules whichever way it comes in. Knows nothing of channels or services: [`Intake`] is all that it asks of
 //! the broker.
 
+mod echo;
+pub mod graph;
 mod intake;
+pub mod intent;
 mod json;
 pub mod numbers;
+pub mod outbound;
 pub mod signature;
+pub mod simulated;
 pub mod translate;
 pub mod webhook;
 
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::domain::command::{Inbound, StatusCommand};
+use crate::domain::command::{Echo, Inbound, StatusCommand};
 use crate::domain::content::Content;
-use crate::domain::ids::{Number, PortalId};
+use crate::domain::ids::{MessageId, Number, PortalId};
 
 /// A number, and the portal that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -47,6 +58,17 @@ pub enum News {
     Message(Inbound),
     /// A message came further on its way, or did not.
     Status(StatusCommand),
+    /// A message came further on its way, or did not, and the request that sent it had named a reply.
+    OfReply {
+        /// The reply.
+        intent: intent::Intent,
+        /// The message that it became.
+        message_id: MessageId,
+        /// What a status of that message says.
+        status: StatusCommand,
+    },
+    /// Somebody replied on the phone.
+    Echo(Echo),
     /// A change that is neither message nor status nor echo; for the parent.
     Notice {
         /// The webhook's field.

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use super::echo::echo_of;
+use super::intent::Intent;
 use super::json::Object;
 use super::numbers::Numbers;
 use super::signature::Matched;
@@ -55,6 +57,8 @@ pub enum Part {
     Message,
     /// A status.
     Status,
+    /// A message that was written on the phone.
+    Echo,
     /// A whole change, or an entry that can not be read as changes.
     Change,
 }
@@ -129,9 +133,7 @@ impl Translation<'_> {
         let to = self.route(&value);
         match &*field {
             "messages" => self.messages(&field, &value, to.as_ref()),
-            "smb_message_echoes" | "message_echoes" => {
-                self.leave_out(Part::Change, Reason::Unsupported("echoes are not taken"));
-            }
+            "smb_message_echoes" | "message_echoes" => self.echoes(&value, to.as_ref()),
             _ => self.notice(&field, &value, &[], to.as_ref()),
         }
     }
@@ -150,15 +152,14 @@ impl Translation<'_> {
     }
 
     fn messages(&mut self, field: &str, value: &Object<'_>, to: Result<&Arc<Route>, &Option<Box<str>>>) {
-        let contacts: Vec<Contact> =
-            value.array("contacts").unwrap_or_default().into_iter().filter_map(Contact::read).collect();
+        let contacts = Contact::all(value);
         let messages = self.elements(value, "messages", Part::Message);
         let statuses = self.elements(value, "statuses", Part::Status);
         for message in &messages {
             self.push(Part::Message, to, || message_of(message, &contacts).map(News::Message));
         }
         for status in &statuses {
-            self.push(Part::Status, to, || status_of(status).map(News::Status));
+            self.push(Part::Status, to, || status_of(status));
         }
         // Errors of the account come beside messages; and whatever Meta may add here later goes to the parent too.
         let errors = value.array("errors").unwrap_or_default();
@@ -167,9 +168,16 @@ impl Translation<'_> {
         }
     }
 
+    fn echoes(&mut self, value: &Object<'_>, to: Result<&Arc<Route>, &Option<Box<str>>>) {
+        let contacts = Contact::all(value);
+        for echo in self.elements(value, "message_echoes", Part::Echo) {
+            self.push(Part::Echo, to, || echo_of(echo, &contacts).map(News::Echo));
+        }
+    }
+
     fn elements<'a>(&mut self, value: &Object<'a>, key: &str, part: Part) -> Vec<&'a RawValue> {
         value.array(key).unwrap_or_else(|| {
-            self.leave_out(part, Reason::Malformed("messages or statuses is no array"));
+            self.leave_out(part, Reason::Malformed("messages, statuses or echoes is no array"));
             Vec::new()
         })
     }
@@ -212,13 +220,17 @@ fn is_plain_id(id: &str) -> bool {
 }
 
 /// Who a customer is, as `contacts[]` says it.
-struct Contact {
+pub(super) struct Contact {
     wa_id: Option<CustomerName>,
     user_id: Option<CustomerName>,
     name: Option<Arc<str>>,
 }
 
 impl Contact {
+    fn all(value: &Object<'_>) -> Vec<Self> {
+        value.array("contacts").unwrap_or_default().into_iter().filter_map(Self::read).collect()
+    }
+
     fn read(raw: &RawValue) -> Option<Self> {
         let contact = Object::read(raw.get())?;
         let name =
@@ -230,13 +242,20 @@ impl Contact {
         })
     }
 
-    fn is(&self, customer: &Customer) -> bool {
+    pub(super) fn is(&self, customer: &Customer) -> bool {
         let same = |mine: &Option<CustomerName>, his: &Option<CustomerName>| mine.is_some() && mine == his;
         same(&self.wa_id, &customer.wa_id) || same(&self.user_id, &customer.user_id)
     }
+
+    /// Gives a customer the names that he lacks.
+    pub(super) fn complete(&self, customer: &mut Customer) {
+        customer.wa_id = customer.wa_id.take().or_else(|| self.wa_id.clone());
+        customer.user_id = customer.user_id.take().or_else(|| self.user_id.clone());
+        customer.name = self.name.clone();
+    }
 }
 
-fn name_of(object: &Object<'_>, key: &str) -> Result<Option<CustomerName>, Reason> {
+pub(super) fn name_of(object: &Object<'_>, key: &str) -> Result<Option<CustomerName>, Reason> {
     let text = object.text_or_number(key).filter(|text| !text.is_empty());
     text.map(|text| CustomerName::read(&text).map_err(|_| Reason::Malformed("a customer's id is none")))
         .transpose()
@@ -266,9 +285,7 @@ fn who(message: &Object<'_>, contacts: &[Contact]) -> Result<(Customer, Vec<Cust
         _ => contacts.iter().find(|contact| contact.is(&customer)),
     };
     if let Some(contact) = contact {
-        customer.wa_id = customer.wa_id.or_else(|| contact.wa_id.clone());
-        customer.user_id = customer.user_id.or_else(|| contact.user_id.clone());
-        customer.name = contact.name.clone();
+        contact.complete(&mut customer);
     }
     let formerly = match change_of_names(message)? {
         Some(change) => renamed(&mut customer, change),
@@ -317,7 +334,8 @@ fn renamed(customer: &mut Customer, change: NameChange) -> Vec<CustomerName> {
     formerly
 }
 
-fn status_of(raw: &RawValue) -> Result<StatusCommand, Reason> {
+/// A status; with the reply that it is of, where a request of this broker's had named it.
+fn status_of(raw: &RawValue) -> Result<News, Reason> {
     let status = Object::read(raw.get()).ok_or(Reason::Malformed("a status is no object"))?;
     let message_id = message_id_of(&status)?;
     let status_at = time_of(&status)?;
@@ -330,7 +348,13 @@ fn status_of(raw: &RawValue) -> Result<StatusCommand, Reason> {
         _ => return Err(Reason::Unsupported("the status is not known")),
     };
     let error = status.array("errors").unwrap_or_default().into_iter().find_map(error_of);
-    Ok(StatusCommand { of: StatusOf::Message(message_id), status: how_far, error, status_at })
+    let intent = status.text("biz_opaque_callback_data").and_then(|data| Intent::read(&data));
+    let of = StatusOf::Message(message_id.clone());
+    let status = StatusCommand { of, status: how_far, error, status_at };
+    Ok(match intent {
+        Some(intent) => News::OfReply { intent, message_id, status },
+        None => News::Status(status),
+    })
 }
 
 fn error_of(raw: &RawValue) -> Option<StatusError> {
@@ -344,7 +368,7 @@ fn error_of(raw: &RawValue) -> Option<StatusError> {
     })
 }
 
-fn message_id_of(object: &Object<'_>) -> Result<MessageId, Reason> {
+pub(super) fn message_id_of(object: &Object<'_>) -> Result<MessageId, Reason> {
     let id = object.text("id").ok_or(Reason::Malformed("a message or status has no id"))?;
     id.parse().map_err(|_| Reason::OverLimit("a message id is empty, too long or not printable"))
 }
@@ -373,7 +397,7 @@ fn checked_value(json: String) -> Result<Content, Reason> {
     check_notice(&Bytes::from(json)).map_err(|error| reason_of(&error))
 }
 
-fn reason_of(error: &ContentError) -> Reason {
+pub(super) fn reason_of(error: &ContentError) -> Reason {
     match error {
         ContentError::TooLarge { .. } => Reason::OverLimit("its content is too large"),
         ContentError::TooDeep => Reason::OverLimit("its content is nested too deeply"),

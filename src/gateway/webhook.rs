@@ -110,6 +110,8 @@ counters! {
     messages,
     /// Statuses recorded.
     statuses,
+    /// Messages written on the phone, recorded.
+    echoes,
     /// Notices recorded.
     notices,
     /// Updates that said nothing new.
@@ -400,6 +402,7 @@ impl Counters {
         match (fate, part) {
             (Fate::Recorded, Part::Message) => (&self.messages, None),
             (Fate::Recorded, Part::Status) => (&self.statuses, None),
+            (Fate::Recorded, Part::Echo) => (&self.echoes, None),
             (Fate::Recorded, Part::Change) => (&self.notices, None),
             (Fate::Known, _) => (&self.known, None),
             (Fate::Nowhere, _) => (&self.nowhere, Some("the number has no active channel")),
@@ -420,7 +423,8 @@ impl Counters {
 fn part_of(news: &News) -> Part {
     match news {
         News::Message(_) => Part::Message,
-        News::Status(_) => Part::Status,
+        News::Status(_) | News::OfReply { .. } => Part::Status,
+        News::Echo(_) => Part::Echo,
         News::Notice { .. } => Part::Change,
     }
 }

@@ -37,6 +37,7 @@ pub(crate) fn portal(
     let number = |(number, gateway): &(&str, Option<&str>)| NumberSetup {
         number: number.parse().unwrap(),
         gateway: gateway.map(|gateway| gateway.parse().unwrap()),
+        built_in: None,
         send_ttl_ms: 3_600_000,
     };
     PortalSetup {

@@ -82,7 +82,7 @@ fn is_new_work(ask: &Ask) -> bool {
             matches!(standing.change, StandingChange::Create | StandingChange::Activate)
         }
         Ask::Get | Ask::List(_) | Ask::Open { .. } | Ask::Look { .. } | Ask::Presence { .. } => false,
-        Ask::Ack(_) | Ask::Outcome { .. } => false,
+        Ask::Ack(_) | Ask::Outcome { .. } | Ask::Again { .. } => false,
     }
 }
 
@@ -165,6 +165,7 @@ impl ChannelActor {
                 };
                 self.hold(origin, reply_to, answered);
             }
+            Ask::Again { reply, error, pause } => self.send_again(reply, error, pause, now),
         }
     }
 
@@ -178,6 +179,8 @@ impl ChannelActor {
                 changed: Some(changed),
             },
             Ok(Answer::Message { duplicate, .. }) => Answered::Taken { channels: 1, duplicate },
+            // Replies of services are answered where they are decided; this is one that was written on the phone.
+            Ok(Answer::Accepted { duplicate, .. }) => Answered::Taken { channels: 1, duplicate },
             Ok(Answer::NotTaken) => Answered::Taken { channels: 0, duplicate: false },
             Ok(Answer::PickedUp) => Answered::PickedUp,
             Ok(Answer::Warned(warned)) => Answered::Warned(warned),

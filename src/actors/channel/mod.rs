@@ -243,7 +243,8 @@ impl ChannelActor {
     }
 
     fn set_timer(&mut self, ctx: &mut Context<Self>) {
-        let Some(deadline) = self.channel.next_deadline(&self.portal) else { return };
+        let due = self.channel.next_deadline(&self.portal);
+        let Some(deadline) = [due, self.sending.take_later()].into_iter().flatten().min() else { return };
         if self.waiting_for.is_some_and(|(at, _)| at <= deadline) {
             return;
         }
@@ -427,7 +428,9 @@ impl Handler<GatewayNews> for ChannelActor {
     type Result = ();
 
     fn handle(&mut self, news: GatewayNews, ctx: &mut Self::Context) {
-        if let Some(lost) = news.lost {
+        // Another gateway's connections are counted for themselves.
+        let lost = news.lost.filter(|lost| self.sending.link().is_some_and(|link| !link.is_current(*lost)));
+        if let Some(lost) = lost {
             self.lose_sends(lost);
         }
         self.after(ctx);

@@ -2,18 +2,20 @@
 //!
 //! ```text
 //! next_to_hand ─▶ Handed (synced) ─▶ ConversationActor reads it ─▶ GatewayLink::send ─▶ HandedOver
-//!      ▲                                                              │ no connection
+//!      ▲     (GatewayLink::take: places, rates)                       │ no connection
 //!      └────────────────── put_back ◀─────────────────────────────────┘
 //! ```
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{ChannelActor, Command, GatewayNews, HandOverOutcome, HandedOver};
 use crate::actors::clock::now;
-use crate::actors::registry::{GatewayLink, Generation};
+use crate::actors::registry::{GatewayLink, Generation, Right};
+use crate::actors::sender::Pause;
 use crate::domain::command::{SendOutcome, StandingChange, StandingCommand};
-use crate::domain::event::{Actor, Event, Record, Status, StatusError};
+use crate::domain::event::{Actor, Event, Record, StatusError};
 use crate::domain::ids::{Offset, Timestamp};
 use crate::domain::outbox::WITHDRAWN;
 
@@ -28,21 +30,27 @@ pub(super) struct Sending {
     handed: HashMap<Offset, Option<Generation>>,
     /// Rights to hand over that outcomes have freed.
     freed: usize,
+    /// When the number may send again, where it may not now.
+    later: Option<Timestamp>,
 }
 
 impl Sending {
     pub(super) fn new(link: Option<Arc<GatewayLink>>) -> Self {
-        Self { link, handed: HashMap::new(), freed: 0 }
+        Self { link, handed: HashMap::new(), freed: 0, later: None }
     }
 
     pub(super) fn link(&self) -> Option<Arc<GatewayLink>> {
         self.link.clone()
     }
 
-    /// Looks at what was decided: an outcome frees a place.
+    /// When the number may send again, where it may not now; it is asked once.
+    pub(super) fn take_later(&mut self) -> Option<Timestamp> {
+        self.later.take()
+    }
+
+    /// Looks at what was decided: an outcome, or a closed attempt, frees a place.
     pub(super) fn decided(&mut self, record: &Record) {
         if let Event::Receipt(receipt) = &record.event
-            && receipt.status != Status::Accepted
             && self.handed.remove(&receipt.reply).is_some()
         {
             self.freed += 1;
@@ -91,13 +99,38 @@ impl ChannelActor {
         if freed > 0 && link.give_back(freed) {
             self.wake_siblings();
         }
-        if self.channel.outbox().waiting_len() == 0 || self.shared.halt.is_halted() || !link.is_connected() {
+        let waits = self.channel.outbox().waiting_len() > 0;
+        if !waits || self.shared.halt.is_halted() || !link.is_connected() {
+            if !waits {
+                link.leave(self.channel.id());
+            }
             return;
         }
         let now = now();
+        // Those that rest make way for others, which are looked at next.
+        while self.hand_over(&link, now) {}
+    }
+
+    /// Hands over what may be handed over of the next replies; says whether some of them rest, and no more.
+    fn hand_over(&mut self, link: &GatewayLink, now: Timestamp) -> bool {
+        let mut rested = false;
         for reply in self.channel.outbox().next_to_hand(HAND_AT_ONCE_MAX) {
-            if !link.take() {
-                break;
+            let Some(conversation) = self.channel.outbox().reply(reply).map(|reply| reply.conversation)
+            else {
+                continue;
+            };
+            match link.take(self.channel.id(), conversation, now) {
+                Right::Taken => {}
+                Right::Rest(until) => {
+                    self.channel.outbox_mut().rest(reply, until);
+                    rested = true;
+                    continue;
+                }
+                Right::Later(until) => {
+                    self.sending.later = Some(until);
+                    return false;
+                }
+                Right::Full => return false,
             }
             let before = self.channel.head();
             // A rejection says that it may not leave any more; it stands in a record already.
@@ -108,6 +141,7 @@ impl ChannelActor {
                 link.give_back(1);
             }
         }
+        rested
     }
 
     /// The gateway has room again: its other channels may go on.
@@ -117,6 +151,17 @@ impl ChannelActor {
                 let _ = addr.try_send(GatewayNews { lost: None });
             }
         }
+    }
+
+    /// WhatsApp has refused an attempt for now: the reply waits again, and so does what it is about.
+    pub(super) fn send_again(&mut self, reply: Offset, error: StatusError, pause: Pause, now: Timestamp) {
+        let after = |wait: Duration| now.plus_ms(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        match (pause, &self.sending.link) {
+            (Pause::Customer(wait), _) => self.channel.outbox_mut().rest(reply, after(wait)),
+            (Pause::Number(wait), Some(link)) => link.pause(after(wait)),
+            (Pause::Number(_), None) => {}
+        }
+        let _ = self.decide(&Command::Outcome { reply, outcome: SendOutcome::Again(error) }, now);
     }
 
     /// A reply has left, or could not.

@@ -1,24 +1,21 @@
-//! Who plays: the services' adapters, the gateway that stands for WhatsApp, and the customer behind it.
+//! Who plays: the services' adapters, and what the customers write.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use reqwest::StatusCode;
-use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::stage::{GATEWAY, NUMBER, PHONE_NUMBER_ID, PORTAL, SERVICES, Stage};
+use super::stage::{PORTAL, SERVICES, Stage};
+use super::whatsapp::WhatsApp;
 use crate::client::{Client, ClientError, Event, Events, Options, position};
 use crate::domain::ids::{ChannelId, Offset};
-use crate::gateway::signature::{SIGNATURE_HEADER, sign};
+use crate::gateway::simulated::Customer;
 use crate::wire::frame::Encoding;
-use crate::wire::message::requests::{Hello, Sent};
-use crate::wire::message::{
-    DeliverMode, Delivery, Positions, Private, Request, Response, SentOutcome, Who, deliveries,
-};
+use crate::wire::message::requests::Hello;
+use crate::wire::message::{DeliverMode, Delivery, Positions, Private, Request, Response, Who};
 
 /// How long anything that must happen may take.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -34,7 +31,7 @@ struct Log {
     grown: Notify,
 }
 
-/// One adapter, or the gateway.
+/// One adapter.
 #[derive(Debug)]
 pub(super) struct Player {
     pub(super) name: &'static str,
@@ -138,10 +135,6 @@ impl Player {
 /// Everybody.
 pub(super) struct Cast {
     pub(super) services: Vec<Player>,
-    pub(super) gateway: Player,
-    customer: reqwest::Client,
-    webhook_url: String,
-    app_secret: String,
     pub(super) channel: Option<ChannelId>,
     messages: u32,
 }
@@ -155,17 +148,7 @@ impl Cast {
             tokio::spawn(listen(log, client, events));
             services.push(player);
         }
-        let (gateway, events) = Player::enter(stage, GATEWAY, Who::Gateway(GATEWAY.parse()?)).await?;
-        tokio::spawn(pretend_to_be_whatsapp(Arc::clone(&gateway.log), gateway.client.clone(), events));
-        Ok(Self {
-            services,
-            gateway,
-            customer: reqwest::Client::builder().timeout(WITHIN).build()?,
-            webhook_url: format!("http://{}/webhooks/whatsapp", stage.http),
-            app_secret: stage.app_secret.clone(),
-            channel: None,
-            messages: 0,
-        })
+        Ok(Self { services, channel: None, messages: 0 })
     }
 
     pub(super) fn service(&mut self, name: &str) -> anyhow::Result<&mut Player> {
@@ -177,50 +160,25 @@ impl Cast {
         self.channel.context("the channel was not created")
     }
 
-    /// A text of the customer's, as Meta's webhook would bring it.
-    pub(super) fn text_webhook(&mut self, wa_id: &str, name: &str, text: &str) -> Webhook {
+    /// A text of a customer's, as Meta's webhook would bring it; perhaps as an answer to a message on his phone.
+    pub(super) fn text_webhook(
+        &mut self,
+        whatsapp: &WhatsApp,
+        (wa_id, name): (&str, &str),
+        text: &str,
+        answers: Option<&str>,
+    ) -> Webhook {
         self.messages += 1;
         let message_id = format!("wamid.DEMO{:08}", self.messages);
-        let body = json!({
-            "object": "whatsapp_business_account",
-            "entry": [{"id": "102290129340398", "changes": [{"field": "messages", "value": {
-                "messaging_product": "whatsapp",
-                "metadata": {"display_phone_number": NUMBER.trim_start_matches('+'), "phone_number_id": PHONE_NUMBER_ID},
-                "contacts": [{"profile": {"name": name}, "wa_id": wa_id}],
-                "messages": [{
-                    "from": wa_id, "id": message_id, "timestamp": now_s().to_string(),
-                    "type": "text", "text": {"body": text},
-                }],
-            }}]}],
-        });
-        Webhook { message_id, body: body.to_string() }
-    }
-
-    /// A status of Meta's.
-    pub(super) fn status_webhook(&self, message_id: &str, wa_id: &str, status: &str) -> Webhook {
-        let body = json!({
-            "object": "whatsapp_business_account",
-            "entry": [{"id": "102290129340398", "changes": [{"field": "messages", "value": {
-                "messaging_product": "whatsapp",
-                "metadata": {"display_phone_number": NUMBER.trim_start_matches('+'), "phone_number_id": PHONE_NUMBER_ID},
-                "statuses": [{
-                    "id": message_id, "status": status, "timestamp": now_s().to_string(), "recipient_id": wa_id,
-                }],
-            }}]}],
-        });
-        Webhook { message_id: message_id.to_owned(), body: body.to_string() }
-    }
-
-    /// Posts a webhook, signed; says whether the broker has taken it (200). An error: nobody answered.
-    pub(super) fn post(&self, webhook: &Webhook) -> impl Future<Output = anyhow::Result<bool>> + use<> {
-        let signature = sign(self.app_secret.as_bytes(), webhook.body.as_bytes());
-        let request = self
-            .customer
-            .post(&self.webhook_url)
-            .header(SIGNATURE_HEADER, signature)
-            .header("content-type", "application/json")
-            .body(webhook.body.clone());
-        async move { Ok(request.send().await?.status() == StatusCode::OK) }
+        let customer = Customer { wa_id: Some(wa_id), user_id: None, name };
+        let mut body = whatsapp.webhooks.text(customer, &message_id, text);
+        if let Some(answered) = answers
+            && let Some(message) = body.pointer_mut("/entry/0/changes/0/value/messages/0")
+        {
+            message["context"] =
+                serde_json::json!({"from": whatsapp.webhooks.display_phone_number, "id": answered});
+        }
+        Webhook { message_id, body }
     }
 }
 
@@ -228,11 +186,7 @@ impl Cast {
 #[derive(Debug, Clone)]
 pub(super) struct Webhook {
     pub(super) message_id: String,
-    body: String,
-}
-
-fn now_s() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
+    pub(super) body: serde_json::Value,
 }
 
 /// Keeps what comes, and acknowledges it.
@@ -247,27 +201,6 @@ async fn listen(log: Arc<Log>, client: Client, mut events: Events) {
             let _ = client.ack(channel, offset).await;
         }
     }
-}
-
-/// Takes what is to be sent, and says that it was sent.
-async fn pretend_to_be_whatsapp(log: Arc<Log>, client: Client, mut events: Events) {
-    while let Some(event) = events.next().await {
-        let Event::Delivery(Delivery::Send(send)) = event else { continue };
-        let sent = Sent {
-            channel: send.channel,
-            offset: send.offset,
-            outcome: SentOutcome::Sent(message_id_of(&send)),
-        };
-        log.seen.lock().unwrap_or_else(PoisonError::into_inner).push(Delivery::Send(send));
-        log.grown.notify_waiters();
-        let client = client.clone();
-        tokio::spawn(async move { client.request(sent).await.is_ok() });
-    }
-}
-
-/// WhatsApp's id of a message that was sent.
-pub(super) fn message_id_of(send: &deliveries::Send) -> crate::domain::ids::MessageId {
-    crate::domain::ids::MessageId::trusted(&format!("wamid.OUT{:08}", send.offset.0))
 }
 
 /// By offset, what each service saw.

@@ -1,9 +1,10 @@
-//! `demo`: a story on the real thing. The broker is a child process, the services and the gateway are TCP clients, the
-//! customer comes in as signed webhooks; the broker is killed under way, and every acknowledgement is checked after.
+//! `demo`: a story on the real thing. The broker is a child process, the services are TCP clients; the built-in gateway
+//! sends to a simulated Graph API, and the customer comes in as signed webhooks. The broker is killed under way, and every
+//! acknowledgement is checked after.
 //!
 //! # Layout
 //! - `stage`: the directory, the configuration, the broker's process
-//! - `cast`: the services and the gateway, and what they have seen
+//! - `cast`: the services, and what they have seen · `whatsapp`: the simulated Graph API and the phones behind it
 //! - `story`: the chapters, each with what must come of it · `under_way`: the load while the broker is killed
 //! - `words`: requests and deliveries in few words
 //! - `screen`: what is printed
@@ -16,6 +17,7 @@ mod screen;
 mod stage;
 mod story;
 mod under_way;
+mod whatsapp;
 mod words;
 
 use std::path::PathBuf;
@@ -59,6 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
 
 async fn play(screen: &Screen, stage: &mut Stage, once: bool) -> anyhow::Result<()> {
     screen.opening(stage);
+    stage.whatsapp.switch_phones_on();
     let mut cast = Cast::gather(stage).await?;
     story::play(screen, stage, &mut cast).await?;
     screen.played(stage);

@@ -39,7 +39,8 @@ impl Screen {
         let process = stage.process_id().map_or_else(String::new, |id| format!(", process {id}"));
         out::line(&format!("  broker   tcp {}, http {}{process}", stage.tcp, stage.http));
         out::line(&format!("  journal  {} (fsync)", stage.data_dir().display()));
-        out::line(&format!("  number   {NUMBER} of portal {PORTAL}; gateway {GATEWAY} stands for WhatsApp"));
+        out::line(&format!("  number   {NUMBER} of portal {PORTAL}"));
+        out::line(&format!("  WhatsApp {} (a simulated Graph API)", stage.whatsapp.graph.url()));
     }
 
     pub(super) fn chapter(&self, number: usize, title: &str) {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use super::whatsapp::WhatsApp;
 use crate::cli::own_broker::OwnBroker;
 use crate::cli::token;
 use crate::config::TokenHash;
@@ -21,8 +22,8 @@ pub(super) const PHONE_NUMBER_ID: &str = "106540352242922";
 pub(super) const SERVICES: [&str; 3] = ["crm", "desk", "salesiq"];
 /// The finance service, which must be refused.
 pub(super) const REFUSED: &str = "books";
-/// The gateway that stands for WhatsApp.
-pub(super) const GATEWAY: &str = "whatsapp";
+/// A gateway over TCP beside the built-in one, for who wants to write as a customer by hand.
+pub(super) const GATEWAY: &str = "by-hand";
 /// How much of the broker's log is shown when something went wrong, in lines.
 const LOG_LINES: usize = 20;
 
@@ -32,7 +33,10 @@ pub(super) struct Stage {
     /// Whether the directory is removed at the end.
     is_ours: bool,
     tokens: BTreeMap<&'static str, String>,
-    pub(super) app_secret: String,
+    app_secret: String,
+    access_token: String,
+    /// What stands for WhatsApp.
+    pub(super) whatsapp: WhatsApp,
     pub(super) tcp: SocketAddr,
     pub(super) http: SocketAddr,
     broker: Option<OwnBroker>,
@@ -51,8 +55,11 @@ impl Stage {
         let names = SERVICES.into_iter().chain([REFUSED, GATEWAY]);
         let tokens = names.map(|name| Ok((name, token::fresh()?))).collect::<std::io::Result<_>>()?;
         let (tcp, http) = free_addresses()?;
-        let app_secret = token::fresh()?;
-        let mut stage = Self { directory, is_ours, tokens, app_secret, tcp, http, broker: None };
+        let (app_secret, access_token) = (token::fresh()?, token::fresh()?);
+        let webhook_url = format!("http://{http}/webhooks/whatsapp");
+        let whatsapp = WhatsApp::start(webhook_url, &app_secret, &access_token).await?;
+        let mut stage =
+            Self { directory, is_ours, tokens, app_secret, access_token, whatsapp, tcp, http, broker: None };
         std::fs::write(stage.config(), stage.configuration())?;
         for (name, token) in &stage.tokens {
             std::fs::write(stage.token_file(name), token)?;
@@ -88,11 +95,14 @@ impl Stage {
     fn configuration(&self) -> String {
         let mut text = format!(
             "data_dir = {:?}\n\n[tcp]\nlisten = \"{}\"\n\n[http]\nlisten = \"{}\"\n\n\
-             [whatsapp]\napp_secret = \"{}\"\nverify_token = \"demo\"\n\n[[portals]]\nid = \"{PORTAL}\"\n",
+             [whatsapp]\napp_secret = \"{}\"\nverify_token = \"demo\"\naccess_token = \"{}\"\n\
+             graph_url = \"{}\"\n\n[[portals]]\nid = \"{PORTAL}\"\n",
             self.data_dir(),
             self.tcp,
             self.http,
-            self.app_secret
+            self.app_secret,
+            self.access_token,
+            self.whatsapp.graph.url(),
         );
         for service in SERVICES.into_iter().chain([REFUSED]) {
             let hash = TokenHash::of(self.token(service));
@@ -104,7 +114,7 @@ impl Stage {
         let _ = write!(text, "  [[portals.gateways]]\n  id = \"{GATEWAY}\"\n  token_sha256 = [\"{hash}\"]\n");
         let _ = write!(
             text,
-            "  [[portals.numbers]]\n  number = \"{NUMBER}\"\n  phone_number_id = \"{PHONE_NUMBER_ID}\"\n  gateway = \"{GATEWAY}\"\n"
+            "  [[portals.numbers]]\n  number = \"{NUMBER}\"\n  phone_number_id = \"{PHONE_NUMBER_ID}\"\n  gateway = \"builtin\"\n"
         );
         text
     }

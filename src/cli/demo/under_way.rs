@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::cast::Cast;
+use super::whatsapp::WhatsApp;
 use crate::domain::ids::{ChannelId, CustomerName, Offset};
 use crate::wire::message::requests::Reply;
 use crate::wire::message::{Addressee, RawContent, Response};
@@ -44,13 +45,13 @@ struct Counts {
 }
 
 impl UnderWay {
-    pub(super) fn begin(cast: &mut Cast, channel: ChannelId) -> anyhow::Result<Self> {
+    pub(super) fn begin(cast: &mut Cast, whatsapp: &WhatsApp, channel: ChannelId) -> anyhow::Result<Self> {
         let acknowledged: Arc<Counts> = Arc::default();
         let (mut messages, mut replies) = (JoinSet::new(), JoinSet::new());
         for at in 0..MESSAGES_AT_THE_KILL {
             let wa_id = format!("1650556{:04}", at % CUSTOMERS_AT_THE_KILL);
-            let webhook = cast.text_webhook(&wa_id, "Crowd", &format!("message {at}"));
-            let (post, acknowledged) = (cast.post(&webhook), Arc::clone(&acknowledged));
+            let webhook = cast.text_webhook(whatsapp, (&wa_id, "Crowd"), &format!("message {at}"), None);
+            let (post, acknowledged) = (whatsapp.post(webhook.body), Arc::clone(&acknowledged));
             messages.spawn(async move {
                 let taken = post.await.unwrap_or(false);
                 acknowledged.messages.fetch_add(usize::from(taken), Ordering::AcqRel);
@@ -59,7 +60,9 @@ impl UnderWay {
         }
         for at in 0..REPLIES_AT_THE_KILL {
             let reply_id = format!("k-{at}");
-            let content = serde_json::json!({"type": "template", "template": {"name": "hello", "n": at}});
+            let content = serde_json::json!({"type": "template", "template": {"name": "hello",
+                "language": {"code": "en"}, "components": [{"type": "body", "parameters":
+                    [{"type": "text", "text": at.to_string()}]}]}});
             let ask = Reply {
                 channel,
                 to: Addressee::Customer(CustomerName::read(&format!(

@@ -52,7 +52,7 @@ impl Channel {
         {
             return Ok(warned);
         }
-        if !self.outbox.has_room() {
+        if !self.outbox.has_room(service) {
             return Err(Rejection::TooManyReplies);
         }
         Ok(self.accept(turn, command, entry, digest))

@@ -41,7 +41,7 @@ impl Outbox {
     /// A gateway tells what became of a reply; or it fails before it was handed (withdrawn, no gateway).
     ///
     /// A reply that was never handed can only fail: nobody can have sent it; and one whose attempt was refused and that
-    /// waits again does not become `unknown`. `Sent` takes up the statuses that came
+    /// waits again does not become `unknown`. `Again` closes the attempt and not the reply. `Sent` takes up the statuses that came
     /// before the message was known, and counts after `unknown`. A message's id that comes later than the status is
     /// recorded with the status that holds.
     pub fn outcome(
@@ -56,6 +56,9 @@ impl Outbox {
             SendOutcome::Failed(error) => {
                 News { error: Some(error.clone()), ..News::own(Status::Failed, None, now) }
             }
+            SendOutcome::Again(error) => {
+                News { error: Some(error.clone()), ..News::own(Status::Accepted, None, now) }
+            }
             SendOutcome::Unknown => News::own(Status::Unknown, None, now),
             SendOutcome::Sent(id) => {
                 News { message_id: Some(id.clone()), ..News::own(Status::Sent, None, now) }
@@ -64,12 +67,12 @@ impl Outbox {
         let possible = match outcome {
             SendOutcome::Failed(_) => true,
             SendOutcome::Sent(_) => current != Status::Accepted || self.was_handed(reply),
-            SendOutcome::Unknown => self.queue.is_handed(facts.conversation, reply),
+            SendOutcome::Unknown | SendOutcome::Again(_) => self.queue.is_handed(facts.conversation, reply),
         };
         if !possible {
             return Answer::Ignored;
         }
-        if current.may_become(news.status) {
+        if matches!(outcome, SendOutcome::Again(_)) || current.may_become(news.status) {
             let message_id = news.message_id.clone();
             let status = news.status;
             self.receipt(facts, reply, news, out);
@@ -134,7 +137,7 @@ impl Outbox {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let handed = self.queue.handed().next().map(|(at, _)| at.plus_ms(OUTCOME_MS));
         let waiting = self.queue.waiting().next().map(|(at, _)| at.plus_ms(self.send_ttl_ms));
-        [handed, waiting, self.parked.next_lapse()].into_iter().flatten().min()
+        [handed, waiting, self.parked.next_lapse(), self.queue.next_wake()].into_iter().flatten().min()
     }
 
     /// What is due, for `max` replies at most: `unknown` for what was handed 60 s ago, `expired` for what has waited

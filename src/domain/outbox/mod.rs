@@ -7,8 +7,8 @@
 //!
 //! ```text
 //! Reply ─▶ waiting ─Handed─▶ handed ─Receipt─▶ unknown ─▶ sent ─▶ delivered ─▶ read ─▶ played
-//!            │  ▲               │ put_back       └─────────┴─────▶ failed
-//!            │  └───────────────┘
+//!            │  ▲               │ put_back, or   └─────────┴─────▶ failed
+//!            │  └───────────────┘ Receipt (accepted): the attempt was refused, another may pass
 //!            └─Receipt─▶ failed (expired, channel_closed, withdrawn)
 //! ```
 //!
@@ -16,12 +16,15 @@
 //! - [`mod@self`]: the state, the fold, what can be asked of it
 //! - `deciding`: hand, outcome, status, deadlines
 //! - `queue`: one at a time per conversation, services in fair turns (B14)
+//! - [`budget`]: how fast a number may send, and to one customer (B14)
 //! - `done`: replies with an outcome, by id and by message (B4, B7)
 //! - `parked`: statuses that came before their message was known (B7)
 //!
 //! **Invariants:** `apply` is total. A reply is open or done, never both. A status never goes backwards. Replay of the
-//! records and a `forget` of the same time give an equal state; only [`Outbox::put_back`] is in no record.
+//! records and a `forget` of the same time give an equal state; only
+//! [`Outbox::put_back`] and [`Outbox::rest`] are in no record.
 
+pub mod budget;
 mod deciding;
 mod done;
 mod parked;
@@ -35,7 +38,7 @@ use bytes::Bytes;
 
 use self::done::{Done, Outcome};
 use self::parked::Parked;
-use self::queue::{Queue, Waiting};
+use self::queue::{Class, Queue, Waiting};
 use super::buckets::BucketMap;
 use super::channel::Keys;
 use super::content::Content;
@@ -50,7 +53,8 @@ pub use self::parked::PARKED_MAX;
 /// How long a reply may be handed without outcome before it counts as `unknown`, in milliseconds (contract: 60 s).
 pub const OUTCOME_MS: u64 = 60_000;
 /// Most replies of a channel without outcome. A number sends 288,000 in the default `send_ttl` of an hour, so what
-/// waits behind more than that would expire. When it is reached no reply is accepted ([`Outbox::has_room`]).
+/// waits behind more than that would expire. One half is for whoever comes first, of the other each service has its
+/// share: who has filled the first half and its own share is refused, and nobody else ([`Outbox::has_room`]).
 pub const OPEN_REPLIES_MAX: usize = 524_288;
 /// Most replies that one TCP gateway has without outcome (B14).
 pub const UNRESOLVED_MAX: usize = 1_024;
@@ -126,6 +130,8 @@ pub struct Outbox {
     open: BucketMap<Offset, Open>,
     /// Their ids.
     open_ids: BucketMap<Fingerprint, Offset>,
+    /// How many of them each service has, by its number.
+    open_of: BTreeMap<ServiceNumber, usize>,
     queue: Queue,
     done: Done,
     parked: Parked,
@@ -144,6 +150,7 @@ impl Outbox {
             services: Services::default(),
             open: BucketMap::new(),
             open_ids: BucketMap::new(),
+            open_of: BTreeMap::new(),
             queue: Queue::default(),
             done: Done::default(),
             parked: Parked::default(),
@@ -174,10 +181,12 @@ impl Outbox {
         }
     }
 
-    /// Drops what has been kept long enough: ids after 8 days, statuses of messages after 30, parked ones after 60 s.
+    /// Drops what has been kept long enough: ids after 8 days, statuses of messages after 30, parked ones after 60 s;
+    /// and lets conversations that have rested long enough go on.
     pub fn forget(&mut self, now: Timestamp) {
         self.done.forget(now);
         self.parked.forget(now);
+        self.queue.wake(now);
     }
 
     /// The digest of a reply (B4): of its content and the service's callback data. Its addressee is compared by the
@@ -240,10 +249,13 @@ impl Outbox {
         })
     }
 
-    /// Whether another reply can be accepted.
+    /// Whether another reply of this service can be accepted (B14).
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.open.len() < OPEN_REPLIES_MAX
+    pub fn has_room(&self, service: &ServiceId) -> bool {
+        let number = self.services.numbers.get(service);
+        let own = number.and_then(|number| self.open_of.get(number)).copied().unwrap_or(0);
+        let services = self.services.names.len() + usize::from(number.is_none());
+        has_room(self.open.len(), own, services)
     }
 
     /// How many replies wait to be handed, sendable now or behind others of their conversation.
@@ -279,14 +291,22 @@ impl Outbox {
         self.queue.handed().map(|(_, offset)| offset)
     }
 
-    /// A handed reply waits again, because WhatsApp has definitely refused this attempt and another may pass (a rate
-    /// limit). Says whether it was handed.
+    /// A handed reply waits again, because it never left (there was no connection). Says whether it was handed.
     ///
-    /// In no record: after a crash the attempt counts as one without outcome, so nothing is sent twice. A gateway that
-    /// waits before the next attempt calls this at the end of its waiting, within [`OUTCOME_MS`].
+    /// In no record: after a crash the attempt counts as one without outcome, so nothing is sent twice. What WhatsApp
+    /// itself has refused and may take later goes back by a record ([`SendOutcome::Again`]).
+    ///
+    /// [`SendOutcome::Again`]: super::command::SendOutcome::Again
     pub fn put_back(&mut self, reply: Offset) -> bool {
         let Some(open) = self.open.get(&reply) else { return false };
         self.queue.put_back(open.facts.conversation, reply)
+    }
+
+    /// Nothing of a reply's conversation leaves before then: WhatsApp takes nothing for its customer now. In no record.
+    pub fn rest(&mut self, reply: Offset, until: Timestamp) {
+        if let Some(open) = self.open.get(&reply) {
+            self.queue.rest(open.facts.conversation, until);
+        }
     }
 
     /// The conversation that an id means: its own, or the older one's that it has become part of (B12).
@@ -328,9 +348,10 @@ impl Outbox {
             offset: record.offset,
             accepted_at: record.at,
             service,
-            urgent: reply.agent.is_some() && reply.content.kind() != "template",
+            class: Class::of(reply.agent.is_some(), reply.content.kind()),
         };
         self.queue.accept(facts.conversation, waiting);
+        *self.open_of.entry(service).or_default() += 1;
         self.open.insert(record.offset, Open { facts, attempts: 0 });
         self.open_ids.insert(id, record.offset);
     }
@@ -344,10 +365,12 @@ impl Outbox {
 
     fn apply_receipt(&mut self, receipt: &Receipt, record: &Record) {
         if receipt.status == Status::Accepted {
+            self.put_back(receipt.reply);
             return;
         }
         if let Some(open) = self.open.remove(&receipt.reply) {
             self.queue.close(open.facts.conversation, receipt.reply);
+            self.closed_one_of(open.facts.service);
             let service = self.services.get(open.facts.service).unwrap_or(&receipt.service);
             let id = self.fingerprints.reply_id(service, &open.facts.reply_id);
             self.open_ids.remove(&id);
@@ -371,6 +394,15 @@ impl Outbox {
             self.done.name(message, receipt.reply, record.at);
         }
         self.parked.take(&message);
+    }
+
+    fn closed_one_of(&mut self, service: ServiceNumber) {
+        if let Some(open) = self.open_of.get_mut(&service) {
+            *open = open.saturating_sub(1);
+            if *open == 0 {
+                self.open_of.remove(&service);
+            }
+        }
     }
 
     fn apply_merged(&mut self, younger: ConversationId, older: ConversationId) {
@@ -411,6 +443,7 @@ impl Outbox {
             let service = self.services.get(open.facts.service);
             let service = service.ok_or(Unreadable("a reply of a service that is none"))?;
             self.open_ids.insert(self.fingerprints.reply_id(service, &open.facts.reply_id), *offset);
+            *self.open_of.entry(open.facts.service).or_default() += 1;
         }
         self.queue = Saved::restore(from)?;
         self.done = Saved::restore(from)?;
@@ -423,6 +456,13 @@ impl Outbox {
     pub fn open_replies(&self) -> impl Iterator<Item = Offset> {
         self.open.iter().map(|(offset, _)| *offset)
     }
+}
+
+/// Whether a service with so many of all the open replies may have one more: as many as it likes of the first half, and
+/// its share of the second.
+fn has_room(all: usize, own: usize, services: usize) -> bool {
+    let half = OPEN_REPLIES_MAX / 2;
+    all < half || own < half / services.max(1)
 }
 
 /// A service, by its number in [`Services`].

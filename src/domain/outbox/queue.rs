@@ -1,17 +1,24 @@
 //! In which order replies leave: one conversation's one at a time and in order, services in fair turns (B14).
 //!
-//! A conversation's *line* holds its open replies. The oldest of a line in which none is handed is *sendable* and
-//! stands in its service's lane: agents' replies in one, those of bots and templates in the other. The service that
-//! was served longest ago is next, so of n in a row each of k that have something to send gets n/k at least.
+//! A conversation's *line* holds its open replies. The oldest of a line in which none is handed and that does not
+//! *rest* is *sendable* and stands in a lane of its service, by its [`Class`]. The service that was served longest ago
+//! is next, so of n in a row each of k that have something to send gets n/k at least.
 //!
-//! **Invariant:** a line's first waiting reply stands in a lane if and only if none of that line is handed.
+//! A line rests for a while where WhatsApp takes nothing for its customer just now. That is in no record: after a
+//! restart none rests.
+//!
+//! **Invariant:** a line's first waiting reply stands in a lane if and only if none of that line is handed and it does
+//! not rest.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::ServiceNumber;
 use crate::domain::buckets::BucketMap;
 use crate::domain::ids::{ConversationId, Offset, Timestamp};
 use crate::domain::saved::{Put, Saved, Take, Unreadable, restore_all, save_all, saved};
+
+/// Longest that a conversation rests, in milliseconds: twice the longest wait that a gateway asks for.
+const REST_MS_MAX: u64 = 2 * 3_600_000;
 
 /// A reply that waits to be handed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +26,46 @@ pub(super) struct Waiting {
     pub(super) offset: Offset,
     pub(super) accepted_at: Timestamp,
     pub(super) service: ServiceNumber,
-    /// Written by an agent, and no template.
-    pub(super) urgent: bool,
+    pub(super) class: Class,
+}
+
+/// Which of a service's own replies go first: people before machines, free text before templates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// An agent's, and no template.
+    Agent,
+    /// A bot's, and no template.
+    Bot,
+    Template,
+}
+
+impl Class {
+    pub(super) fn of(is_agent: bool, kind: &str) -> Self {
+        match (kind, is_agent) {
+            ("template", _) => Self::Template,
+            (_, true) => Self::Agent,
+            (_, false) => Self::Bot,
+        }
+    }
+}
+
+impl Saved for Class {
+    fn save(&self, out: &mut dyn Put) {
+        out.number(match self {
+            Self::Template => 0,
+            Self::Agent => 1,
+            Self::Bot => 2,
+        });
+    }
+
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        Ok(match from.number()? {
+            0 => Self::Template,
+            1 => Self::Agent,
+            2 => Self::Bot,
+            _ => return Err(Unreadable("a class of replies that is none")),
+        })
+    }
 }
 
 /// The open replies of all conversations.
@@ -29,6 +74,33 @@ pub(super) struct Queue {
     lines: BucketMap<ConversationId, Line>,
     lanes: Lanes,
     ages: Ages,
+    resting: Resting,
+}
+
+/// The conversations that rest, each until then.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Resting {
+    until: BTreeMap<ConversationId, Timestamp>,
+    order: BTreeSet<(Timestamp, ConversationId)>,
+}
+
+impl Resting {
+    fn has(&self, conversation: ConversationId) -> bool {
+        self.until.contains_key(&conversation)
+    }
+
+    fn take(&mut self, conversation: ConversationId) -> Option<Timestamp> {
+        let until = self.until.remove(&conversation)?;
+        self.order.remove(&(until, conversation));
+        Some(until)
+    }
+
+    /// One that rests longer already goes on doing so.
+    fn insert(&mut self, conversation: ConversationId, until: Timestamp) {
+        let until = self.take(conversation).map_or(until, |before| before.max(until));
+        self.until.insert(conversation, until);
+        self.order.insert((until, conversation));
+    }
 }
 
 /// The open replies of one conversation, by offset.
@@ -39,7 +111,7 @@ struct Line {
     handed: Vec<(Timestamp, Waiting)>,
 }
 
-saved!(Waiting { offset, accepted_at, service, urgent });
+saved!(Waiting { offset, accepted_at, service, class });
 
 impl Saved for Line {
     fn save(&self, out: &mut dyn Put) {
@@ -74,7 +146,7 @@ impl Saved for Queue {
             ages.waiting.extend(line.waiting.iter().map(|waiting| (waiting.accepted_at, waiting.offset)));
             ages.handed.extend(line.handed.iter().map(|(at, handed)| (*at, handed.offset)));
         }
-        Ok(Self { lines, lanes, ages })
+        Ok(Self { lines, lanes, ages, resting: Resting::default() })
     }
 }
 
@@ -118,10 +190,26 @@ struct Lanes {
 
 #[derive(Debug, Clone, PartialEq, Default)]
 struct Lane {
-    urgent: BTreeSet<Offset>,
-    bulk: BTreeSet<Offset>,
+    agents: BTreeSet<Offset>,
+    bots: BTreeSet<Offset>,
+    templates: BTreeSet<Offset>,
     /// The last turn that was this service's; 0 if none was.
     last_turn: u64,
+}
+
+impl Lane {
+    fn of(&mut self, class: Class) -> &mut BTreeSet<Offset> {
+        match class {
+            Class::Agent => &mut self.agents,
+            Class::Bot => &mut self.bots,
+            Class::Template => &mut self.templates,
+        }
+    }
+
+    /// What goes first stands first.
+    fn in_order(&self) -> impl Iterator<Item = &Offset> {
+        self.agents.iter().chain(&self.bots).chain(&self.templates)
+    }
 }
 
 impl Lanes {
@@ -137,11 +225,7 @@ impl Lanes {
         if let Some(waiting) = sendable
             && let Some(lane) = self.lane(waiting.service)
         {
-            if waiting.urgent {
-                lane.urgent.insert(waiting.offset)
-            } else {
-                lane.bulk.insert(waiting.offset)
-            };
+            lane.of(waiting.class).insert(waiting.offset);
         }
     }
 
@@ -149,11 +233,7 @@ impl Lanes {
         if let Some(waiting) = sendable
             && let Some(lane) = self.lane(waiting.service)
         {
-            if waiting.urgent {
-                lane.urgent.remove(&waiting.offset)
-            } else {
-                lane.bulk.remove(&waiting.offset)
-            };
+            lane.of(waiting.class).remove(&waiting.offset);
         }
     }
 
@@ -221,8 +301,11 @@ impl Queue {
 
     /// The younger conversation's replies join the older's line by their offsets; gives them.
     pub(super) fn merge(&mut self, younger: ConversationId, older: ConversationId) -> Vec<Offset> {
+        let rest = self.resting.take(younger);
         let Some(line) = self.lines.remove(&younger) else { return Vec::new() };
-        self.lanes.withdraw(line.sendable());
+        if rest.is_none() {
+            self.lanes.withdraw(line.sendable());
+        }
         let moved = line.waiting.iter().chain(line.handed.iter().map(|(_, reply)| reply));
         let moved = moved.map(|reply| reply.offset).collect();
         self.change(older, |into, _| {
@@ -231,13 +314,47 @@ impl Queue {
             }
             into.handed.extend(line.handed);
         });
+        if let Some(until) = rest {
+            self.rest(older, until);
+        }
         moved
+    }
+
+    /// Nothing of a conversation is sendable before then.
+    pub(super) fn rest(&mut self, conversation: ConversationId, until: Timestamp) {
+        if let Some(line) = self.lines.get(&conversation)
+            && !self.resting.has(conversation)
+        {
+            self.lanes.withdraw(line.sendable());
+        }
+        self.resting.insert(conversation, until);
+    }
+
+    /// Whoever has rested long enough goes on; so does one whose rest would not end for longer than any lasts, since
+    /// then the clock was put back.
+    pub(super) fn wake(&mut self, now: Timestamp) {
+        let is_over = |(at, _): &(Timestamp, ConversationId)| *at <= now || *at > now.plus_ms(REST_MS_MAX);
+        loop {
+            let order = &self.resting.order;
+            let Some((_, conversation)) =
+                [order.first(), order.last()].into_iter().flatten().copied().find(is_over)
+            else {
+                return;
+            };
+            self.resting.take(conversation);
+            self.lanes.offer(self.lines.get(&conversation).and_then(Line::sendable));
+        }
+    }
+
+    /// When the next one has rested long enough.
+    pub(super) fn next_wake(&self) -> Option<Timestamp> {
+        self.resting.order.first().map(|(at, _)| *at)
     }
 
     /// Whether a reply may be handed now.
     pub(super) fn is_sendable(&self, conversation: ConversationId, offset: Offset) -> bool {
         let sendable = self.lines.get(&conversation).and_then(Line::sendable);
-        sendable.is_some_and(|waiting| waiting.offset == offset)
+        !self.resting.has(conversation) && sendable.is_some_and(|waiting| waiting.offset == offset)
     }
 
     /// Whether a reply is handed now.
@@ -258,7 +375,7 @@ impl Queue {
         let mut next = Vec::new();
         let mut turn = self.lanes.turns;
         let mut lanes: Vec<_> = (self.lanes.services.iter())
-            .map(|lane| (lane.last_turn, lane.urgent.iter().chain(lane.bulk.iter()).peekable()))
+            .map(|lane| (lane.last_turn, lane.in_order().peekable()))
             .filter_map(|(last_turn, mut replies)| replies.peek().is_some().then_some((last_turn, replies)))
             .collect();
         while next.len() < limit {
@@ -303,9 +420,14 @@ impl Queue {
         change: impl FnOnce(&mut Line, &mut Ages) -> T,
     ) -> T {
         let line = self.lines.get_or_insert_with(conversation, Line::default);
-        self.lanes.withdraw(line.sendable());
+        let rests = self.resting.has(conversation);
+        if !rests {
+            self.lanes.withdraw(line.sendable());
+        }
         let result = change(line, &mut self.ages);
-        self.lanes.offer(line.sendable());
+        if !rests {
+            self.lanes.offer(line.sendable());
+        }
         if line.waiting.is_empty() && line.handed.is_empty() {
             self.lines.remove(&conversation);
         }

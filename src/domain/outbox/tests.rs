@@ -245,8 +245,39 @@ fn agents_replies_go_before_bots_and_templates_of_their_service_but_never_before
     let first = world.reply("crm", 3);
     let second = world.reply("crm", 4);
     let desk = world.reply_with("desk", 5, None, content("text"));
-    assert_eq!(world.outbox.next_to_hand(9), [first, desk, second, template, bot]);
+    assert_eq!(world.outbox.next_to_hand(9), [first, desk, second, bot, template]);
     assert_eq!(world.outbox.next_to_hand(2), [first, desk]);
+}
+
+#[test]
+fn who_has_filled_its_share_and_the_common_half_is_refused_and_nobody_else() {
+    for services in 1..=8 {
+        let mut own = vec![0_usize; services];
+        let all = |own: &[usize]| own.iter().sum::<usize>();
+        while has_room(all(&own), own[0], services) {
+            own[0] += 1;
+        }
+        assert!(own[0] >= OPEN_REPLIES_MAX / 2, "alone it has half of all");
+        for service in 1..services {
+            let before = own[service];
+            while has_room(all(&own), own[service], services) {
+                own[service] += 1;
+            }
+            assert!(own[service] - before >= OPEN_REPLIES_MAX / 2 / services, "{service} of {services}");
+            assert!(!has_room(all(&own), own[0], services), "the first is still refused");
+        }
+        assert!(all(&own) <= OPEN_REPLIES_MAX, "all together are bounded");
+    }
+    // It is counted by service, over acceptance, outcome and restart.
+    let mut world = World::new();
+    let reply = world.handed("crm", 1);
+    world.reply("crm", 2);
+    world.reply("desk", 3);
+    let open_of = |outbox: &Outbox| outbox.open_of.clone().into_iter().collect::<Vec<_>>();
+    assert_eq!(open_of(&world.outbox), [(0, 2), (1, 1)]);
+    world.sent(reply);
+    assert_eq!(open_of(&world.outbox), [(0, 1), (1, 1)]);
+    assert_eq!(open_of(&world.replayed()), [(0, 1), (1, 1)]);
 }
 
 #[test]
@@ -284,6 +315,27 @@ fn a_refused_attempt_goes_back_to_its_old_place_and_a_crash_makes_it_unknown() {
     assert!(world.outbox.put_back(reply));
     world.now = START.plus_ms(TTL_MS);
     assert_eq!(world.tick(), [(reply, Status::Failed), (later, Status::Failed)]);
+}
+
+#[test]
+fn an_attempt_that_whatsapp_refused_for_now_is_closed_by_a_record_and_the_reply_waits_again() {
+    let mut world = World::new();
+    let reply = world.handed("crm", 1);
+    let later = world.reply("crm", 1);
+    let again = SendOutcome::Again(failure("131056"));
+    assert_eq!(world.outcome(reply, &again), [(reply, Status::Accepted)]);
+    assert_eq!(world.outcome(reply, &again), [], "it is not handed any more");
+    assert_eq!(world.outcome(later, &again), [], "it never was");
+    let mut after_crash = world.replayed();
+    assert_eq!(after_crash, world.outbox);
+    assert_eq!(after_crash.handed_len(), 0, "nothing is unknown: it was refused for certain");
+    assert_eq!(after_crash.next_to_hand(9), [reply], "in its old place");
+    after_crash.rest(reply, START.plus_ms(6_000));
+    assert_eq!(after_crash.next_to_hand(9), []);
+    assert_eq!(after_crash.hand(reply, START), None, "its conversation rests");
+    assert_eq!(after_crash.next_deadline(), Some(START.plus_ms(6_000)));
+    after_crash.forget(START.plus_ms(6_000));
+    assert_eq!(after_crash.next_to_hand(9), [reply]);
 }
 
 #[test]
@@ -496,6 +548,7 @@ enum Step {
     Outcome { pick: usize, outcome: u8 },
     Status { pick: usize, by_message: bool, status: u8 },
     PutBack { pick: usize },
+    Rest { pick: usize, seconds: u64 },
     Wait { seconds: u64 },
     Lose { max: usize },
     FailUnsent { max: usize },
@@ -510,6 +563,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (1..5_u64).prop_map(|conversation| Step::Echo { conversation }),
         5 => (1..4_usize).prop_map(|limit| Step::Hand { limit }),
         5 => (0..40_usize, 0..5_u8).prop_map(|(pick, outcome)| Step::Outcome { pick, outcome }),
+        1 => (0..40_usize, 1..60_u64).prop_map(|(pick, seconds)| Step::Rest { pick, seconds }),
         8 => (0..40_usize, any::<bool>(), 0..7_u8)
             .prop_map(|(pick, by_message, status)| Step::Status { pick, by_message, status }),
         1 => (0..40_usize).prop_map(|pick| Step::PutBack { pick }),
@@ -550,6 +604,7 @@ impl World {
                 let outcome = match outcome {
                     0 => SendOutcome::Unknown,
                     1 => SendOutcome::Failed(failure("131026")),
+                    2 => SendOutcome::Again(failure("131056")),
                     _ => SendOutcome::Sent(message_of(reply)),
                 };
                 self.outcome(reply, &outcome);
@@ -563,6 +618,11 @@ impl World {
             Step::PutBack { pick } => {
                 if let Some(reply) = self.pick(pick) {
                     self.outbox.put_back(reply);
+                }
+            }
+            Step::Rest { pick, seconds } => {
+                if let Some(reply) = self.pick(pick) {
+                    self.outbox.rest(reply, self.now.plus_ms(seconds * 1_000));
                 }
             }
             Step::Wait { seconds } => {
@@ -682,6 +742,11 @@ impl Model {
     fn read_receipt(&mut self, receipt: &Receipt, conversation: Option<ConversationId>) {
         let seen = self.replies.get_mut(&receipt.reply).unwrap();
         assert_eq!(conversation, Some(ConversationId(seen.conversation)));
+        if receipt.status == Status::Accepted {
+            assert!(seen.is_handed && receipt.error.is_some(), "an attempt that was refused");
+            seen.is_handed = false;
+            return;
+        }
         let rank = |status| STATUSES.iter().position(|other| *other == status);
         let forwards = match (seen.status, receipt.status) {
             (Status::Failed, _) => false,
@@ -729,7 +794,8 @@ proptest! {
                 }
             }
         }
-        // Nothing is stuck: with a gateway that answers, every reply comes to an outcome.
+        // Nothing is stuck: with a gateway that answers, every reply comes to an outcome once all have rested.
+        world.outbox.forget(world.now.plus_ms(60_000));
         for _ in 0..=world.records.len() {
             for reply in world.outbox.unresolved_handed().collect::<Vec<_>>() {
                 world.sent(reply);
@@ -745,7 +811,7 @@ proptest! {
     fn a_replay_equals_the_life(steps in steps(), cut in 0..200_u64) {
         let mut world = World::new();
         let mut after_crash = empty();
-        for step in steps.iter().filter(|step| !matches!(step, Step::PutBack { .. })) {
+        for step in steps.iter().filter(|step| !matches!(step, Step::PutBack { .. } | Step::Rest { .. })) {
             world.step(step);
         }
         world.outbox.forget(world.now);
