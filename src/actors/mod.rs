@@ -10,7 +10,8 @@
 //! ```
 //!
 //! # Layout
-//! - [`broker`]: the handle; starting, connecting, submitting, stopping
+//! - [`broker`]: the handle; starting, connecting, submitting, stopping · `reload`: another configuration, under way
+//! - `settings`: what the configuration says now
 //! - [`port`]: what a session and the actors say to each other · [`outlet`]: a connection's end of it
 //! - [`batch`]: records on their way out
 //! - [`adapter`], `portal`, `channel`, `conversation`: the actors
@@ -45,6 +46,8 @@ pub mod port;
 mod portal;
 mod reader;
 mod registry;
+mod reload;
+mod settings;
 mod setup;
 mod shared;
 
@@ -53,5 +56,6 @@ pub use broker::Broker;
 #[doc(hidden)]
 pub use clock::simulate;
 pub use registry::Deliver;
+pub use reload::{ReloadError, Reloaded};
 pub use setup::OpenBrokerError;
 pub use shared::{Halted, Limits};

@@ -128,7 +128,8 @@ struct Waiting {
 pub struct Outlet {
     connection: ConnectionId,
     service: Option<ServiceId>,
-    masking: Masking,
+    /// Whether its service is trusted to mask for itself; a reload may change it.
+    masks_itself: AtomicBool,
     credit: Credit,
     waiting: Mutex<Waiting>,
     ready: Notify,
@@ -157,7 +158,7 @@ impl Outlet {
         Arc::new(Self {
             connection,
             service,
-            masking,
+            masks_itself: AtomicBool::new(masking == Masking::Service),
             credit: Credit::new(window.clamp(1, WINDOW_MAX)),
             waiting: Mutex::default(),
             ready: Notify::new(),
@@ -183,7 +184,11 @@ impl Outlet {
     /// How that service receives others' replies.
     #[must_use]
     pub fn masking(&self) -> Masking {
-        self.masking
+        if self.masks_itself.load(Ordering::Acquire) { Masking::Service } else { Masking::Broker }
+    }
+
+    pub(super) fn set_masking(&self, masking: Masking) {
+        self.masks_itself.store(masking == Masking::Service, Ordering::Release);
     }
 
     /// The connection's credit.

@@ -205,6 +205,21 @@ impl Config {
         load::load(file, overrides)
     }
 
+    /// The keys that differ in `other` and hold only from the next start on.
+    #[must_use]
+    pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("data_dir", self.data_dir != other.data_dir),
+            ("tcp.listen", self.tcp.listen != other.tcp.listen),
+            ("http.listen", self.http.listen != other.http.listen),
+            ("journal.durability", self.journal.durability != other.journal.durability),
+            ("limits.recent_bytes_max", self.limits.recent_bytes_max != other.limits.recent_bytes_max),
+            ("limits.drain_timeout", self.limits.drain_timeout != other.limits.drain_timeout),
+            ("limits.arbiters", self.limits.arbiters != other.limits.arbiters),
+        ];
+        keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    }
+
     /// The numbers that can not send yet, and why.
     #[must_use]
     pub fn cannot_send(&self) -> Vec<(Number, &'static str)> {

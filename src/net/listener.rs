@@ -3,8 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use actix::ArbiterHandle;
@@ -43,6 +43,7 @@ pub struct Listener {
     address: SocketAddr,
     close: watch::Sender<bool>,
     open: Arc<AtomicUsize>,
+    settings: Arc<RwLock<Settings>>,
 }
 
 impl Listener {
@@ -66,12 +67,18 @@ impl Listener {
         let open = Arc::new(AtomicUsize::new(0));
         let homes = broker.arbiters();
         let Some(first) = homes.first().cloned() else { return Err(io::Error::other("no arbiter")) };
-        let accepting =
-            Accepting { broker: broker.clone(), settings, homes, open: Arc::clone(&open), closed };
+        let settings = Arc::new(RwLock::new(settings));
+        let accepting = Accepting {
+            broker: broker.clone(),
+            settings: Arc::clone(&settings),
+            homes,
+            open: Arc::clone(&open),
+            closed,
+        };
         if !first.spawn_fn(move || drop(actix::spawn(accepting.run(listener)))) {
             return Err(io::Error::other("the broker has stopped"));
         }
-        Ok(Self { address, close, open })
+        Ok(Self { address, close, open, settings })
     }
 
     /// Where it listens; with the port that the system chose, if it was asked to.
@@ -86,6 +93,11 @@ impl Listener {
         self.open.load(Ordering::Acquire)
     }
 
+    /// Exchanges the settings, for connections that come from now on.
+    pub fn set(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+
     /// Accepts nobody any more; connections go on.
     pub fn close(&self) {
         self.close.send_replace(true);
@@ -94,7 +106,7 @@ impl Listener {
 
 struct Accepting {
     broker: Broker,
-    settings: Settings,
+    settings: Arc<RwLock<Settings>>,
     homes: Vec<ArbiterHandle>,
     open: Arc<AtomicUsize>,
     closed: watch::Receiver<bool>,
@@ -145,7 +157,8 @@ impl Accepting {
             return;
         }
         let counted = Counted(Arc::clone(&self.open));
-        if let Err(error) = set_options(&stream, &self.settings) {
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Err(error) = set_options(&stream, &settings) {
             tracing::debug!(%error, "a connection's options can not be set");
             return;
         }

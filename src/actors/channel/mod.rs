@@ -121,7 +121,7 @@ impl ChannelActor {
     pub(super) fn new(parts: Parts, me: Addr<Self>) -> Self {
         let Parts { shared, completions, channel, entry, portal, portal_actor, number } = parts;
         let head = channel.head();
-        let recent = Recent::new(head.next(), shared.limits.recent_bytes_max);
+        let recent = Recent::new(head.next(), shared.settings().limits.recent_bytes_max);
         Self {
             builder: BlockBuilder::new(StreamId::from(channel.id())),
             shared,
@@ -141,7 +141,7 @@ impl ChannelActor {
             recent,
             feeds: Vec::new(),
             watchers: Vec::new(),
-            sending: Sending::new(number.link.clone()),
+            sending: Sending::new(number.link()),
             number,
             lookups: Lookups::default(),
             conversations: HashMap::new(),
@@ -407,6 +407,9 @@ impl Handler<PortalChanged> for ChannelActor {
 
     fn handle(&mut self, changed: PortalChanged, ctx: &mut Self::Context) {
         self.portal = changed.portal;
+        if changed.is_reload {
+            self.reloaded();
+        }
         if let Some((service, asked)) = changed.roster {
             let now = now();
             let _ = self.decide(&Command::RosterChanged { service }, now);

@@ -3,7 +3,11 @@
 //! ```text
 //! SIGTERM ─▶ accept nobody ─▶ goaway ─▶ finish what was accepted ─▶ sync, close ─▶ exit 0
 //! a second SIGTERM ─▶ exit now (nothing acknowledged is lost)      the journal fails ─▶ exit 74
+//! SIGHUP ─▶ the configuration is read anew (`reloading`)
 //! ```
+
+mod reloading;
+mod signals;
 
 use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
@@ -11,9 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use self::reloading::Reloading;
+use self::signals::{Signals, Wanted};
 use super::{Configured, EXIT_CONFIG, EXIT_IO, Failure, Outcome, block_on, out};
 use crate::actors::broker::{PortalError, StartError};
 use crate::actors::{Broker, OpenBrokerError};
@@ -47,7 +52,7 @@ impl Health for Ready {
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let config = arguments.configured.load()?;
     start_log();
-    block_on(serve(&config))
+    block_on(serve(&arguments.configured, &config))
 }
 
 fn start_log() {
@@ -61,14 +66,15 @@ fn start_log() {
         .try_init();
 }
 
-async fn serve(config: &Config) -> Outcome {
+async fn serve(configured: &Configured, config: &Config) -> Outcome {
     // First, so that a signal that comes while the journal is read is not missed.
     let mut signals = Signals::new()?;
     let broker = Broker::open(config).map_err(open_failure)?;
     let settings = listener::Settings { ack_timeout: config.tcp.ack_timeout };
     let tcp = Listener::start(config.tcp.listen, &broker, settings)
         .map_err(|error| bind_failure("tcp", config.tcp.listen, error))?;
-    let (mut http, http_address) = start_http(config, &broker)?;
+    let (mut http, webhook) = start_http(config, &broker)?;
+    let http_address = http.address();
     out::line(&format!(
         "sharedline {} serves: tcp {}, http {http_address}, data {}",
         env!("CARGO_PKG_VERSION"),
@@ -78,12 +84,18 @@ async fn serve(config: &Config) -> Outcome {
     for (number, why) in config.cannot_send() {
         tracing::warn!(%number, why, "a number can not send yet");
     }
-    let asked = tokio::select! {
-        () = signals.stop() => true,
-        _ = broker.halted() => false,
-        ended = http.ended() => {
-            tracing::error!(?ended, "the HTTP server has ended");
-            false
+    let reloading = Reloading { configured, at_start: config, broker: &broker, tcp: &tcp, webhook: &webhook };
+    let asked = loop {
+        tokio::select! {
+            wanted = signals.next() => match wanted {
+                Wanted::Stop => break true,
+                Wanted::Reload => reloading.reload().await,
+            },
+            _ = broker.halted() => break false,
+            ended = http.ended() => {
+                tracing::error!(?ended, "the HTTP server has ended");
+                break false;
+            }
         }
     };
     tcp.close();
@@ -110,39 +122,19 @@ async fn serve(config: &Config) -> Outcome {
     }
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, Failure> {
-        let of = |kind| signal(kind).map_err(Failure::io);
-        Ok(Self {
-            terminate: of(SignalKind::terminate())?,
-            interrupt: of(SignalKind::interrupt())?,
-            hang_up: of(SignalKind::hangup())?,
-        })
-    }
-
-    /// Resolves when somebody wants the process to end.
-    async fn stop(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => {
-                    tracing::warn!("a reload is not possible yet: the configuration stays as it is");
-                }
-            }
-        }
-    }
-}
-
-fn start_http(config: &Config, broker: &Broker) -> Result<(http::Server, SocketAddr), Failure> {
+/// The HTTP server, and its webhooks, which follow the configuration.
+fn start_http(config: &Config, broker: &Broker) -> Result<(http::Server, Arc<Webhook<Broker>>), Failure> {
     let listener = TcpListener::bind(config.http.listen)
         .map_err(|error| bind_failure("http", config.http.listen, error))?;
+    let webhook = Webhook::new(broker.clone(), webhook_settings(config), Patience::default());
+    let limits = http::Limits { drain_within: config.limits.drain_timeout, ..http::Limits::default() };
+    let routes = routes(Arc::clone(&webhook));
+    let server =
+        http::run(listener, limits, Arc::new(Ready(broker.clone())), routes).map_err(Failure::io)?;
+    Ok((server, webhook))
+}
+
+fn webhook_settings(config: &Config) -> Settings {
     let secret = |secret: &crate::config::Secret| secret.expose().as_bytes().to_vec();
     let numbers = config.portals.iter().flat_map(|portal| {
         portal.numbers.iter().map(|number| WebhookNumber {
@@ -152,16 +144,10 @@ fn start_http(config: &Config, broker: &Broker) -> Result<(http::Server, SocketA
         })
     });
     let default = config.whatsapp.app_secret.as_ref().map(secret);
-    let settings = Settings {
+    Settings {
         numbers: Numbers::new(default.as_deref(), numbers),
         verify_token: config.whatsapp.verify_token.as_ref().map(|token| token.expose().to_owned()),
-    };
-    let webhook = Webhook::new(broker.clone(), settings, Patience::default());
-    let limits = http::Limits { drain_within: config.limits.drain_timeout, ..http::Limits::default() };
-    let server =
-        http::run(listener, limits, Arc::new(Ready(broker.clone())), routes(webhook)).map_err(Failure::io)?;
-    let address = server.address();
-    Ok((server, address))
+    }
 }
 
 fn bind_failure(what: &str, address: SocketAddr, error: std::io::Error) -> Failure {
