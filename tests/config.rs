@@ -212,7 +212,8 @@ fn beyond_loopback_needs_a_word_and_what_is_not_there_is_refused() {
     assert_eq!(problems("[tcp]\nlisten = \"0.0.0.0:7411\"\n")[0].key, "tcp.listen");
     assert!(load("[tcp]\nlisten = \"0.0.0.0:7411\"\ninsecure = true\n").is_ok());
     assert!(load("[http]\nlisten = \"[::1]:0\"\n").is_ok());
-    assert_eq!(problems("[http]\ntls = { cert = \"c\" }\n")[0].key, "http.tls");
+    let half = problems("[http]\ntls = { cert = \"no-such.pem\" }\n");
+    assert_eq!(half.iter().map(|problem| &*problem.key).collect::<Vec<_>>(), ["http.tls.cert", "http.tls.key"]);
     let facade = "[[portals]]\nid = \"a\"\n[[portals.services]]\nid = \"s\"\nwebhook = { url = \"u\" }\nmasked_echo = \"off\"\n";
     assert_eq!(problems(facade).len(), 2);
 }

@@ -3,7 +3,7 @@
 //! # Layout
 //! - `mod.rs`: what a broker runs on, as it is after validation
 //! - `raw`: what may be written · `value`: durations, sizes, secrets · `load`: file and environment
-//! - `validate`: raw to valid, with every problem that there is, not the first alone
+//! - `tls`: certificates and keys · `validate`: raw to valid, with every problem that there is, not the first alone
 //!
 //! # Invariants
 //! - A key that does not exist is an error, in the file and in the environment.
@@ -11,6 +11,7 @@
 
 mod load;
 mod raw;
+mod tls;
 mod validate;
 mod value;
 
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use self::load::{LoadError, Overrides};
+pub use self::tls::Tls;
 pub use self::value::{Secret, TokenHash};
 use crate::domain::ids::{GatewayId, Number, ServiceId};
 use crate::domain::portal::PortalRules;
@@ -44,21 +46,25 @@ pub struct Config {
 }
 
 /// `[tcp]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Tcp {
     /// Where it listens.
     pub listen: SocketAddr,
     /// How long a connection may leave deliveries unacknowledged.
     pub ack_timeout: Duration,
+    /// What it proves itself with; none: it speaks plain text.
+    pub tls: Option<Tls>,
 }
 
 /// `[http]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Http {
     /// Where it listens.
     pub listen: SocketAddr,
     /// Who may use the admin API; nobody without.
     pub admin_token: Option<TokenHash>,
+    /// What it proves itself with; none: it speaks plain text.
+    pub tls: Option<Tls>,
 }
 
 /// When a record counts as durable.
@@ -90,6 +96,10 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// Threads that actors and sessions live on; 0: as the cores allow.
     pub arbiters: usize,
+    /// Connections that one source address may make, a second; 0: any number.
+    pub peer_connections_per_second: u32,
+    /// Hellos of one source address that may be refused, a minute; 0: any number.
+    pub peer_failed_hellos_per_minute: u32,
 }
 
 /// One `[[portals]]`.
@@ -155,14 +165,21 @@ impl Default for Config {
             tcp: Tcp {
                 listen: SocketAddr::from(([127, 0, 0, 1], 7411)),
                 ack_timeout: Duration::from_secs(60),
+                tls: None,
             },
-            http: Http { listen: SocketAddr::from(([127, 0, 0, 1], 7412)), admin_token: None },
+            http: Http { listen: SocketAddr::from(([127, 0, 0, 1], 7412)), admin_token: None, tls: None },
             journal: Journal {
                 durability: Durability::Fsync,
                 retention: Duration::from_secs(7 * 86_400),
                 retention_bytes: 64 << 30,
             },
-            limits: Limits { recent_bytes_max: 4 << 20, drain_timeout: Duration::from_secs(10), arbiters: 0 },
+            limits: Limits {
+                recent_bytes_max: 4 << 20,
+                drain_timeout: Duration::from_secs(10),
+                arbiters: 0,
+                peer_connections_per_second: 100,
+                peer_failed_hellos_per_minute: 60,
+            },
             portals: Vec::new(),
             whatsapp: WhatsApp {
                 app_secret: None,
@@ -212,6 +229,8 @@ impl Config {
             ("data_dir", self.data_dir != other.data_dir),
             ("tcp.listen", self.tcp.listen != other.tcp.listen),
             ("http.listen", self.http.listen != other.http.listen),
+            ("tcp.tls", self.tcp.tls.is_some() != other.tcp.tls.is_some()),
+            ("http.tls", self.http.tls.is_some() != other.http.tls.is_some()),
             ("journal.durability", self.journal.durability != other.journal.durability),
             ("limits.recent_bytes_max", self.limits.recent_bytes_max != other.limits.recent_bytes_max),
             ("limits.drain_timeout", self.limits.drain_timeout != other.limits.drain_timeout),

@@ -7,7 +7,8 @@
 //!
 //! # Layout
 //! - [`http`]: the HTTP server, its limits and its health
-//! - [`listener`]: accepts, bounds, stops
+//! - [`listener`]: accepts, bounds, stops · [`peers`]: what one source address may do
+//! - [`tls`]: certificates of both listeners · [`stream`]: a socket with TLS or without
 //! - `session`: one connection from its first byte to its last
 //! - `requests`: what a peer asks, in the actors' words · `answers`: what the actors say, in the protocol's words
 //! - `writer`: whatever is ready to leave, in as few writes as it takes
@@ -18,6 +19,9 @@
 mod answers;
 pub mod http;
 pub mod listener;
+pub mod peers;
 mod requests;
 mod session;
+pub mod stream;
+pub mod tls;
 mod writer;

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::answers::{greeting, refused};
+use super::peers::Peers;
 use super::requests::{self, Identity, Translated};
+use super::stream::{Read, Stream, Write};
 use super::writer::Writer;
 use crate::actors::Broker;
 use crate::actors::broker::{ConnectError, Connected, Session};
@@ -41,15 +41,18 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How often that is looked at.
 const LINGER_LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Runs a connection until its end.
-pub(super) async fn run(stream: TcpStream, broker: &Rc<Broker>) {
-    let (read, write) = stream.into_split();
-    let mut greeting = Greeting { read, write, splitter: Splitter::new(), buffer: BytesMut::new() };
+/// Runs a connection until its end. A hello that is refused or does not come is its address's.
+pub(super) async fn run(stream: Stream, broker: &Rc<Broker>, peers: &Peers) {
+    let Stream { read, write, from } = stream;
+    let mut greeting = Greeting { read, write, splitter: Splitter::new(), buffer: BytesMut::new(), failed: false };
     let Some((hello, id, connected)) = greeting.run(broker).await else {
+        if greeting.failed {
+            peers.failed(from, std::time::Instant::now());
+        }
         let _ = timeout(END_GRACE, greeting.write.shutdown()).await;
         return discard(&mut greeting.read).await;
     };
-    let Greeting { read, write, splitter, buffer } = greeting;
+    let Greeting { read, write, splitter, buffer, .. } = greeting;
     let Some(encoding) = splitter.encoding() else { return };
     let Connected { session, channels, more } = connected;
     let outlet = Arc::clone(session.outlet());
@@ -74,7 +77,7 @@ pub(super) async fn run(stream: TcpStream, broker: &Rc<Broker>) {
 
 /// Reads and throws away what a peer still sends after it was told that the connection ends: a socket that is closed
 /// with bytes unread resets the connection, and the peer might never see why.
-async fn discard(read: &mut OwnedReadHalf) {
+async fn discard(read: &mut Read) {
     let mut scrap = BytesMut::with_capacity(DISCARD_BYTES);
     let until_closed = async {
         while read.read_buf(&mut scrap).await.is_ok_and(|read| read > 0) {
@@ -119,10 +122,12 @@ async fn forced_end(outlet: &Outlet) {
 
 /// A connection before its `hello`.
 struct Greeting {
-    read: OwnedReadHalf,
-    write: OwnedWriteHalf,
+    read: Read,
+    write: Write,
     splitter: Splitter,
     buffer: BytesMut,
+    /// Whether the peer was refused, and has not just gone.
+    failed: bool,
 }
 
 impl Greeting {
@@ -185,11 +190,16 @@ impl Greeting {
     }
 
     async fn say(&mut self, id: u64, error: Error) {
+        self.failed |= error.code != ErrorCode::Unavailable;
         let Some(encoding) = self.splitter.encoding() else { return };
         let mut out = BytesMut::new();
         if codec::encode_response(encoding, id, &Response::Error(error), &mut out).is_ok() {
             // Who does not take it within the time is not told.
-            let _ = timeout(END_GRACE, self.write.write_all(&out)).await;
+            let write = async {
+                self.write.write_all(&out).await?;
+                self.write.flush().await
+            };
+            let _ = timeout(END_GRACE, write).await;
         }
     }
 }
@@ -215,7 +225,7 @@ fn refusal(code: ErrorCode, text: &str) -> Refusal {
 }
 
 struct Reader {
-    read: OwnedReadHalf,
+    read: Read,
     splitter: Splitter,
     buffer: BytesMut,
     session: Session,

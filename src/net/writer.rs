@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
 
+use super::stream::Write;
 use super::answers::{ended, gap, refused, response, write_conversation};
 use crate::actors::batch::{Batch, BatchEntry, Frames, Slice};
 use crate::actors::outlet::Outlet;
@@ -28,7 +28,7 @@ const WRITE_BYTES: usize = 256 << 10;
 
 /// The writing side of one connection.
 pub(super) struct Writer {
-    write: OwnedWriteHalf,
+    write: Write,
     encoding: Encoding,
     outlet: Arc<Outlet>,
     /// The service that sees what is delivered; none for a gateway.
@@ -50,7 +50,7 @@ enum After {
 
 impl Writer {
     pub(super) fn new(
-        write: OwnedWriteHalf,
+        write: Write,
         encoding: Encoding,
         outlet: Arc<Outlet>,
         viewer: Option<ServiceId>,
@@ -112,6 +112,8 @@ impl Writer {
     async fn flush(&mut self) -> io::Result<()> {
         if !self.buffer.is_empty() {
             self.write.write_all(&self.buffer).await?;
+            // TLS may still hold some of it back.
+            self.write.flush().await?;
             self.buffer.clear();
             if self.buffer.capacity() > 2 * WRITE_BYTES {
                 // One large message does not keep its room for ever.

@@ -22,12 +22,14 @@ use self::signals::{Signals, Wanted};
 use super::{Configured, EXIT_CONFIG, EXIT_IO, Failure, Outcome, block_on, out};
 use crate::actors::broker::{PortalError, StartError};
 use crate::actors::{Broker, OpenBrokerError};
-use crate::config::Config;
+use crate::config::{Config, Tls};
 use crate::gateway::Route;
 use crate::gateway::numbers::{Numbers, WebhookNumber};
 use crate::gateway::webhook::{Patience, Settings, Webhook, routes};
 use crate::net::http::{self, Check, Health};
-use crate::net::listener::{self, Listener};
+use crate::net::listener::{self, Guard, Listener};
+use crate::net::peers::PeerLimits;
+use crate::net::tls::Identity;
 
 /// When adapters are asked to come again after a stop: a restart takes about that long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -70,10 +72,12 @@ async fn serve(configured: &Configured, config: &Config) -> Outcome {
     // First, so that a signal that comes while the journal is read is not missed.
     let mut signals = Signals::new()?;
     let broker = Broker::open(config).map_err(open_failure)?;
+    let tls = Identities::of(config)?;
     let settings = listener::Settings { ack_timeout: config.tcp.ack_timeout };
-    let tcp = Listener::start(config.tcp.listen, &broker, settings)
+    let guard = Guard { tls: tls.tcp.clone(), peers: peer_limits(config) };
+    let tcp = Listener::start_guarded(config.tcp.listen, &broker, settings, guard)
         .map_err(|error| bind_failure("tcp", config.tcp.listen, error))?;
-    let (mut http, webhook) = start_http(config, &broker)?;
+    let (mut http, webhook) = start_http(config, tls.http.as_ref(), &broker)?;
     let http_address = http.address();
     out::line(&format!(
         "sharedline {} serves: tcp {}, http {http_address}, data {}",
@@ -84,7 +88,7 @@ async fn serve(configured: &Configured, config: &Config) -> Outcome {
     for (number, why) in config.cannot_send() {
         tracing::warn!(%number, why, "a number can not send yet");
     }
-    let reloading = Reloading { configured, at_start: config, broker: &broker, tcp: &tcp, webhook: &webhook };
+    let reloading = Reloading { configured, at_start: config, broker: &broker, tls: &tls, tcp: &tcp, webhook: &webhook };
     let asked = loop {
         tokio::select! {
             wanted = signals.next() => match wanted {
@@ -123,15 +127,41 @@ async fn serve(configured: &Configured, config: &Config) -> Outcome {
 }
 
 /// The HTTP server, and its webhooks, which follow the configuration.
-fn start_http(config: &Config, broker: &Broker) -> Result<(http::Server, Arc<Webhook<Broker>>), Failure> {
+fn start_http(
+    config: &Config,
+    tls: Option<&Identity>,
+    broker: &Broker,
+) -> Result<(http::Server, Arc<Webhook<Broker>>), Failure> {
     let listener = TcpListener::bind(config.http.listen)
         .map_err(|error| bind_failure("http", config.http.listen, error))?;
     let webhook = Webhook::new(broker.clone(), webhook_settings(config), Patience::default());
     let limits = http::Limits { drain_within: config.limits.drain_timeout, ..http::Limits::default() };
     let routes = routes(Arc::clone(&webhook));
     let server =
-        http::run(listener, limits, Arc::new(Ready(broker.clone())), routes).map_err(Failure::io)?;
+        http::run_over(listener, tls, limits, Arc::new(Ready(broker.clone())), routes).map_err(Failure::io)?;
     Ok((server, webhook))
+}
+
+/// What the listeners prove themselves with.
+struct Identities {
+    tcp: Option<Identity>,
+    http: Option<Identity>,
+}
+
+impl Identities {
+    fn of(config: &Config) -> Result<Self, Failure> {
+        let of = |tls: &Option<Tls>| {
+            tls.as_ref().map(Identity::new).transpose().map_err(|error| Failure::new(EXIT_CONFIG, error))
+        };
+        Ok(Self { tcp: of(&config.tcp.tls)?, http: of(&config.http.tls)? })
+    }
+}
+
+fn peer_limits(config: &Config) -> PeerLimits {
+    PeerLimits {
+        connections_per_second: config.limits.peer_connections_per_second,
+        failed_hellos_per_minute: config.limits.peer_failed_hellos_per_minute,
+    }
 }
 
 fn webhook_settings(config: &Config) -> Settings {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::webhook_settings;
+use super::{Identities, peer_limits, webhook_settings};
 use crate::actors::Broker;
 use crate::actors::broker::Setup;
 use crate::cli::Configured;
@@ -17,6 +17,7 @@ pub(super) struct Reloading<'r> {
     /// What the process was started with: what holds until the next start.
     pub(super) at_start: &'r Config,
     pub(super) broker: &'r Broker,
+    pub(super) tls: &'r Identities,
     pub(super) tcp: &'r Listener,
     pub(super) webhook: &'r Arc<Webhook<Broker>>,
 }
@@ -39,6 +40,8 @@ impl Reloading<'_> {
             Ok(done) => done,
             Err(error) => return refused(&format!("{:#}", anyhow::Error::new(error))),
         };
+        self.set_certificates(&config);
+        self.tcp.set_peers(peer_limits(&config));
         self.tcp.set(listener::Settings { ack_timeout: config.tcp.ack_timeout });
         self.webhook.reload(webhook_settings(&config));
         for key in self.at_start.needs_restart(&config) {
@@ -48,6 +51,19 @@ impl Reloading<'_> {
             tracing::warn!(%number, why, "a number can not send yet");
         }
         tracing::info!(portals = config.portals.len(), revoked = done.revoked, "the configuration is reloaded");
+    }
+}
+
+impl Reloading<'_> {
+    /// Handshakes take the new certificates from now on.
+    fn set_certificates(&self, config: &Config) {
+        for (holds, tls) in [(&self.tls.tcp, &config.tcp.tls), (&self.tls.http, &config.http.tls)] {
+            if let (Some(holds), Some(tls)) = (holds, tls)
+                && let Err(error) = holds.set(tls)
+            {
+                tracing::error!(%error, "new certificates are refused: those from before go on");
+            }
+        }
     }
 }
 
