@@ -160,7 +160,8 @@ fn a_token_that_is_gone_ends_its_sessions_and_no_other() {
         let mut old = service(&broker, "crm");
         let new = connect(&broker, "acme", Peer::Service("crm".parse().unwrap()), "crm-2").unwrap();
         let desk = service(&broker, "desk");
-        let gateway = connect(&broker, "acme", Peer::Gateway("whatsapp".parse().unwrap()), "whatsapp").unwrap();
+        let gateway =
+            connect(&broker, "acme", Peer::Gateway("whatsapp".parse().unwrap()), "whatsapp").unwrap();
         let same = broker.reload(setup(vec![portal.clone()])).await.unwrap();
         assert_eq!(same.revoked, 0, "what changes nothing ends nobody");
         portal.service_tokens.insert("crm".parse().unwrap(), vec![sha("crm-2"), sha("crm-3")]);
@@ -280,8 +281,10 @@ fn replies_go_the_way_that_their_number_has_now() {
         let (_directory, broker) = start(vec![with_two("whatsapp")]);
         let mut crm = service(&broker, "crm");
         let channel: ChannelId = crm.create(NUMBER).await.parse().unwrap();
-        let mut first = connect(&broker, "acme", Peer::Gateway("whatsapp".parse().unwrap()), "whatsapp").unwrap();
-        let mut second = connect(&broker, "acme", Peer::Gateway("second".parse().unwrap()), "second").unwrap();
+        let mut first =
+            connect(&broker, "acme", Peer::Gateway("whatsapp".parse().unwrap()), "whatsapp").unwrap();
+        let mut second =
+            connect(&broker, "acme", Peer::Gateway("second".parse().unwrap()), "second").unwrap();
         let sent = |connection: &Outgoing| match connection {
             Outgoing::Send(send) => Some((send.reply_id.as_str().to_owned(), send.offset)),
             _ => None,

@@ -424,7 +424,9 @@ impl Actor for ServiceAdapterActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         // What bounds the mailbox: the requests in flight.
         ctx.set_mailbox_capacity(MAILBOX_MESSAGES_MAX);
-        let every = LOOK_EVERY.min(self.parts.shared.settings().limits.ack_timeout / 4).max(Duration::from_millis(10));
+        let every = LOOK_EVERY
+            .min(self.parts.shared.settings().limits.ack_timeout / 4)
+            .max(Duration::from_millis(10));
         ctx.run_interval(every, |actor, _| actor.look_after());
     }
 

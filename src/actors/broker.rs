@@ -541,8 +541,7 @@ type Ready = mpsc::Sender<Result<(Arc<Homes>, System), StartError>>;
 fn run(shared: &Arc<Shared>, settings: &Settings, ready: &Ready) {
     let runner = System::new();
     let started = runner.block_on(async {
-        let owned: BTreeSet<StreamId> =
-            settings.portals.keys().map(StreamId::of_portal).collect();
+        let owned: BTreeSet<StreamId> = settings.portals.keys().map(StreamId::of_portal).collect();
         for (stream, _) in shared.journal.streams() {
             if !owned.contains(&stream) {
                 check_unowned(shared, stream)?;

@@ -78,8 +78,12 @@ impl Broker {
         let _one = self.inner.reloading.lock().await;
         let shared = &self.inner.shared;
         let settings = Arc::new(Settings::new(setup).map_err(ReloadError::NumberTwice)?);
-        let portals: Vec<_> =
-            shared.registry.portals.iter().map(|found| (found.key().clone(), found.value().clone())).collect();
+        let portals: Vec<_> = shared
+            .registry
+            .portals
+            .iter()
+            .map(|found| (found.key().clone(), found.value().clone()))
+            .collect();
         let prepared = async {
             for (id, portal) in &portals {
                 self.prepare(&settings, id, portal).await?;

@@ -32,8 +32,7 @@ impl Settings {
             portal.numbers.iter().map(|number| (number.number.clone(), portal.rules.portal.clone()))
         });
         let numbers = Numbers::new(all)?;
-        let portals =
-            setup.portals.into_iter().map(|portal| (portal.rules.portal.clone(), portal)).collect();
+        let portals = setup.portals.into_iter().map(|portal| (portal.rules.portal.clone(), portal)).collect();
         Ok(Self { numbers, portals, limits: setup.limits })
     }
 

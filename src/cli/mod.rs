@@ -4,6 +4,7 @@
 //! - `serve`: the broker as a process · `demo`: its story on real parts
 //! - `bench`: load over real TCP, beside a relay · `own_broker`: a broker as a child process
 //! - `check_config`, `store`, `token`: for operators · `tail`, `send`: a look at a running broker, and a word to it
+//! - `man`: the manual, for packages
 //! - `peer`: what the verbs that talk to a broker have in common · `out`: the one place that prints
 //!
 //! Exit codes: 0; 1 failed; 64 usage; 74 input/output; 78 configuration.
@@ -11,6 +12,7 @@
 mod bench;
 mod check_config;
 mod demo;
+mod man;
 mod out;
 mod own_broker;
 mod peer;
@@ -62,6 +64,9 @@ enum Verb {
     Store(store::Arguments),
     /// Tokens for services and gateways.
     Token(token::Arguments),
+    /// Write the manual pages into a directory.
+    #[command(hide = true)]
+    Man(man::Arguments),
 }
 
 /// Which configuration.
@@ -135,6 +140,7 @@ pub fn main() -> ExitCode {
         Verb::Send(arguments) => send::run(&arguments),
         Verb::Store(arguments) => store::run(&arguments),
         Verb::Token(arguments) => token::run(&arguments),
+        Verb::Man(arguments) => man::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -148,7 +148,8 @@ impl Client {
         options: Options,
     ) -> Result<(Self, Welcome, Events), ClientError> {
         let hello = options.hello.clone();
-        let connection = Connection::open_over(tls.as_ref(), options.address, options.encoding, hello).await?;
+        let connection =
+            Connection::open_over(tls.as_ref(), options.address, options.encoding, hello).await?;
         let welcome = connection.welcome.clone();
         let (commands, asked) = mpsc::channel(QUEUE_MAX);
         let (told, events) = mpsc::channel(QUEUE_MAX);

@@ -68,7 +68,8 @@ impl Files<'_> {
     fn problem(&mut self, key: &str, file: Option<&PathBuf>, accepted: String) {
         self.problems.push(Problem {
             key: format!("{}.tls.{key}", self.section),
-            value: file.map_or_else(|| "<not given>".to_owned(), |file| format!("{:?}", file.display().to_string())),
+            value: file
+                .map_or_else(|| "<not given>".to_owned(), |file| format!("{:?}", file.display().to_string())),
             accepted,
         });
     }

@@ -113,7 +113,12 @@ impl Peers {
         self.with(from, now, |_, bucket| bucket.hellos -= 1.0);
     }
 
-    fn with<T>(&self, from: IpAddr, now: Instant, act: impl FnOnce(PeerLimits, &mut Bucket) -> T) -> Option<T> {
+    fn with<T>(
+        &self,
+        from: IpAddr,
+        now: Instant,
+        act: impl FnOnce(PeerLimits, &mut Bucket) -> T,
+    ) -> Option<T> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let (limits, addresses) = &mut *inner;
         let limits = *limits;
@@ -183,7 +188,11 @@ mod tests {
             peers.failed(here, start);
         }
         let neighbour = address("2001:db8::2");
-        assert_eq!(peers.admit(neighbour, start), Err((Flood::FailedHellos, true)), "one network is one peer");
+        assert_eq!(
+            peers.admit(neighbour, start),
+            Err((Flood::FailedHellos, true)),
+            "one network is one peer"
+        );
         assert_eq!(peers.admit(address("2001:db8:0:1::1"), start), Ok(()));
         assert_eq!(peers.admit(here, start + Duration::from_secs(11)), Ok(()));
     }

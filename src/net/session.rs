@@ -44,7 +44,8 @@ const LINGER_LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Runs a connection until its end. A hello that is refused or does not come is its address's.
 pub(super) async fn run(stream: Stream, broker: &Rc<Broker>, peers: &Peers) {
     let Stream { read, write, from } = stream;
-    let mut greeting = Greeting { read, write, splitter: Splitter::new(), buffer: BytesMut::new(), failed: false };
+    let mut greeting =
+        Greeting { read, write, splitter: Splitter::new(), buffer: BytesMut::new(), failed: false };
     let Some((hello, id, connected)) = greeting.run(broker).await else {
         if greeting.failed {
             peers.failed(from, std::time::Instant::now());

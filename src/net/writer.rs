@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 
-use super::stream::Write;
 use super::answers::{ended, gap, refused, response, write_conversation};
+use super::stream::Write;
 use crate::actors::batch::{Batch, BatchEntry, Frames, Slice};
 use crate::actors::outlet::Outlet;
 use crate::actors::port::{Answered, Outgoing, PresenceTold};

@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: a panic is its report")]
 
 mod floods;
+mod packaging;
 mod reload;
 mod stage;
+mod systemd;
 
 mod tls;

@@ -22,8 +22,14 @@ pub(crate) fn service(id: &str, token: &str) -> String {
 }
 
 pub(crate) fn portal(services: &[String]) -> String {
-    let gateway = format!("[[portals.gateways]]\nid = \"whatsapp\"\ntoken_sha256 = \"{}\"\n", TokenHash::of("whatsapp"));
-    format!("[[portals]]\nid = \"acme\"\n{}{gateway}[[portals.numbers]]\nnumber = \"{NUMBER}\"\n", services.concat())
+    let gateway = format!(
+        "[[portals.gateways]]\nid = \"whatsapp\"\ntoken_sha256 = \"{}\"\n",
+        TokenHash::of("whatsapp")
+    );
+    format!(
+        "[[portals]]\nid = \"acme\"\n{}{gateway}[[portals.numbers]]\nnumber = \"{NUMBER}\"\n",
+        services.concat()
+    )
 }
 
 pub(crate) fn usual() -> String {
@@ -80,7 +86,8 @@ impl Stage {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut line).unwrap();
         let address = |of: &str| {
-            let (_, after) = line.split_once(&format!("{of} ")).unwrap_or_else(|| panic!("{line}{:?}", log.lock()));
+            let (_, after) =
+                line.split_once(&format!("{of} ")).unwrap_or_else(|| panic!("{line}{:?}", log.lock()));
             after.split(',').next().unwrap().parse().unwrap()
         };
         Serving { tcp: address("tcp"), http: address("http"), child, log }

@@ -59,7 +59,11 @@ fn over(address: std::net::SocketAddr, config: ClientConfig) -> Secure {
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), plain(address))
 }
 
-fn secure(address: std::net::SocketAddr, authority: &Authority, versions: &[&'static SupportedProtocolVersion]) -> Secure {
+fn secure(
+    address: std::net::SocketAddr,
+    authority: &Authority,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Secure {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
     over(address, builder.with_root_certificates(roots(authority)).with_no_client_auth())
@@ -130,7 +134,8 @@ fn where_clients_need_a_certificate_one_of_the_authority_is_let_in_and_no_other(
     stage.configure(MUTUAL, "", &usual());
     let serving = stage.serve();
     let with = |(cert, key): (String, String)| {
-        let tls = client::Tls::new(authority.pem().as_bytes(), Some((cert.as_bytes(), key.as_bytes()))).unwrap();
+        let tls =
+            client::Tls::new(authority.pem().as_bytes(), Some((cert.as_bytes(), key.as_bytes()))).unwrap();
         greet(&serving, Some(tls))
     };
     assert!(with(clients.sign("adapter")));
@@ -231,8 +236,12 @@ fn the_verbs_speak_tls() {
     crm.ask(&hello("crm", "crm"));
     crm.ask(&format!(r#"{{"type":"create_channel","id":2,"number":"{NUMBER}"}}"#));
     let send = |tls: &[&str]| {
-        let mut send = stage.command(&["send", "--portal", "acme", "--number", NUMBER, "--from", "16505551234"]);
-        send.args(["--tcp", &serving.tcp.to_string()]).args(tls).arg("hello").env("SHAREDLINE_TOKEN", "whatsapp");
+        let mut send =
+            stage.command(&["send", "--portal", "acme", "--number", NUMBER, "--from", "16505551234"]);
+        send.args(["--tcp", &serving.tcp.to_string()])
+            .args(tls)
+            .arg("hello")
+            .env("SHAREDLINE_TOKEN", "whatsapp");
         send.output().unwrap()
     };
     let ca = stage.path("ca.pem");

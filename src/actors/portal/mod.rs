@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler};
 
-use crate::actors::broker::PortalSetup;
 use crate::actors::asking::{Ask, Asked, Gather, ReplyTo, Work};
+use crate::actors::broker::PortalSetup;
 use crate::actors::channel::asks::answer;
 use crate::actors::channel::{Attach, ChannelActor, GatewayNews, Parts, PortalChanged, Settle};
 use crate::actors::clock::now;
@@ -37,8 +37,8 @@ use crate::domain::ids::{ChannelId, Number, Offset, PortalId, ServiceId};
 use crate::domain::portal::Portal;
 use crate::journal::{BlockBuilder, Durability, Head, Outcome, RecordMeta, StreamId, payload};
 
-pub use self::recovery::{Breaks, PortalError};
 use self::recovery::check_place;
+pub use self::recovery::{Breaks, PortalError};
 pub(in crate::actors) use self::recovery::{Recovered, check_unowned, fold_portal};
 pub(in crate::actors) use self::reloading::{Apply, Prepare, Withdraw};
 
@@ -261,7 +261,11 @@ impl PortalActor {
 
     fn spread(&self, is_reload: bool) {
         for channel in self.channels() {
-            let _ = channel.try_send(PortalChanged { portal: Arc::clone(&self.durable), roster: None, is_reload });
+            let _ = channel.try_send(PortalChanged {
+                portal: Arc::clone(&self.durable),
+                roster: None,
+                is_reload,
+            });
         }
     }
 
@@ -295,7 +299,8 @@ impl PortalActor {
         else {
             return;
         };
-        let state = Channel::new(channel, number.clone(), only.clone(), self.shared.keys, entry.send_ttl_ms());
+        let state =
+            Channel::new(channel, number.clone(), only.clone(), self.shared.keys, entry.send_ttl_ms());
         let sight = Arc::new(ChannelSight::new(state.seen(), BTreeMap::new()));
         let mut listed =
             ChannelEntry { id: channel, portal: self.id.clone(), number, only, addr: None, sight };

@@ -66,10 +66,9 @@ impl Handler<Apply> for PortalActor {
 
     fn handle(&mut self, Apply(done): Apply, _: &mut Context<Self>) {
         if let Some(setup) = self.pending.take() {
-            let rules = setup.as_ref().map_or_else(
-                || self.portal.rules().without_services(),
-                |setup| setup.rules.clone(),
-            );
+            let rules = setup
+                .as_ref()
+                .map_or_else(|| self.portal.rules().without_services(), |setup| setup.rules.clone());
             self.setup = setup;
             self.portal = self.portal.with_rules(rules.clone());
             self.durable = Arc::new(self.durable.with_rules(rules.clone()));

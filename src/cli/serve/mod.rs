@@ -8,17 +8,19 @@
 
 mod reloading;
 mod signals;
+mod systemd;
 
 use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use self::reloading::Reloading;
 use self::signals::{Signals, Wanted};
+use self::systemd::Manager;
 use super::{Configured, EXIT_CONFIG, EXIT_IO, Failure, Outcome, block_on, out};
 use crate::actors::broker::{PortalError, StartError};
 use crate::actors::{Broker, OpenBrokerError};
@@ -40,6 +42,19 @@ const LOG_DEFAULT: &str = "info,actix_server=warn";
 pub(super) struct Arguments {
     #[command(flatten)]
     configured: Configured,
+    /// How the log is written to standard error; RUST_LOG filters it.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: LogFormat,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line, for machines.
+    Json,
 }
 
 /// Ready while the broker acknowledges.
@@ -53,24 +68,25 @@ impl Health for Ready {
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let config = arguments.configured.load()?;
-    start_log();
+    start_log(arguments.log_format);
     block_on(serve(&arguments.configured, &config))
 }
 
-fn start_log() {
+fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
     // One was started before only if a program runs the command line twice.
     let colour = std::io::stderr().is_terminal();
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(colour)
-        .with_writer(std::io::stderr)
-        .try_init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = match format {
+        LogFormat::Text => log.with_ansi(colour).try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
 }
 
 async fn serve(configured: &Configured, config: &Config) -> Outcome {
     // First, so that a signal that comes while the journal is read is not missed.
     let mut signals = Signals::new()?;
+    let manager = Manager::of_process();
     let broker = Broker::open(config).map_err(open_failure)?;
     let tls = Identities::of(config)?;
     let settings = listener::Settings { ack_timeout: config.tcp.ack_timeout };
@@ -88,12 +104,19 @@ async fn serve(configured: &Configured, config: &Config) -> Outcome {
     for (number, why) in config.cannot_send() {
         tracing::warn!(%number, why, "a number can not send yet");
     }
-    let reloading = Reloading { configured, at_start: config, broker: &broker, tls: &tls, tcp: &tcp, webhook: &webhook };
+    let reloading =
+        Reloading { configured, at_start: config, broker: &broker, tls: &tls, tcp: &tcp, webhook: &webhook };
+    manager.ready();
+    let alive = tokio::spawn(manager.clone().keep_alive(broker.clone()));
     let asked = loop {
         tokio::select! {
             wanted = signals.next() => match wanted {
                 Wanted::Stop => break true,
-                Wanted::Reload => reloading.reload().await,
+                Wanted::Reload => {
+                    manager.reloading();
+                    reloading.reload().await;
+                    manager.ready();
+                }
             },
             _ = broker.halted() => break false,
             ended = http.ended() => {
@@ -109,12 +132,14 @@ async fn serve(configured: &Configured, config: &Config) -> Outcome {
         // What the sessions still hold is of no use: nothing more is acknowledged.
         return Err(Failure::new(EXIT_IO, anyhow::anyhow!(reason)));
     }
+    manager.stopping();
     tracing::info!(limit = ?config.limits.drain_timeout, "stopping");
     broker.say_goaway(RETRY_AFTER);
     let stopped = async {
         let limit = config.limits.drain_timeout;
         // Webhooks that were accepted need the broker to be answered.
         let _ = tokio::time::timeout(limit, http.drain()).await;
+        alive.abort();
         broker.stop(limit).await
     };
     tokio::select! {
@@ -137,8 +162,8 @@ fn start_http(
     let webhook = Webhook::new(broker.clone(), webhook_settings(config), Patience::default());
     let limits = http::Limits { drain_within: config.limits.drain_timeout, ..http::Limits::default() };
     let routes = routes(Arc::clone(&webhook));
-    let server =
-        http::run_over(listener, tls, limits, Arc::new(Ready(broker.clone())), routes).map_err(Failure::io)?;
+    let server = http::run_over(listener, tls, limits, Arc::new(Ready(broker.clone())), routes)
+        .map_err(Failure::io)?;
     Ok((server, webhook))
 }
 

@@ -50,7 +50,11 @@ impl Reloading<'_> {
         for (number, why) in config.cannot_send() {
             tracing::warn!(%number, why, "a number can not send yet");
         }
-        tracing::info!(portals = config.portals.len(), revoked = done.revoked, "the configuration is reloaded");
+        tracing::info!(
+            portals = config.portals.len(),
+            revoked = done.revoked,
+            "the configuration is reloaded"
+        );
     }
 }
 
