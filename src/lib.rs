@@ -23,6 +23,10 @@
 )]
 #![cfg_attr(
     feature = "broker",
+    doc = "| [`admin`] | what operators see and do over HTTP: metrics, the admin API | `actors` |"
+)]
+#![cfg_attr(
+    feature = "broker",
     doc = "| [`config`] | default < file < environment < flag, validated in one place | `domain` |"
 )]
 #![cfg_attr(
@@ -51,6 +55,8 @@
 
 #[cfg(feature = "broker")]
 pub mod actors;
+#[cfg(feature = "broker")]
+pub mod admin;
 #[cfg(feature = "broker")]
 pub mod cli;
 #[cfg(feature = "broker")]

@@ -19,9 +19,7 @@ use sharedline::actors::batch::BatchEntry;
 use sharedline::actors::broker::{Connected, Hello, Setup};
 use sharedline::actors::port::{Answered, Outgoing, Refusal};
 use sharedline::actors::{Ask, Broker, Deliver, Limits};
-use sharedline::domain::command::{
-    Addressee, Command, Inbound, LookedUp, Rejection, ReplyCommand, SendOutcome,
-};
+use sharedline::domain::command::{Addressee, Command, Inbound, Rejection, ReplyCommand, SendOutcome};
 use sharedline::domain::event::{Agent, ClearTo, Customer, Message, RosterChange};
 use sharedline::domain::ids::{
     ChannelId, ConversationId, CustomerName, Number, Offset, ServiceId, Timestamp,
@@ -186,19 +184,15 @@ impl Connection {
         let content = Bytes::from(format!(r#"{{"type":"text","text":{{"body":"{text}"}}}}"#));
         let checked = check_inbound(&content).unwrap();
         let customer = Customer { wa_id: Some("16505551234".parse().unwrap()), ..Customer::default() };
-        let inbound = Inbound {
-            message: Box::new(Message {
-                message_id: message_id.parse().unwrap(),
-                customer,
-                formerly: Vec::new(),
-                sent_at: self.started,
-                content: checked.content,
-                refers_to: checked.refers_to,
-                clear_to: ClearTo::Everyone,
-            }),
-            sender: None,
-            looked_up: LookedUp::NotYet,
-        };
+        let inbound = Inbound::from(Message {
+            message_id: message_id.parse().unwrap(),
+            customer,
+            formerly: Vec::new(),
+            sent_at: self.started,
+            content: checked.content,
+            refers_to: checked.refers_to,
+            clear_to: ClearTo::Everyone,
+        });
         Request::Inbound { number: NUMBER.parse().unwrap(), inbound }
     }
 

@@ -36,11 +36,12 @@ fn said(output: &Output) -> String {
 fn configuration(directory: &Path) -> PathBuf {
     let hash = |token: &str| TokenHash::of(token).to_string();
     let text = format!(
-        "data_dir = {:?}\n[tcp]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n[[portals]]\nid = \"acme\"\n\
+        "data_dir = {:?}\n[tcp]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\nadmin_token_sha256 = \"{}\"\n[[portals]]\nid = \"acme\"\n\
          [[portals.services]]\nid = \"crm\"\ntoken_sha256 = \"{}\"\n\
          [[portals.services]]\nid = \"desk\"\ntoken_sha256 = \"{}\"\n[[portals.gateways]]\nid = \"whatsapp\"\n\
          token_sha256 = \"{}\"\n[[portals.numbers]]\nnumber = \"{NUMBER}\"\n",
         directory.join("data"),
+        hash("operator"),
         hash("crm"),
         hash("desk"),
         hash("whatsapp"),
@@ -313,24 +314,391 @@ fn a_customers_word_goes_in_by_send_and_is_seen_by_tail() {
     tail.wait().unwrap();
 }
 
+/// Runs a verb over the admin API as the operator.
+fn operate(serving: &Serving, config: &Path, arguments: &[&str]) -> Output {
+    let mut command = sharedline(arguments);
+    command.args(["--config", config.to_str().unwrap(), "--http", &serving.http.to_string()]);
+    command.env("SHAREDLINE_TOKEN", "operator").output().unwrap()
+}
+
 #[test]
-fn a_bench_run_says_all_that_it_measured() {
-    let run = |arguments: &[&str]| {
-        let output = run(&[&["bench"], arguments, &["--json"]].concat());
-        assert_eq!(code(&output), 0, "{}", said(&output));
+fn an_operator_manages_channels_from_the_command_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path());
+    let mut serving = serve(&config);
+    let json = |arguments: &[&str]| {
+        let output = operate(&serving, &config, &[arguments, &["--json"]].concat());
+        assert_eq!(code(&output), 0, "{arguments:?}: {}", said(&output));
         serde_json::from_slice::<Value>(&output.stdout).unwrap()
     };
-    let fan_out = run(&["fan-out", "--messages", "500", "--subscribers", "2", "--durability", "os"]);
-    assert_eq!((&fan_out["done"], &fan_out["load"]), (&1_000.into(), &"deliveries".into()));
-    for figure in ["per_second", "relay_per_second", "share_of_relay", "cpu_seconds_per_million", "seconds"] {
-        assert!(fan_out[figure].is_number(), "{figure}: {fan_out}");
+    let create = ["channel", "create", "--portal", "acme", "--number", NUMBER, "--service"];
+    let made = json(&[&create[..], &["crm"]].concat());
+    assert_eq!((&made["created"], &made["parent"]), (&true.into(), &"crm".into()));
+    let channel = made["channel"].as_str().unwrap();
+    let says = |arguments: &[&str], expected: &[&str]| {
+        let output = operate(&serving, &config, arguments);
+        assert_eq!(code(&output), 0, "{arguments:?}: {}", said(&output));
+        for text in expected {
+            assert!(said(&output).contains(text), "{arguments:?}: {}", said(&output));
+        }
+    };
+    says(&[&create[..], &["desk"]].concat(), &["joined", "subscribers crm, desk"]);
+    says(&["channel", "list", "--portal", "acme"], &[channel, NUMBER, "active", "parent crm"]);
+    says(&["channel", "show", channel], &[channel, "acme", "crm, desk", "reveal_service"]);
+    says(&["channel", "deactivate", channel, "--service", "crm"], &["changed", "parent desk"]);
+    says(&["channel", "deactivate", channel, "--service", "crm"], &["unchanged"]);
+    assert_eq!(json(&["channel", "show", channel])["inactive"], serde_json::json!(["crm"]));
+    says(&["channel", "activate", channel, "--service", "crm", "--backfill"], &["desk, crm"]);
+    says(&["channel", "delete", channel, "--service", "crm"], &["changed"]);
+    says(&["channel", "delete", channel, "--service", "desk"], &["closed"]);
+    assert_eq!(json(&["channel", "list"])["channels"], serde_json::json!([]));
+    // What goes wrong, and how it ends.
+    let refused = operate(&serving, &config, &["channel", "activate", channel, "--service", "crm", "--json"]);
+    assert_eq!(code(&refused), 1);
+    let answer: Value = serde_json::from_slice(&refused.stdout).unwrap();
+    assert_eq!(answer["code"], "channel_closed");
+    assert!(said(&refused).contains("channel_closed"), "{}", said(&refused));
+    let listed = |token: Option<&str>, more: &[&str]| {
+        let mut command = sharedline(&["channel", "list", "--config", config.to_str().unwrap()]);
+        command.args(more).args(["--http", &serving.http.to_string()]);
+        token.map(|token| command.env("SHAREDLINE_TOKEN", token));
+        command.output().unwrap()
+    };
+    assert_eq!(code(&listed(None, &[])), 64, "a token is needed");
+    let wrong = listed(Some("wrong"), &[]);
+    assert_eq!(code(&wrong), 1);
+    assert!(said(&wrong).contains("unauthenticated"), "{}", said(&wrong));
+    let token_file = directory.path().join("operator");
+    fs::write(&token_file, "operator\n").unwrap();
+    assert_eq!(code(&listed(None, &["--token-file", token_file.to_str().unwrap()])), 0);
+    assert_eq!(code(&listed(None, &["--token-file", "/nowhere"])), 74);
+    for wrong in [&["channel", "show", "1"][..], &["channel"], &["channel", "delete", channel]] {
+        assert_eq!(code(&operate(&serving, &config, wrong)), 64, "{wrong:?}");
     }
-    assert!(fan_out["latency_us"]["samples"].as_u64().unwrap() > 0);
-    let scheduled = run(&["fan-out", "--messages", "100", "--rate", "1000", "--json-lines", "--no-relay"]);
-    assert_eq!((&scheduled["open_loop"], &scheduled["done"]), (&true.into(), &300.into()));
-    assert!(scheduled["relay_per_second"].is_null());
-    let picked = run(&["pick-ups", "--messages", "300"]);
-    assert_eq!((&picked["done"], &picked["latency_us"]["samples"]), (&300.into(), &300.into()));
+    serving.signal("-TERM");
+    assert_eq!(serving.ended(), 0);
+    assert_eq!(code(&operate(&serving, &config, &["channel", "list"])), 74, "nobody is there");
+}
+
+#[test]
+fn without_a_token_in_the_configuration_the_admin_api_is_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path());
+    let text = fs::read_to_string(&config).unwrap();
+    let without = text.lines().filter(|line| !line.starts_with("admin_token")).collect::<Vec<_>>().join("\n");
+    fs::write(&config, without).unwrap();
+    let serving = serve(&config);
+    let off = operate(&serving, &config, &["channel", "list"]);
+    assert_eq!(code(&off), 1);
+    assert!(said(&off).contains("admin_token_sha256"), "{}", said(&off));
+    assert!(http(serving.http, "/v1/admin/health").starts_with("HTTP/1.1 403"));
+    assert!(http(serving.http, "/v1/openapi.json").starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn an_operator_sees_conversations_as_a_service_would_and_ends_and_hands_on_its_claims() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path());
+    let serving = serve(&config);
+    let (mut crm, mut gateway) = (serving.adapter("a"), serving.peer("gateway", "whatsapp", "g"));
+    let create = format!(r#"{{"type":"create_channel","id":2,"number":"{NUMBER}"}}"#);
+    let channel = ask(&mut crm, &create)["channel"].as_str().unwrap().to_owned();
+    let mut answer = |line: String, id: u64| {
+        crm.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
+        loop {
+            let next = next(&mut crm);
+            if next["id"] == id {
+                return next;
+            }
+        }
+    };
+    let agents = r#"[{"agent":"ann","name":"Ann"},{"agent":"bob","name":"Bob"}]"#;
+    answer(format!(r#"{{"type":"roster","id":3,"replace":true,"agents":{agents}}}"#), 3);
+    let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let escape = r"\u001b[2J";
+    let inbound = format!(
+        r#"{{"type":"inbound","id":2,"number":"{NUMBER}","message_id":"wamid.1","at":{at},"customer":{{"id":"16505551234","name":"Maria{escape}"}},"content":{{"type":"text","text":{{"body":"hello{escape}"}}}}}}"#
+    );
+    assert_eq!(ask(&mut gateway, &inbound)["channels"], 1);
+    let list = answer(format!(r#"{{"type":"list_conversations","id":4,"channel":"{channel}"}}"#), 4);
+    let conversation = list["conversations"][0]["conversation"].as_str().unwrap().to_owned();
+    let of_it = format!(r#""channel":"{channel}","conversation":"{conversation}""#);
+    let picked = answer(format!(r#"{{"type":"pick_up","id":5,{of_it},"agent":"ann"}}"#), 5);
+    assert_eq!(picked["type"], "picked_up");
+    let run = |arguments: &[&str]| operate(&serving, &config, arguments);
+    let says = |arguments: &[&str], expected: &[&str]| {
+        let output = run(arguments);
+        assert_eq!(code(&output), 0, "{arguments:?}: {}", said(&output));
+        for text in expected {
+            assert!(said(&output).contains(text), "{arguments:?}: {}", said(&output));
+        }
+        assert!(!said(&output).contains('\u{1b}'), "a stranger's text moves no cursor: {}", said(&output));
+    };
+    let show = ["conversation", "show", &channel, &conversation, "--as", "crm"];
+    says(&show, &["16505551234", "Maria", "ann in crm", "hello", "picked_up"]);
+    says(&["conversation", "list", &channel, "--as", "crm"], &[&conversation, "unanswered", "ann in crm"]);
+    let none = run(&["conversation", "list", &channel, "--as", "crm", "--claimed", "false", "--json"]);
+    let none: Value = serde_json::from_slice(&none.stdout).unwrap();
+    assert_eq!(none["conversations"], serde_json::json!([]));
+    let claim = [&channel, &conversation, "--service", "crm", "--holder"];
+    says(&[&["conversation", "transfer"], &claim[..], &["ann", "--to", "bob"]].concat(), &["transferred"]);
+    says(&show, &["bob in crm", "transferred"]);
+    let gone = run(&[&["conversation", "release"], &claim[..], &["ann"]].concat());
+    assert_eq!(code(&gone), 1);
+    assert!(said(&gone).contains("not_claimed"), "{}", said(&gone));
+    says(&[&["conversation", "release"], &claim[..], &["bob"]].concat(), &["released"]);
+    says(&show, &["held by      nobody"]);
+    assert_eq!(code(&run(&["conversation", "show", &channel, &conversation])), 64, "--as is needed");
+    assert_eq!(code(&run(&["conversation", "show", &channel, &conversation, "--as", "desk"])), 1);
+}
+
+#[test]
+fn every_shell_gets_a_completion_that_knows_the_verbs() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = run(&["completion", shell]);
+        assert_eq!(code(&script), 0, "{shell}");
+        for verb in ["serve", "conversation", "transfer", "check-config", "completion"] {
+            assert!(said(&script).contains(verb), "{shell}: {verb}");
+        }
+        assert!(!said(&script).contains("SHAREDLINE_TOKEN="), "no token of whoever asks");
+    }
+    assert_eq!(code(&run(&["completion", "cobol"])), 64);
+}
+
+#[test]
+fn the_metrics_of_the_running_process_say_what_came_through_its_doors() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path());
+    let serving = serve(&config);
+    let _adapter = serving.adapter("a");
+    let mut webhook = TcpStream::connect(serving.http).unwrap();
+    let post =
+        "POST /webhooks/whatsapp HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+    webhook.write_all(post.as_bytes()).unwrap();
+    let mut answer = String::new();
+    webhook.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    let stranger = TcpStream::connect(serving.tcp).unwrap();
+    let mut stranger = BufReader::new(stranger);
+    let hello =
+        r#"{"type":"hello","id":1,"version":1,"portal":"acme","service":"crm","token":"no","adapter":"b"}"#;
+    assert_eq!(ask(&mut stranger, hello)["code"], "unauthenticated");
+    let text = http(serving.http, "/metrics");
+    for line in [
+        "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8",
+        "sharedline_webhook_responses_total{status=\"401\"} 1",
+        "sharedline_webhook_responses_total{status=\"200\"} 0",
+        "sharedline_errors_total{code=\"unauthenticated\"} 1",
+        "sharedline_sessions{kind=\"share\"} 1.0",
+        "sharedline_halted 0.0",
+        concat!("sharedline_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(text.ends_with("# EOF\n"));
+}
+
+fn bench(arguments: &[&str]) -> Value {
+    let output = run(&[&["bench"], arguments, &["--json"]].concat());
+    assert_eq!(code(&output), 0, "{arguments:?}: {}", said(&output));
+    assert_eq!(
+        said(&output).lines().count(),
+        1,
+        "one object, and no bar without a terminal: {}",
+        said(&output)
+    );
+    serde_json::from_slice::<Value>(&output.stdout).unwrap()
+}
+
+fn figure(of: &Value, key: &str) -> f64 {
+    of[key].as_f64().unwrap_or_else(|| panic!("{key} is a number in {of}"))
+}
+
+/// Checks what every measured run has, and that its figures agree with each other.
+fn agree(run: &Value, published: u64, done: u64) {
+    assert_eq!((&run["published"], &run["done"]), (&published.into(), &done.into()), "{run}");
+    let seconds = figure(run, "seconds");
+    assert!(seconds > 0.0);
+    for (rate, count) in [("per_second", done), ("published_per_second", published)] {
+        assert!((figure(run, rate) * seconds / count as f64 - 1.0).abs() < 1e-6, "{rate}: {run}");
+    }
+    let latency = &run["latency_us"];
+    let steps = ["p50", "p90", "p99", "p999", "max"].map(|step| latency[step].as_u64().unwrap());
+    assert!(steps[0] > 0 && steps.is_sorted(), "{latency}");
+    assert!((1..=done).contains(&latency["samples"].as_u64().unwrap()), "{latency}");
+    let used = &run["used_per_million"];
+    let cpu = figure(used, "user_cpu_seconds") + figure(used, "system_cpu_seconds");
+    assert!((figure(used, "cpu_seconds") - cpu).abs() < 1e-9);
+    assert!(figure(used, "context_switches") > 0.0 && figure(used, "written_bytes") >= 0.0);
+}
+
+#[test]
+fn a_fan_out_says_what_share_of_each_relay_was_published() {
+    let found = bench(&["fan-out", "--messages", "500", "--subscribers", "2", "--rounds", "2"]);
+    assert_eq!((&found["bench"], &found["durability"]), (&"fan-out".into(), &"fsync".into()));
+    let run = &found["runs"][0];
+    agree(run, 1_000, 2_000);
+    for (relay, share) in [
+        ("bare_relay", "published_share_of_bare_relay"),
+        ("syncing_relay", "published_share_of_syncing_relay"),
+    ] {
+        let relay = &found[relay];
+        agree(relay, relay["published"].as_u64().unwrap(), relay["done"].as_u64().unwrap());
+        let expected = figure(run, "published_per_second") / figure(relay, "published_per_second");
+        assert!((figure(run, share) / expected - 1.0).abs() < 1e-6, "{share}: {found}");
+    }
+    assert!(figure(&found["syncing_relay"]["used_per_million"], "written_bytes") > 0.0, "it syncs");
+    assert_eq!(figure(&found["bare_relay"]["used_per_million"], "written_bytes"), 0.0, "it does not");
+    assert!(run["p50_over_syncing_relay"].is_null() && found["json_over_binary"].is_null());
+}
+
+#[test]
+fn a_schedule_counts_latency_from_when_messages_were_due_beside_a_relay_that_syncs() {
+    let found = bench(&["--rate", "1000", "--messages", "200", "--rounds", "1", "--encoding", "both"]);
+    assert_eq!((&found["rate"], &found["bare_relay"]), (&1_000.into(), &Value::Null));
+    agree(&found["syncing_relay"], 200, 600);
+    let runs = found["runs"].as_array().unwrap();
+    assert_eq!(runs.iter().map(|run| &run["encoding"]).collect::<Vec<_>>(), ["binary", "json"]);
+    for run in runs {
+        agree(run, 200, 600);
+        assert_eq!(run["latency_us"]["samples"], 600, "each delivery is looked at");
+        assert!(figure(run, "seconds") > 0.198, "the last is due then");
+        for (ratio, step) in [("p50_over_syncing_relay", "p50"), ("p99_over_syncing_relay", "p99")] {
+            let of = |run: &Value| figure(&run["latency_us"], step);
+            assert!((figure(run, ratio) - of(run) / of(&found["syncing_relay"])).abs() < 1e-6);
+        }
+    }
+    let rate = |at: usize| figure(&runs[at], "published_per_second");
+    let both = figure(&found["json_over_binary"], "published_per_second");
+    assert!((both - rate(1) / rate(0)).abs() < 1e-6);
+}
+
+#[test]
+fn growth_along_every_axis_stands_beside_its_first_step() {
+    // What is delivered of 64 KiB is more than a connection's window in bytes.
+    for (axis, steps, deliveries) in [
+        ("channels", [1, 30], 600),
+        ("subscribers", [1, 3], 600),
+        ("conversations", [10, 300], 600),
+        ("size", [64, 65_536], 1_200),
+        ("backlog", [1_000, 2_000], 600),
+    ] {
+        let many = deliveries.to_string();
+        let words = steps.map(|step| step.to_string()).join(",");
+        let found =
+            bench(&["growth", "--by", axis, "--steps", &words, "--deliveries", &many, "--rate", "500"]);
+        assert_eq!((&found["bench"], &found["by"]), (&"growth".into(), &axis.into()));
+        let rows = found["rows"].as_array().unwrap();
+        assert_eq!(rows.iter().map(|row| row["value"].as_u64().unwrap()).collect::<Vec<_>>(), steps);
+        for row in rows {
+            let count = |key: &str| row[key].as_u64().unwrap();
+            if axis == "backlog" {
+                let late = &row["catch_up"];
+                assert!(late["deliveries"].as_u64().unwrap() >= count("value"), "{row}");
+                assert!(
+                    count("done") >= late["deliveries"].as_u64().unwrap() && figure(late, "per_second") > 0.0
+                );
+                assert!(late["live_latency_us"]["samples"].is_u64());
+            } else {
+                agree(row, count("published"), deliveries);
+                assert!(row["catch_up"].is_null());
+            }
+            assert!(figure(row, "content_mib_per_second") > 0.0);
+            let growth = figure(row, "per_second") / figure(&rows[0], "per_second");
+            assert!((figure(row, "rate_growth") / growth - 1.0).abs() < 1e-6);
+        }
+        assert!(rows[0]["worse_than_linear"].is_null());
+        assert!(rows[1]["worse_than_linear"].is_boolean() && rows[1]["cost_growth"].is_number(), "{found}");
+    }
+}
+
+#[test]
+fn memory_of_idle_connections_and_conversations_is_counted_one_by_one() {
+    let found = bench(&["memory", "--connections", "100", "--conversations", "100000", "--subscribers", "1"]);
+    let (connection, conversation) = (&found["connection"], &found["conversation"]);
+    let grown = |of: &Value| figure(of, "rss_after_bytes") - figure(of, "rss_before_bytes");
+    assert_eq!(
+        (&connection["count"], figure(connection, "bytes_each")),
+        (&100.into(), grown(connection) / 100.0)
+    );
+    assert!(figure(connection, "bytes_each") > 0.0, "{found}");
+    let (one, many) = (&conversation["one_customer"], &conversation["a_customer_each"]);
+    assert_eq!(figure(conversation, "bytes_each"), (grown(many) - grown(one)) / 100_000.0);
+    assert!(figure(conversation, "bytes_each") > 0.0, "{found}");
+    let none = bench(&["memory", "--of", "connections", "--connections", "10", "--deliver", "none"]);
+    assert!(none["conversation"].is_null() && none["connection"]["count"] == 10);
+}
+
+#[test]
+fn a_restart_is_timed_from_sigkill_on_a_journal_of_the_size_wanted() {
+    let found = bench(&["restart", "--journal-bytes", "8MiB", "--rounds", "2", "--subscribers", "1"]);
+    let bytes = figure(&found, "journal_bytes");
+    assert!((8_388_608.0..16_777_216.0).contains(&bytes), "{found}");
+    let seconds = figure(&found, "ready_seconds");
+    assert!(seconds > 0.0 && (figure(&found, "bytes_per_second") * seconds / bytes - 1.0).abs() < 1e-6);
+    assert_eq!(found["ready_seconds_each"].as_array().unwrap().len(), 2);
+    assert!(found["messages"].as_u64().unwrap() > 10_000);
+    let refused = run(&["bench", "restart", "--journal-bytes", "many"]);
+    assert_eq!(code(&refused), 64);
+}
+
+#[test]
+fn pick_ups_are_counted_with_their_latency() {
+    let picked = bench(&["pick-ups", "--messages", "300"]);
+    agree(&picked, 300, 300);
+    assert_eq!((&picked["bench"], &picked["latency_us"]["samples"]), (&"pick-ups".into(), &300.into()));
+}
+
+#[test]
+fn a_running_broker_is_measured_as_often_as_wanted_and_never_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut serving = serve(&configuration(directory.path()));
+    for name in ["crm", "desk", "whatsapp"] {
+        fs::write(directory.path().join(name), name).unwrap();
+    }
+    let (tcp, id) = (serving.tcp.to_string(), serving.child.id().to_string());
+    let tokens = directory.path().to_str().unwrap();
+    let running = [
+        "--tcp",
+        &tcp,
+        "--pid",
+        &id,
+        "--portal",
+        "acme",
+        "--number",
+        NUMBER,
+        "--gateway",
+        "whatsapp",
+        "--service",
+        "crm",
+        "--service",
+        "desk",
+        "--tokens",
+        tokens,
+    ];
+    for _ in 0..2 {
+        let of_run = ["fan-out", "--subscribers", "2", "--rounds", "2", "--no-relay"];
+        let fan_out = [&of_run[..], &["--messages", "200", "--rate", "2000"]].concat();
+        let found = bench(&[&fan_out[..], &running].concat());
+        agree(&found["runs"][0], 400, 800);
+        assert!(found["durability"].is_null() && found["syncing_relay"].is_null());
+        let growth =
+            ["growth", "--by", "backlog", "--steps", "500", "--subscribers", "2", "--deliveries", "200"];
+        assert_eq!(bench(&[&growth[..], &running].concat())["rows"].as_array().unwrap().len(), 1);
+    }
+    let memory = ["memory", "--connections", "10", "--conversations", "1000", "--subscribers", "2"];
+    assert_eq!(bench(&[&memory[..], &running].concat())["connection"]["count"], 10);
+    agree(&bench(&[&["pick-ups", "--messages", "100"][..], &running].concat()), 100, 100);
+    let fewer = run(&[
+        &["bench", "growth", "--by", "channels", "--steps", "100", "--subscribers", "2"][..],
+        &running,
+    ]
+    .concat());
+    assert!(code(&fewer) == 1 && said(&fewer).contains("takes 100 --number"), "{}", said(&fewer));
+    let refused = run(&[&["bench", "restart"][..], &running].concat());
+    assert!(code(&refused) == 1 && said(&refused).contains("is not killed"), "{}", said(&refused));
+    serving.signal("-TERM");
+    assert_eq!(serving.ended(), 0, "it was running all the time");
 }
 
 #[test]
@@ -422,9 +790,23 @@ fn b03_no_path_of_the_running_broker_shows_another_services_content() {
     for seen in &theirs {
         assert!(!seen.to_string().contains(CANARY), "{seen}");
     }
-    for path in ["/livez", "/readyz?verbose"] {
+    for path in ["/livez", "/readyz?verbose", "/metrics"] {
         assert!(!http(serving.http, path).contains(CANARY));
     }
+    for asked in [
+        vec!["conversation", "show", &channel, &conversation, "--as", "desk"],
+        vec!["conversation", "list", &channel, "--as", "desk"],
+        vec!["channel", "show", &channel],
+        vec!["channel", "list"],
+    ] {
+        for json in [&[][..], &["--json"]] {
+            let shown = operate(&serving, &config, &[&asked, json].concat());
+            assert_eq!(code(&shown), 0, "{}", said(&shown));
+            assert!(!said(&shown).contains(CANARY), "{asked:?}: {}", said(&shown));
+        }
+    }
+    let own = operate(&serving, &config, &["conversation", "show", &channel, &conversation, "--as", "crm"]);
+    assert!(said(&own).contains(CANARY), "its own service sees it: {}", said(&own));
     serving.signal("-TERM");
     assert_eq!(serving.ended(), 0);
     let log = fs::read_to_string(log).unwrap();

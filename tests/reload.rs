@@ -37,13 +37,18 @@ fn usual() -> PortalSetup {
     acme(&["crm", "desk"], &[(NUMBER, Some(world::GATEWAY))])
 }
 
+/// Segments that are made in no time.
+fn small() -> Options {
+    Options { segment_bytes: 256 << 10, ..Options::default() }
+}
+
 fn setup(portals: Vec<PortalSetup>) -> Setup {
     Setup { portals, limits: Limits::default() }
 }
 
 fn start(portals: Vec<PortalSetup>) -> (TempDir, Broker) {
     let directory = tempfile::tempdir().unwrap();
-    let broker = world::start(directory.path(), &Options::default(), setup(portals));
+    let broker = world::start(directory.path(), &small(), setup(portals));
     (directory, broker)
 }
 
@@ -246,7 +251,7 @@ fn a_number_without_a_channel_may_go_to_another_portal_and_a_portal_may_come_bac
         drop((ours, theirs));
         end(broker).await;
         let after = vec![acme(&["crm"], &[(OTHER, None)]), globex];
-        let broker = world::start(directory.path(), &Options::default(), setup(after));
+        let broker = world::start(directory.path(), &small(), setup(after));
         end(broker).await;
     });
 }
@@ -325,7 +330,7 @@ fn template(channel: ChannelId, to: &str, reply_id: &str) -> Request {
 #[test]
 fn a_channel_that_is_opened_while_a_reload_is_asked_is_never_lost() {
     run(async {
-        for round in 0..30 {
+        for round in 0..20 {
             let (directory, broker) = start(vec![usual()]);
             let mut crm = service(&broker, "crm");
             let reload = broker.reload(setup(vec![acme(&["crm"], &[])]));
@@ -337,7 +342,7 @@ fn a_channel_that_is_opened_while_a_reload_is_asked_is_never_lost() {
             drop(crm);
             end(broker).await;
             let after = if has_channel { usual() } else { acme(&["crm"], &[]) };
-            let broker = world::start(directory.path(), &Options::default(), setup(vec![after]));
+            let broker = world::start(directory.path(), &small(), setup(vec![after]));
             end(broker).await;
         }
     });

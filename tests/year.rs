@@ -22,7 +22,7 @@ use sharedline::actors::batch::BatchEntry;
 use sharedline::actors::broker::{Connected, Hello, Setup};
 use sharedline::actors::port::{Answered, Outgoing};
 use sharedline::actors::{Ask, Broker, Deliver, Limits, simulate};
-use sharedline::domain::command::{Addressee, Command, Inbound, LookedUp, ReplyCommand, SendOutcome};
+use sharedline::domain::command::{Addressee, Command, ReplyCommand, SendOutcome};
 use sharedline::domain::event::{ClearTo, Customer, Message};
 use sharedline::domain::ids::{ChannelId, CustomerName, Offset, ServiceId, Timestamp};
 use sharedline::domain::portal::Plan;
@@ -153,8 +153,7 @@ fn inbound(id: &str, from: u64, sent_at: Timestamp, content: &str) -> Request {
         refers_to: checked.refers_to,
         clear_to: ClearTo::Everyone,
     };
-    let inbound = Inbound { message: Box::new(message), sender: None, looked_up: LookedUp::NotYet };
-    Request::Inbound { number: NUMBER.parse().unwrap(), inbound }
+    Request::Inbound { number: NUMBER.parse().unwrap(), inbound: message.into() }
 }
 
 fn text(id: &str, from: u64, sent_at: Timestamp) -> Request {

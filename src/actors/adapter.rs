@@ -315,6 +315,9 @@ impl ServiceAdapterActor {
         command: &Command,
         batch: &mut Routing,
     ) {
+        if messages && open.is_empty() {
+            self.parts.shared.counters.unrouted();
+        }
         let gather = Gather::for_session(open.len(), messages, Arc::clone(&self.parts.outlet), id);
         for entry in open {
             let asked =

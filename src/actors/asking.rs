@@ -36,6 +36,17 @@ pub enum Ask {
         /// Only what lies before this offset.
         before: Option<Offset>,
     },
+    /// Read a conversation's timeline as a service would see it, though none of its agents opens it.
+    Look {
+        /// The service.
+        service: ServiceId,
+        /// Which conversation.
+        conversation: ConversationId,
+        /// At most so many entries.
+        limit: usize,
+        /// Only what lies before this offset.
+        before: Option<Offset>,
+    },
     /// Say what an agent does.
     Presence {
         /// The service within which the agent works.

@@ -18,6 +18,7 @@ use super::adapter::{
 };
 use super::asking::{Ask, Asked, Permits, ReplyTo, Work};
 use super::channel::Settle;
+use super::counters::Counters;
 use super::homes::Homes;
 use super::keeper::Keeper;
 use super::outlet::Outlet;
@@ -182,6 +183,7 @@ impl Session {
         let gone = || Halted(Arc::from("the broker is gone"));
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, SESSION_BYTES_MAX);
         let process = Arc::clone(&self.process_bytes).acquire_many_owned(bytes).await.map_err(|_| gone())?;
+        self.outlet.asked(requests.len());
         let own = Arc::clone(&self.own_bytes).acquire_many_owned(bytes).await.map_err(|_| gone())?;
         let permits = Arc::new(Permits { _process: process, _session: own });
         self.actor.try_send(Requests { requests, permits }).map_err(|_| gone())
@@ -261,6 +263,8 @@ impl Broker {
             halt,
             process_bytes: Arc::new(Semaphore::new(PROCESS_BYTES_MAX as usize)),
             draining: tokio::sync::watch::Sender::new(false),
+            counters: Arc::new(Counters::default()),
+            started: Instant::now(),
         });
         for portal in settings.portals.values() {
             enter_numbers(&shared, portal);
@@ -289,7 +293,7 @@ impl Broker {
         let token = digest(&hello.token);
         let settings = shared.settings();
         settings.admit(&hello.portal, &hello.peer, &token).ok_or(ConnectError::Unauthenticated)?;
-        if shared.halt.is_halted() {
+        if shared.halt.is_halted() || *shared.draining.borrow() {
             return Err(ConnectError::Unavailable);
         }
         let portal_actor =
@@ -305,7 +309,8 @@ impl Broker {
                 from.entry(entry.id).or_insert(entry.sight.head().next());
             }
         }
-        let outlet = Outlet::new(connection, service.clone(), masking, hello.window);
+        let outlet =
+            Outlet::new(connection, service.clone(), masking, hello.window, Arc::clone(&shared.counters));
         let key = session_key(&hello, connection);
         let link = match &hello.peer {
             Peer::Gateway(gateway) if hello.deliver != Deliver::None => {
@@ -370,6 +375,9 @@ impl Broker {
             });
             channels = sender.map_or(channels, |entry| vec![entry]);
         }
+        if channels.is_empty() && matches!(submission, Submission::Message(_)) {
+            self.inner.shared.counters.unrouted();
+        }
         let mut waiting = Vec::with_capacity(channels.len());
         for entry in channels {
             let command = match submission {
@@ -400,6 +408,11 @@ impl Broker {
         self.inner.shared.halt.reason()
     }
 
+    /// Counts an error that a peer was told before it was let in, by its code.
+    pub fn told_error(&self, code: &str) {
+        self.inner.shared.counters.error(code);
+    }
+
     /// The Arbiters, for tasks of who serves connections.
     #[must_use]
     pub fn arbiters(&self) -> Vec<ArbiterHandle> {
@@ -417,6 +430,21 @@ impl Broker {
         }
     }
 
+    /// Lets nobody in any more, finishes what connections have asked, and ends them all, within `limit`. What is
+    /// submitted without a connection is taken all the same.
+    pub async fn end_sessions(&self, limit: Duration) {
+        let shared = &self.inner.shared;
+        let until = Instant::now() + limit;
+        shared.draining.send_replace(true);
+        self.settle(&self.portals(), until).await;
+        for session in &shared.registry.sessions {
+            session.outlet.end(EndReason::Shutdown);
+        }
+        while !shared.registry.sessions.is_empty() && Instant::now() < until {
+            tokio::time::sleep(DRAIN_LOOK_EVERY).await;
+        }
+    }
+
     /// Finishes what was accepted, records what was acknowledged, ends every connection, closes the journal and stops
     /// the actors. What is not done by `limit` is cut off; nothing acknowledged is lost by that.
     ///
@@ -425,16 +453,8 @@ impl Broker {
     pub async fn stop(&self, limit: Duration) -> Result<(), Halted> {
         let shared = &self.inner.shared;
         let until = Instant::now() + limit;
-        let portals: Vec<_> = shared.registry.portals.iter().map(|portal| portal.value().clone()).collect();
-        shared.draining.send_replace(true);
-        self.settle(&portals, until).await;
-        for session in &shared.registry.sessions {
-            session.outlet.end(EndReason::Shutdown);
-        }
-        while !shared.registry.sessions.is_empty() && Instant::now() < until {
-            tokio::time::sleep(DRAIN_LOOK_EVERY).await;
-        }
-        self.settle(&portals, until).await;
+        self.end_sessions(limit).await;
+        self.settle(&self.portals(), until).await;
         let journal = Arc::clone(&shared.journal);
         let inner = Arc::clone(&self.inner);
         let close = move || {
@@ -463,6 +483,10 @@ impl Broker {
     #[doc(hidden)]
     pub fn keep_history(&self) {
         self.inner.keeper.look();
+    }
+
+    fn portals(&self) -> Vec<Addr<PortalActor>> {
+        self.inner.shared.registry.portals.iter().map(|portal| portal.value().clone()).collect()
     }
 
     /// Waits until all that was decided is durable. Twice: what becomes durable may be followed by more.

@@ -25,13 +25,20 @@ pub fn simulate(now: Timestamp) {
     SIMULATED_MS.store(now.0, Ordering::Release);
 }
 
+static CLOCK: OnceLock<(Instant, Mutex<Clock>)> = OnceLock::new();
+
+/// By how much the wall clock has leapt ahead of the broker's (behind: negative), in milliseconds; zero while they agree.
+pub(super) fn leap_ms() -> i64 {
+    let clock = CLOCK.get().map(|(_, clock)| clock.lock().unwrap_or_else(PoisonError::into_inner));
+    clock.and_then(|clock| clock.leap).map_or(0, |(ahead, _)| i64::try_from(ahead).unwrap_or(i64::MAX))
+}
+
 /// Now, by the broker's clock.
 pub(super) fn now() -> Timestamp {
     let simulated = SIMULATED_MS.load(Ordering::Acquire);
     if simulated > 0 {
         return Timestamp(simulated);
     }
-    static CLOCK: OnceLock<(Instant, Mutex<Clock>)> = OnceLock::new();
     let wall = || {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))

@@ -12,12 +12,14 @@
 //! # Layout
 //! - [`broker`]: the handle; starting, connecting, submitting, stopping · `reload`: another configuration, under way
 //! - `settings`: what the configuration says now
+//! - [`operator`]: the operator's way in
 //! - [`port`]: what a session and the actors say to each other · [`outlet`]: a connection's end of it
 //! - [`batch`]: records on their way out
 //! - [`adapter`], `portal`, `channel`, `conversation`: the actors
 //! - `asking`: requests of a channel and where their answers go · `registry`: who is where
 //! - `homes`: Arbiters · `completion`: from the journal's writer back to the actors · `reader`: history, off the Arbiters
 //! - `keeper`: bases, and history whose time has come
+//! - [`counters`]: what is counted, once a batch · [`observed`]: the broker at one moment, without asking an actor
 //!
 //! # What is in order, and what is not
 //! Requests of one connection are decided in their order per channel, since one mailbox is a queue; answers of one
@@ -39,8 +41,11 @@ mod channel;
 mod clock;
 mod completion;
 mod conversation;
+pub mod counters;
 mod homes;
 mod keeper;
+pub mod observed;
+pub mod operator;
 pub mod outlet;
 pub mod port;
 mod portal;

@@ -14,6 +14,7 @@ use actix::Addr;
 use tokio::sync::Notify;
 
 use super::channel::{ChannelActor, Pump};
+use super::counters::Counters;
 use super::port::{Answered, EndReason, Outgoing, Refusal};
 use crate::domain::delivery::ConnectionId;
 use crate::domain::ids::ServiceId;
@@ -138,6 +139,7 @@ pub struct Outlet {
     ending: Notify,
     /// Nothing that this connection asked for counts any more (it was replaced or revoked).
     void: AtomicBool,
+    counters: Arc<Counters>,
 }
 
 impl fmt::Debug for Outlet {
@@ -149,11 +151,12 @@ impl fmt::Debug for Outlet {
 impl Outlet {
     /// The outlet of a connection for a service (none: a gateway's), with a window between 1 and [`WINDOW_MAX`].
     #[must_use]
-    pub fn new(
+    pub(super) fn new(
         connection: ConnectionId,
         service: Option<ServiceId>,
         masking: Masking,
         window: u32,
+        counters: Arc<Counters>,
     ) -> Arc<Self> {
         Arc::new(Self {
             connection,
@@ -166,6 +169,7 @@ impl Outlet {
             room: Notify::new(),
             ending: Notify::new(),
             void: AtomicBool::new(false),
+            counters,
         })
     }
 
@@ -207,6 +211,7 @@ impl Outlet {
             Outgoing::Presence(_) if waiting.presence >= PRESENCE_QUEUED_MAX => return,
             Outgoing::Presence(_) => waiting.presence += 1,
             Outgoing::End(_) | Outgoing::Fail(_) => waiting.ended = true,
+            Outgoing::Deliveries(slice) => self.counters.delivered(slice.end.saturating_sub(slice.first)),
             _ => {}
         }
         let is_last = waiting.ended;
@@ -216,6 +221,22 @@ impl Outlet {
         if is_last {
             self.ending.notify_one();
         }
+    }
+
+    /// Gives credit back for what was acknowledged, or goes to another connection.
+    pub(super) fn given_back(&self, deliveries: u32, bytes: u64) {
+        self.credit.give_back(deliveries, bytes);
+        self.counters.acknowledged(deliveries);
+    }
+
+    /// Counts requests that are asked.
+    pub(super) fn asked(&self, requests: usize) {
+        self.counters.asked(requests);
+    }
+
+    /// Counts an error that the peer is told, by its code.
+    pub fn told_error(&self, code: &str) {
+        self.counters.error(code);
     }
 
     /// Answers one request that the session itself could answer.
@@ -240,11 +261,11 @@ impl Outlet {
         self.void.load(Ordering::Acquire)
     }
 
-    /// The connection is gone: drops what waits, takes nothing more.
+    /// The connection is gone, or is to go: drops what waits, but for the word on why, and takes nothing more.
     pub fn close(&self) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.ended = true;
-        waiting.queue.clear();
+        waiting.queue.retain(|outgoing| matches!(outgoing, Outgoing::End(_) | Outgoing::Fail(_)));
         drop(waiting);
         self.ready.notify_one();
         self.room.notify_one();

@@ -30,12 +30,34 @@ pub(super) struct ChannelSight {
     /// The first offset that is still there.
     first: AtomicU64,
     seen: Mutex<(ChannelSeen, Arc<BTreeMap<ServiceId, Standing>>)>,
+    pub(super) levels: Levels,
+    /// How far each subscriber has acknowledged or passed.
+    progress: Mutex<BTreeMap<ServiceId, Arc<AtomicU64>>>,
+}
+
+/// How much of what a channel has, as its actor last noted it.
+#[derive(Debug, Default)]
+pub(super) struct Levels {
+    /// Replies that wait to be handed to the gateway.
+    pub(super) waiting: AtomicU64,
+    /// Replies that are handed and have no outcome.
+    pub(super) handed: AtomicU64,
+    /// Messages of which statuses wait.
+    pub(super) parked: AtomicU64,
+    pub(super) conversations: AtomicU64,
+    pub(super) claims: AtomicU64,
 }
 
 impl ChannelSight {
     pub(super) fn new(seen: ChannelSeen, standings: BTreeMap<ServiceId, Standing>) -> Self {
         let head = AtomicU64::new(seen.head.0);
-        Self { head, first: AtomicU64::new(1), seen: Mutex::new((seen, Arc::new(standings))) }
+        Self {
+            head,
+            first: AtomicU64::new(1),
+            seen: Mutex::new((seen, Arc::new(standings))),
+            levels: Levels::default(),
+            progress: Mutex::default(),
+        }
     }
 
     /// Notes the first offset that is still there; says whether it has moved.
@@ -62,6 +84,35 @@ impl ChannelSight {
     /// The last durable offset.
     pub(super) fn head(&self) -> Offset {
         Offset(self.head.load(Ordering::Acquire))
+    }
+
+    /// Where a service's progress is noted.
+    pub(super) fn progress_of(&self, service: &ServiceId) -> Arc<AtomicU64> {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(progress.entry(service.clone()).or_default())
+    }
+
+    /// These are the subscribers now: the progress of others is forgotten.
+    pub(super) fn keep_progress(&self, subscribers: &[ServiceId]) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.retain(|service, _| subscribers.contains(service));
+    }
+
+    /// How far each subscriber is behind, in records.
+    pub(super) fn lags(&self) -> Vec<(ServiceId, u64)> {
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        // The head last: what was acknowledged before it was read lies below it.
+        let noted: Vec<(ServiceId, u64)> =
+            progress.iter().map(|(service, at)| (service.clone(), at.load(Ordering::Relaxed))).collect();
+        let head = self.head().0;
+        noted.into_iter().map(|(service, at)| (service, head.saturating_sub(at))).collect()
+    }
+
+    /// The services that have left its list and may come back.
+    pub(super) fn inactive(&self) -> Vec<ServiceId> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let inactive = seen.1.iter().filter(|(_, standing)| **standing == Standing::Inactive);
+        inactive.map(|(service, _)| service.clone()).collect()
     }
 
     /// A service's standing in it.
@@ -279,6 +330,11 @@ impl GatewayLink {
         }
         outlet.put(Outgoing::Send(send));
         Some(link.generation)
+    }
+
+    /// Replies handed to it without outcome.
+    pub(super) fn unresolved(&self) -> usize {
+        self.unresolved.load(Ordering::Relaxed)
     }
 
     /// Takes the right to hand one more reply over.

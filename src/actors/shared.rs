@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
+use super::counters::Counters;
 use super::reader::Readers;
 use super::registry::Registry;
 use super::settings::Settings;
@@ -114,6 +115,8 @@ pub(super) struct Shared {
     pub(super) process_bytes: Arc<Semaphore>,
     /// Whether the broker is about to stop.
     pub(super) draining: watch::Sender<bool>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) started: Instant,
 }
 
 impl Shared {

@@ -1,23 +1,33 @@
 //! The command line: verbs, exit codes, and the only place that wires everything together (`serve`).
 //!
 //! # Layout
-//! - `serve`: the broker as a process · `demo`: its story on real parts
+//! - `serve`: the broker as a process · `http`: its HTTP server, put together · `demo`: its story on real parts
 //! - `bench`: load over real TCP, beside a relay · `own_broker`: a broker as a child process
 //! - `check_config`, `store`, `token`: for operators · `tail`, `send`: a look at a running broker, and a word to it
 //! - `man`: the manual, for packages
+//! - `channel`, `conversation`: for operators, over the admin API · `operator`: their way there · `shown`: as people read it
+//! - `completion`: for shells
+//! - `conformance`: plays the broker to somebody's adapter, and judges it
 //! - `peer`: what the verbs that talk to a broker have in common · `out`: the one place that prints
 //!
 //! Exit codes: 0; 1 failed; 64 usage; 74 input/output; 78 configuration.
 
 mod bench;
+mod channel;
 mod check_config;
+mod completion;
+mod conformance;
+mod conversation;
 mod demo;
+mod http;
 mod man;
+mod operator;
 mod out;
 mod own_broker;
 mod peer;
 mod send;
 mod serve;
+mod shown;
 mod store;
 mod tail;
 mod token;
@@ -53,20 +63,28 @@ enum Verb {
     /// Play a story on the real thing: three services, one number, a customer, a kill; then stay open for yours.
     Demo(demo::Arguments),
     /// Measure a broker under load, over real TCP, beside a raw relay of the same bytes.
-    Bench(bench::Arguments),
+    Bench(Box<bench::Arguments>),
     /// Say what is wrong with a configuration, or what it amounts to.
     CheckConfig(check_config::Arguments),
+    /// Channels of a running broker, over its admin API.
+    Channel(channel::Arguments),
+    /// Conversations of a running broker, as a named service would see them, and their claims.
+    Conversation(conversation::Arguments),
+    /// Judge an adapter that you have written: play the broker to it, and say what it gets wrong.
+    Conformance(conformance::Arguments),
     /// Watch what a service sees: one delivery a line, as JSON.
     Tail(tail::Arguments),
     /// Bring a customer's message, as a gateway would.
     Send(send::Arguments),
     /// Look after a data directory.
     Store(store::Arguments),
-    /// Tokens for services and gateways.
+    /// Tokens for services, gateways and operators.
     Token(token::Arguments),
     /// Write the manual pages into a directory.
     #[command(hide = true)]
     Man(man::Arguments),
+    /// A script that completes the command line in a shell.
+    Completion(completion::Arguments),
 }
 
 /// Which configuration.
@@ -136,11 +154,15 @@ pub fn main() -> ExitCode {
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::CheckConfig(arguments) => check_config::run(&arguments),
+        Verb::Channel(arguments) => channel::run(&arguments),
+        Verb::Conversation(arguments) => conversation::run(&arguments),
+        Verb::Conformance(arguments) => conformance::run(&arguments),
         Verb::Tail(arguments) => tail::run(&arguments),
         Verb::Send(arguments) => send::run(&arguments),
         Verb::Store(arguments) => store::run(&arguments),
         Verb::Token(arguments) => token::run(&arguments),
         Verb::Man(arguments) => man::run(&arguments),
+        Verb::Completion(arguments) => completion::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

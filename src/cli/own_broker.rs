@@ -22,6 +22,8 @@ pub(super) struct OwnBroker {
     child: Child,
     /// Where it serves adapters and gateways.
     pub(super) tcp: SocketAddr,
+    /// Where it serves webhooks and its health.
+    pub(super) http: SocketAddr,
 }
 
 impl OwnBroker {
@@ -50,7 +52,8 @@ impl OwnBroker {
             rest.and_then(|rest| rest.split(',').next()?.parse().ok())
                 .context("the broker does not say where it serves")
         };
-        Ok(Self { child, tcp: address("tcp")? })
+        let (tcp, http) = (address("tcp")?, address("http")?);
+        Ok(Self { child, tcp, http })
     }
 
     pub(super) fn process_id(&self) -> Option<u32> {

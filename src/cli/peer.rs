@@ -77,9 +77,11 @@ impl Peer {
     }
 
     pub(super) fn address(&self, config: &Config) -> SocketAddr {
-        // No verb that is there needs it; it is taken so that one set of flags serves them all.
-        let _ = self.http;
         self.tcp.unwrap_or(config.tcp.listen)
+    }
+
+    pub(super) fn http_address(&self, config: &Config) -> SocketAddr {
+        self.http.unwrap_or(config.http.listen)
     }
 
     /// How to connect as `who`.

@@ -39,7 +39,8 @@ use crate::wire::message::{
 const QUEUE_MAX: usize = 4_096;
 /// How long the first pause before connecting again is.
 pub const RECONNECT_AFTER: Duration = Duration::from_millis(50);
-/// How long the longest such pause is; each is twice the one before.
+/// How long the longest such pause is; each is twice the one before, less up to half of it by chance, so that many
+/// clients do not come at once.
 pub const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(5);
 
 /// Why something did not work.
@@ -235,8 +236,9 @@ impl Task {
 
     /// Connects again, with growing pauses, until it works or nobody wants it any more.
     async fn again(&mut self) -> Option<Connection> {
-        let mut pause = self.retry_after.take().unwrap_or(RECONNECT_AFTER);
-        let mut until = Instant::now() + pause;
+        let mut pause = RECONNECT_AFTER;
+        // What `goaway` asks for has its chance in it.
+        let mut until = Instant::now() + self.retry_after.take().unwrap_or_else(|| jittered(pause));
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => {}
@@ -269,7 +271,7 @@ impl Task {
                 }
                 Err(_) => pause = (pause * 2).min(RECONNECT_AFTER_MAX),
             }
-            until = Instant::now() + pause;
+            until = Instant::now() + jittered(pause);
         }
     }
 
@@ -343,6 +345,14 @@ impl Task {
     async fn tell(&self, event: Event) -> Result<(), Over> {
         self.told.send(event).await.map_err(|_| Over::Wanted)
     }
+}
+
+/// Between half of a pause and all of it.
+fn jittered(pause: Duration) -> Duration {
+    let mut chance = [0];
+    // Without chance all of it is as good.
+    let part = getrandom::fill(&mut chance).map_or(u32::from(u8::MAX), |()| u32::from(chance[0]));
+    pause / 2 + pause / 2 * part / u32::from(u8::MAX)
 }
 
 /// Whether connecting again would come to nothing, or push out who has taken over.

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 pub use self::load::{LoadError, Overrides};
 pub use self::tls::Tls;
+pub(crate) use self::value::bytes as bytes_of;
 pub use self::value::{Secret, TokenHash};
 use crate::domain::ids::{GatewayId, Number, ServiceId};
 use crate::domain::portal::PortalRules;

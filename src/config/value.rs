@@ -116,7 +116,7 @@ pub(super) fn duration_text(duration: Duration) -> String {
 }
 
 /// Reads `4096`, `64KiB`, `4MiB`, `64GiB`.
-pub(super) fn bytes(text: &str) -> Option<u64> {
+pub(crate) fn bytes(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().ok()?;

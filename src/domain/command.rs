@@ -145,6 +145,13 @@ pub struct Inbound {
     pub looked_up: LookedUp,
 }
 
+/// A message of which nothing is known beside what it says.
+impl From<Message> for Inbound {
+    fn from(message: Message) -> Self {
+        Self { message: Box::new(message), sender: None, looked_up: LookedUp::NotYet }
+    }
+}
+
 /// Whether a suspected repeat was confirmed by its full id (B6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LookedUp {

@@ -17,7 +17,7 @@ use super::json::Object;
 use super::numbers::Numbers;
 use super::signature::Matched;
 use super::{News, Route, Update};
-use crate::domain::command::{Inbound, LookedUp, StatusCommand, StatusOf};
+use crate::domain::command::{Inbound, StatusCommand, StatusOf};
 use crate::domain::content::Content;
 use crate::domain::event::{ClearTo, Customer, Message, Status, StatusError};
 use crate::domain::ids::{CustomerName, MessageId, NAME_BYTES_MAX, Timestamp};
@@ -250,7 +250,7 @@ fn message_of(raw: &RawValue, contacts: &[Contact]) -> Result<Inbound, Reason> {
     let (content, refers_to) = checked_message(message.without(&ENVELOPE))?;
     let clear_to = ClearTo::Everyone;
     let message = Message { message_id, customer, formerly, sent_at, content, refers_to, clear_to };
-    Ok(Inbound { message: Box::new(message), sender: None, looked_up: LookedUp::NotYet })
+    Ok(message.into())
 }
 
 /// Who wrote, by all names that the message and its contact give, and who he was before a change that it reports.

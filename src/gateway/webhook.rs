@@ -98,6 +98,8 @@ counters! {
     encoded,
     /// Bodies that did not come in time: 408.
     too_slow,
+    /// Bodies that broke off: 400.
+    broken,
     /// Webhooks beyond [`BODIES_BYTES_MAX`]: 503.
     overloaded,
     /// Signed bodies that are no JSON object: 400.
@@ -124,6 +126,41 @@ counters! {
     malformed,
     /// Updates over a limit.
     over_limit,
+}
+
+impl Counters {
+    /// Answers to `POST`, by their status.
+    #[must_use]
+    pub fn responses(&self) -> [(u16, u64); 7] {
+        let of = |counters: &[&AtomicU64]| counters.iter().map(|one| one.load(Ordering::Relaxed)).sum();
+        [
+            (200, of(&[&self.taken])),
+            (400, of(&[&self.not_an_object, &self.broken])),
+            (401, of(&[&self.unsigned])),
+            (408, of(&[&self.too_slow])),
+            (413, of(&[&self.too_large])),
+            (415, of(&[&self.encoded])),
+            (503, of(&[&self.overloaded, &self.unavailable])),
+        ]
+    }
+
+    /// What became of updates in signed webhooks, by its name.
+    #[must_use]
+    pub fn updates(&self) -> [(&'static str, u64); 10] {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("message", of(&self.messages)),
+            ("status", of(&self.statuses)),
+            ("notice", of(&self.notices)),
+            ("known", of(&self.known)),
+            ("nowhere", of(&self.nowhere)),
+            ("refused", of(&self.refused)),
+            ("unknown_number", of(&self.unknown_number)),
+            ("unsupported", of(&self.unsupported)),
+            ("malformed", of(&self.malformed)),
+            ("over_limit", of(&self.over_limit)),
+        ]
+    }
 }
 
 fn count(counter: &AtomicU64) {
@@ -161,6 +198,12 @@ impl<I: Intake> Webhook<I> {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Bytes of all bodies that are being read or worked on; the limit is [`BODIES_BYTES_MAX`].
+    #[must_use]
+    pub fn bodies_bytes(&self) -> usize {
+        self.bodies_bytes.load(Ordering::Relaxed)
     }
 
     fn settings(&self) -> Arc<Settings> {
@@ -269,7 +312,8 @@ impl Refusal {
         match self {
             Self::Encoded => &counters.encoded,
             Self::TooLarge => &counters.too_large,
-            Self::TooSlow | Self::Broken => &counters.too_slow,
+            Self::TooSlow => &counters.too_slow,
+            Self::Broken => &counters.broken,
             Self::Overloaded => &counters.overloaded,
             Self::Unsigned(_) => &counters.unsigned,
             Self::NotAnObject(_) => &counters.not_an_object,

@@ -1,8 +1,10 @@
 //! The embedded engine: the journal in one directory of this machine.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use super::aside;
 use super::base::{self, Base, BaseWriter, SavedError, SavedState};
@@ -10,6 +12,7 @@ use super::control::Order;
 use super::disk::{Disk, DiskLock};
 use super::index::Index;
 use super::log::{Log, SEGMENT_BYTES, SEGMENT_BYTES_MAX};
+use super::observed::{Observed, Stats};
 use super::queue::{Append, Queue, Request};
 use super::reader::Reader;
 use super::recovery::recover;
@@ -78,6 +81,9 @@ pub struct EmbeddedJournal {
     swept: Mutex<(u64, u64, u64)>,
     room: Arc<Room>,
     spare: SpareHandle,
+    stats: Arc<Stats>,
+    /// Damaged places that were found when it was opened.
+    damage_found: u64,
     reader: Reader,
     driver: Driver,
     lock: Mutex<Option<Lock>>,
@@ -113,6 +119,9 @@ impl EmbeddedJournal {
         let (queue, status) = (Arc::new(Queue::default()), Arc::new(Status::default()));
         let files = recovered.files;
         let (room, spare) = (recovered.room, recovered.helper.handle());
+        let stats = Arc::clone(&recovered.settings.stats);
+        let left = recovered.active.size.saturating_sub(recovered.active.position);
+        stats.room_bytes.store(left, Ordering::Relaxed);
         let log = Log::new(
             Arc::clone(&disk),
             Arc::clone(&files),
@@ -140,7 +149,9 @@ impl EmbeddedJournal {
             Driver::ByHand(Mutex::new(Some(Box::new(writer))))
         };
         let check_payloads = options.sabotage != Some(Sabotage::RecordCheck);
-        let reader = Reader { index: Arc::clone(&index), files, check_payloads };
+        let of_reader = Arc::clone(&stats);
+        let reader = Reader { index: Arc::clone(&index), files, check_payloads, stats: of_reader };
+        let damage_found = recovered.found.len() as u64;
         let lock = Mutex::new(Some(Lock(recovered.lock)));
         let swept = Mutex::default();
         let base = RwLock::new(recovered.base.map(Arc::new));
@@ -155,6 +166,8 @@ impl EmbeddedJournal {
             swept,
             room,
             spare,
+            stats,
+            damage_found,
             reader,
             driver,
             lock,
@@ -287,6 +300,7 @@ impl Journal for EmbeddedJournal {
     fn write_base(&self, sections: &mut dyn FnMut(&mut BaseWriter<'_>) -> io::Result<()>) -> io::Result<()> {
         // What is done by now, in all segments before the one in use, is in the states that are saved from now on.
         let covered = self.segments.active().saturating_sub(1);
+        let started = Instant::now();
         let before = self.base();
         let generation = before.as_ref().map_or(1, |base| base.generation + 1);
         let mut write = || {
@@ -302,8 +316,10 @@ impl Journal for EmbeddedJournal {
         if installed.is_err() {
             // What a failed try has left takes room that others need; the next try removes it as well.
             let _ = self.disk.remove(&base::unfinished(generation));
+            self.stats.base_failures.fetch_add(1, Ordering::Relaxed);
         }
         let installed = installed?;
+        self.stats.bases.took(started.elapsed());
         *self.base.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(installed));
         Ok(())
     }
@@ -359,6 +375,28 @@ impl Journal for EmbeddedJournal {
 
     fn queued_bytes(&self) -> usize {
         self.queue.bytes()
+    }
+
+    fn observed(&self) -> Observed {
+        let (segments, segments_bytes) = self.segments.sizes();
+        let (retired_segments, retired_bytes) = self.segments.retired();
+        let stats = &self.stats;
+        let of = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+        Observed {
+            commits: stats.commits.durations(),
+            committed_bytes: of(&stats.committed_bytes),
+            committed_records: of(&stats.committed_records),
+            segments,
+            segments_bytes,
+            retired_segments,
+            retired_bytes,
+            bases: stats.bases.durations(),
+            base_failures: of(&stats.base_failures),
+            base_bytes: self.base().map_or(0, |base| base.bytes),
+            room_bytes: of(&stats.room_bytes) + self.spare.bytes(),
+            corrupt_reads: of(&stats.corrupt_reads),
+            damage_found: self.damage_found,
+        }
     }
 
     fn halted(&self) -> Option<Halt> {

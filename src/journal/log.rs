@@ -7,10 +7,13 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::commit::CommitBuilder;
 use super::disk::{Disk, DiskFile};
 use super::files::Files;
+use super::observed::Stats;
 use super::sabotage::Sabotage;
 use super::segment::{CONTENT_START, HEADER_COPIES, Position, SegmentHeader, file_name, seed};
 use super::spare::{Helper, Spare};
@@ -37,6 +40,7 @@ pub(super) struct LogSettings {
     pub(super) before_sync: bool,
     pub(super) leaps: u32,
     pub(super) sabotage: Option<Sabotage>,
+    pub(super) stats: Arc<Stats>,
 }
 
 /// A segment that is open for writing.
@@ -68,6 +72,10 @@ pub(super) struct Log {
     helper: Helper,
     /// Up to where the sync that was last begun reaches.
     syncing: u64,
+    /// Records of the commit that is made.
+    records: u64,
+    /// The commit that was written and is not counted yet: when that began, its bytes and records.
+    counting: Option<(Instant, u64, u64)>,
 }
 
 /// Where a commit was written.
@@ -101,6 +109,8 @@ impl Log {
             builder: CommitBuilder::default(),
             helper,
             syncing: 0,
+            records: 0,
+            counting: None,
         }
     }
 
@@ -118,17 +128,20 @@ impl Log {
 
     /// Begins a commit.
     pub(super) fn begin(&mut self) {
+        self.records = 0;
         self.builder.begin();
     }
 
     /// Adds a block to the commit; returns where in it the block begins.
     pub(super) fn add(&mut self, block: &Block) -> usize {
+        self.records += u64::from(block.records());
         self.builder.add(block)
     }
 
     /// Writes the commit.
     pub(super) fn write(&mut self, closing: bool, is_closing: impl Fn() -> bool) -> Result<Written, Halt> {
         let bytes = self.builder.bytes() as u64;
+        let begun = Instant::now();
         if self.active.position + bytes > self.active.size {
             self.rotate(bytes, is_closing)?;
         }
@@ -145,7 +158,10 @@ impl Log {
         self.proven = self.synced;
         if self.builder.has_blocks() {
             self.content_end = self.end();
+            self.counting = Some((begun, bytes, self.records));
         }
+        let left = self.active.size - self.active.position;
+        self.settings.stats.room_bytes.store(left, Ordering::Relaxed);
         Ok(Written { segment: self.active.number, position, end: self.active.position })
     }
 
@@ -157,7 +173,15 @@ impl Log {
             self.active.file.sync().map_err(|error| self.halt("sync", error))?;
         }
         self.synced = self.end();
+        self.count();
         Ok(())
+    }
+
+    /// Counts the commit that was written: its answers may be given.
+    fn count(&mut self) {
+        if let Some((begun, bytes, records)) = self.counting.take() {
+            self.settings.stats.committed(begun.elapsed(), bytes, records);
+        }
     }
 
     /// Where answers do not wait for the sync: keeps what is not synced within its bound, without waiting where it can.
@@ -174,6 +198,7 @@ impl Log {
         if begun {
             self.syncing = self.active.position;
         }
+        self.count();
         Ok(begun)
     }
 

@@ -27,7 +27,7 @@
 //! # Layout
 //! | on disk | `segment` › `commit` › [`block`] › [`record`] › [`payload`] (of `codec`'s shapes); `control`: the engine's own records; `store`: `FORMAT` and `keys` |
 //! | a base | [`base`], [`state`]: the state of all streams, so that segments may go · `segments`: when they may · `sealed`: what one holds, beside it · `aside`: what can not be folded |
-//! | the embedded engine | [`engine`]: the trait · `queue` › `writer` › `log`: appending · `index`, `reader`, `files`: reading · `recovery`, `scan`: opening · `verify`: every byte · `spare`: work behind the writer's back · `room`: whether there is any |
+//! | the embedded engine | [`engine`]: the trait · `queue` › `writer` › `log`: appending · `index`, `reader`, `files`: reading · `recovery`, `scan`: opening · `verify`: every byte · `spare`: work behind the writer's back · `room`: whether there is any · `observed`: what it counts of itself |
 //! | beneath | [`disk`]: the one trait for files, and the real one · [`sim_disk`]: one that fails |
 //! | beside | [`memory`]: the engine of tests |
 
@@ -43,6 +43,7 @@ mod files;
 mod index;
 mod log;
 pub mod memory;
+mod observed;
 pub mod payload;
 mod queue;
 mod reader;
@@ -74,6 +75,7 @@ pub use base::{BaseWriter, Kept, SavedError, SavedState};
 pub use block::{Block, BlockBuilder, RecordMeta};
 pub use engine::{EmbeddedJournal, Opened, Options};
 pub use log::{SEGMENT_BYTES, SEGMENT_BYTES_MAX, UNSYNCED_BYTES_MAX};
+pub use observed::{DURATION_BOUNDS_SECONDS, Durations, Observed};
 pub use record::{Damage, Entry, RawRecord};
 pub use scan::Found;
 pub use segment::{FORMAT, LEAP};
@@ -317,6 +319,11 @@ pub trait Journal: Send + Sync + fmt::Debug {
 
     /// Bytes appended and not yet finished: what an appender bounds itself by.
     fn queued_bytes(&self) -> usize;
+
+    /// The engine at this moment, for whoever observes it; nothing, of one that counts nothing.
+    fn observed(&self) -> Observed {
+        Observed::default()
+    }
 
     /// Why the engine has halted, if it has.
     fn halted(&self) -> Option<Halt>;

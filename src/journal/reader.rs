@@ -2,12 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
 use super::block::{BLOCK_HEADER_BYTES, BlockHeader};
 use super::files::Files;
 use super::index::{BlockRef, Index};
+use super::observed::Stats;
 use super::record::{Damage, Entry, RECORD_HEADER_BYTES, RawRecord, RecordHeader};
 use super::{ReadBatch, ReadError, StreamId};
 use crate::domain::ids::Offset;
@@ -22,6 +24,7 @@ pub(super) struct Reader {
     pub(super) files: Arc<Files>,
     /// Off only for the test of the tests.
     pub(super) check_payloads: bool,
+    pub(super) stats: Arc<Stats>,
 }
 
 impl Reader {
@@ -90,6 +93,7 @@ impl Reader {
     /// Takes a block apart. What does not check out becomes damage, in its place.
     fn entries(&self, stream: StreamId, block: BlockRef, raw: &Bytes) -> Vec<Entry> {
         let damage = |from: Offset, to: Offset, at: usize, chain| {
+            self.stats.corrupt_reads.fetch_add(1, Ordering::Relaxed);
             Entry::Corrupt(Damage {
                 from,
                 to,

@@ -87,6 +87,7 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recover
         before_sync: options.before_sync,
         leaps: state.leaps,
         sabotage: options.sabotage,
+        stats: Arc::default(),
     };
     let Scan { index, segments, found, .. } = scan;
     let (keys, new, unclean) = (store.keys, store.new, state.unclean);

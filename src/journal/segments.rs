@@ -46,6 +46,8 @@ struct State {
     dropped: u64,
     /// The blocks of each segment that is not settled yet: cut at its end, its index beside it.
     unsettled: BTreeMap<u64, Vec<(StreamId, BlockRef)>>,
+    /// How many were given up since the start, and what was written in them, in bytes.
+    retired: (u64, u64),
 }
 
 /// All segments of the log.
@@ -102,8 +104,12 @@ impl Segments {
     pub(super) fn drop_through(&self, through: u64) {
         let mut state = self.lock();
         state.dropped = state.dropped.max(through);
+        let first = state.dropped + 1;
+        let kept = state.stats.split_off(&first);
+        let gone = std::mem::replace(&mut state.stats, kept);
+        state.retired.0 += gone.len() as u64;
+        state.retired.1 += gone.values().map(|stat| stat.end).sum::<u64>();
         let dropped = state.dropped;
-        state.stats.retain(|segment, _| *segment > dropped);
         state.unsettled.retain(|segment, _| *segment > dropped);
     }
 
@@ -129,10 +135,15 @@ impl Segments {
         self.lock().unsettled.insert(sealed.number, sealed.blocks);
     }
 
-    /// Bytes in all segments.
-    #[cfg(test)]
-    fn bytes(&self) -> u64 {
-        self.lock().stats.values().map(|stat| stat.end).sum()
+    /// How many there are and what is written in them, in bytes.
+    pub(super) fn sizes(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.stats.len() as u64, state.stats.values().map(|stat| stat.end).sum())
+    }
+
+    /// The same of those that were given up since the start.
+    pub(super) fn retired(&self) -> (u64, u64) {
+        self.lock().retired
     }
 
     /// What is to be done now. `covered` and `base_bytes` are the installed base's; `base_is_stale` says that it holds
@@ -218,6 +229,6 @@ mod tests {
         all.give_back(third);
         assert_eq!((next(), next()), (Some((3, 80)), None));
         all.drop_through(2);
-        assert_eq!((all.dropped(), all.active(), all.bytes()), (2, 4, 150));
+        assert_eq!((all.dropped(), all.active(), all.sizes(), all.retired()), (2, 4, (2, 150), (2, 190)));
     }
 }

@@ -224,6 +224,14 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 pub(super) struct SpareHandle(Arc<Shared>);
 
 impl SpareHandle {
+    /// Bytes of the spare segment; none while there is none.
+    pub(super) fn bytes(&self) -> u64 {
+        match &self.0.lock().spare {
+            Ahead::Ready(spare) => spare.size,
+            _ => 0,
+        }
+    }
+
     /// Removes the spare, if one is ready; it is made again after a moment, and until then no new work is let in.
     pub(super) fn lend(&self) -> bool {
         let mut state = self.0.lock();

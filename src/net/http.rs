@@ -18,15 +18,18 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::{StatusCode, header};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use rustls::ServerConfig;
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::listener::{Settings, set_options};
 use super::stream::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
 use super::tls::Identity;
 
@@ -45,6 +48,8 @@ pub struct Limits {
     pub linger_for: Duration,
     /// How long a graceful stop waits for requests that were accepted, in whole seconds (15 s by default).
     pub drain_within: Duration,
+    /// What a WebSocket's deliveries are held to, beneath it too: see [`Settings`] (60 s by default).
+    pub sockets: Settings,
     /// Most connections at once; more wait in the listener's queue (4,096 by default).
     pub connections_max: usize,
 }
@@ -56,6 +61,7 @@ impl Default for Limits {
             idle_for: Duration::from_secs(30),
             linger_for: Duration::from_secs(2),
             drain_within: Duration::from_secs(15),
+            sockets: Settings { ack_timeout: Duration::from_secs(60) },
             connections_max: 4096,
         }
     }
@@ -144,7 +150,16 @@ fn server<H: Health>(
             .service(web::resource("/readyz").route(web::get().to(readyz::<H>)))
             .configure(&routes)
     };
+    let sockets = limits.sockets;
     let server = HttpServer::new(application)
+        .on_connect(move |socket, _| {
+            let secure = socket.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
+            if let Some(stream) = socket.downcast_ref::<TcpStream>().or(secure)
+                && let Err(error) = set_options(stream, &sockets)
+            {
+                tracing::debug!(%error, "a connection's options can not be set");
+            }
+        })
         .workers(1)
         .max_connections(limits.connections_max)
         .client_request_timeout(limits.head_within)

@@ -15,9 +15,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::peers::{PeerLimits, Peers};
 use super::session;
-use super::stream::{HANDSHAKES_MAX, HandshakeError, Stream};
+use super::stream::{self, HANDSHAKES_MAX, HandshakeError};
 use super::tls::Identity;
 use crate::actors::Broker;
+use crate::wire::frame::Splitter;
 
 /// Most connections at once. One costs a few KiB while it is silent.
 pub const CONNECTIONS_MAX: usize = 20_000;
@@ -35,7 +36,7 @@ const BACKLOG: i32 = 4_096;
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// What connections of a listener have in common.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// How long deliveries may stay unacknowledged.
     pub ack_timeout: Duration,
@@ -216,14 +217,16 @@ impl Accepting {
             actix::spawn(async move {
                 let _counted = counted;
                 let Ok(stream) = TcpStream::from_std(stream) else { return };
-                let stream = match tls {
-                    None => Stream::plain(stream, from),
-                    Some(acceptor) => match Stream::tls(stream, from, acceptor, &handshakes).await {
-                        Ok(stream) => stream,
-                        Err(error) => return without_tls(from, &error, &peers),
-                    },
+                let carried = match tls {
+                    None => Ok(stream::plain(stream)),
+                    Some(acceptor) => stream::tls(stream, acceptor, &handshakes).await,
                 };
-                session::run(stream, &Rc::new(broker), &peers).await;
+                let (read, write) = match carried {
+                    Ok(carried) => carried,
+                    Err(error) => return without_tls(from, &error, &peers),
+                };
+                let whose = Some((&*peers, from));
+                session::run(read, write, Splitter::new(), &Rc::new(broker), whose).await;
             });
         });
     }
@@ -238,7 +241,8 @@ fn without_tls(from: IpAddr, error: &HandshakeError, peers: &Peers) {
     peers.failed(from, Instant::now());
 }
 
-fn set_options(stream: &TcpStream, settings: &Settings) -> io::Result<()> {
+/// Sets what every connection of ours has, over HTTP too: no delay, keep-alive, a limit for bytes that nobody takes.
+pub(super) fn set_options(stream: &TcpStream, settings: &Settings) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new()

@@ -11,7 +11,7 @@ use crate::actors::outlet::WINDOW_MAX;
 use crate::actors::port::{Answered, Refusal};
 use crate::domain::channel::ListQuery;
 use crate::domain::command::{
-    self, ClaimCommand, Command, Inbound, LookedUp, ReplyCommand, SendOutcome, StandingChange, StatusCommand,
+    self, ClaimCommand, Command, Inbound, ReplyCommand, SendOutcome, StandingChange, StatusCommand,
 };
 use crate::domain::event::{Actor, ClearTo, Message, RosterChange, Status};
 use crate::domain::ids::{ECHO_PREFIX, ServiceId};
@@ -108,19 +108,15 @@ fn gateway_inbound(inbound: message::requests::Inbound) -> Result<Asking, Refusa
     let checked = check_inbound(&inbound.content.0).map_err(|error| content_refusal(&error))?;
     Ok(Asking::Inbound {
         number: inbound.number,
-        inbound: Inbound {
-            message: Box::new(Message {
-                message_id: inbound.message_id,
-                customer: inbound.customer,
-                formerly: Vec::new(),
-                sent_at: inbound.at,
-                content: checked.content,
-                refers_to: inbound.refers_to.or(checked.refers_to),
-                clear_to: ClearTo::Everyone,
-            }),
-            sender: None,
-            looked_up: LookedUp::NotYet,
-        },
+        inbound: Inbound::from(Message {
+            message_id: inbound.message_id,
+            customer: inbound.customer,
+            formerly: Vec::new(),
+            sent_at: inbound.at,
+            content: checked.content,
+            refers_to: inbound.refers_to.or(checked.refers_to),
+            clear_to: ClearTo::Everyone,
+        }),
     })
 }
 

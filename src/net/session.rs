@@ -3,6 +3,7 @@
 //! The reader decodes all that one read brought and asks it in one go; it stops reading while too many requests are in
 //! flight. The writer takes whatever is ready. The connection ends when either does, or when the broker says so.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +13,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::answers::{greeting, refused};
+use super::carrier::{self, Reading, Writing};
+use super::inlet::Inlet;
 use super::peers::Peers;
 use super::requests::{self, Identity, Translated};
-use super::stream::{Read, Stream, Write};
 use super::writer::Writer;
 use crate::actors::Broker;
 use crate::actors::broker::{ConnectError, Connected, Session};
@@ -28,8 +30,6 @@ use crate::wire::message::{ErrorCode, Request, Response};
 
 /// How long a connection may take until its `hello` is here (contract: 5 s).
 pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// How much is read at once, in bytes.
-const READ_BYTES: usize = 64 << 10;
 /// How often a promised `ping` may be late, as a multiple of its interval (contract: three times).
 const HEARTBEATS_MISSED: u32 = 3;
 /// How long an ended connection has to take what was written to it.
@@ -41,13 +41,17 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How often that is looked at.
 const LINGER_LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Runs a connection until its end. A hello that is refused or does not come is its address's.
-pub(super) async fn run(stream: Stream, broker: &Rc<Broker>, peers: &Peers) {
-    let Stream { read, write, from } = stream;
-    let mut greeting =
-        Greeting { read, write, splitter: Splitter::new(), buffer: BytesMut::new(), failed: false };
+/// Runs a connection until its end. A hello that is refused or does not come is its address's, where that is given.
+pub(super) async fn run(
+    read: Reading,
+    write: Writing,
+    splitter: Splitter,
+    broker: &Rc<Broker>,
+    from: Option<(&Peers, IpAddr)>,
+) {
+    let mut greeting = Greeting { read, write, splitter, buffer: BytesMut::new(), failed: false };
     let Some((hello, id, connected)) = greeting.run(broker).await else {
-        if greeting.failed {
+        if let Some((peers, from)) = from.filter(|_| greeting.failed) {
             peers.failed(from, std::time::Instant::now());
         }
         let _ = timeout(END_GRACE, greeting.write.shutdown()).await;
@@ -65,20 +69,21 @@ pub(super) async fn run(stream: Stream, broker: &Rc<Broker>, peers: &Peers) {
     }
     let heartbeat =
         hello.heartbeat_ms.map(|ms| Duration::from_millis(ms.max(1)).saturating_mul(HEARTBEATS_MISSED));
-    let mut reader = Reader { read, splitter, buffer, session, identity, encoding, heartbeat };
+    let mut reader =
+        Reader { inlet: Inlet::new(read, buffer), splitter, session, identity, encoding, heartbeat };
     tokio::select! {
         () = writer.run() => {}
         () = reader.run() => linger(&mut writer, &outlet).await,
         () = forced_end(&outlet) => {}
     }
     if outlet.is_ended() {
-        discard(&mut reader.read).await;
+        discard(&mut reader.inlet.read).await;
     }
 }
 
 /// Reads and throws away what a peer still sends after it was told that the connection ends: a socket that is closed
 /// with bytes unread resets the connection, and the peer might never see why.
-async fn discard(read: &mut Read) {
+async fn discard(read: &mut Reading) {
     let mut scrap = BytesMut::with_capacity(DISCARD_BYTES);
     let until_closed = async {
         while read.read_buf(&mut scrap).await.is_ok_and(|read| read > 0) {
@@ -123,8 +128,8 @@ async fn forced_end(outlet: &Outlet) {
 
 /// A connection before its `hello`.
 struct Greeting {
-    read: Read,
-    write: Write,
+    read: Reading,
+    write: Writing,
     splitter: Splitter,
     buffer: BytesMut,
     /// Whether the peer was refused, and has not just gone.
@@ -144,15 +149,21 @@ impl Greeting {
                 }
                 Ok(None) => match timeout_at(until, self.read.read_buf(&mut self.buffer)).await {
                     Ok(Ok(read)) if read > 0 => {}
-                    Ok(_) => return None,
+                    Ok(Ok(_)) => return None,
+                    Ok(Err(error)) => {
+                        if let Some(refusal) = carrier::refusal(&error) {
+                            self.say(broker, 0, refused(refusal)).await;
+                        }
+                        return None;
+                    }
                     Err(_) => {
                         let error = Error::new(ErrorCode::Unauthenticated, "no hello within 5 s");
-                        self.say(0, error).await;
+                        self.say(broker, 0, error).await;
                         return None;
                     }
                 },
                 Err(error) => {
-                    self.say(0, refused(frame_refusal(&error))).await;
+                    self.say(broker, 0, refused(frame_refusal(&error))).await;
                     return None;
                 }
             }
@@ -166,32 +177,34 @@ impl Greeting {
             Ok(decoded) => decoded,
             Err(refused) => {
                 let ends = refused.ends_connection;
-                self.say(refused.id, refused.error()).await;
+                self.say(broker, refused.id, refused.error()).await;
                 return if ends { None } else { Some(None) };
             }
         };
         let Request::Hello(hello) = request else {
-            self.say(id, Error::new(ErrorCode::Unauthenticated, "the first request is hello")).await;
+            self.say(broker, id, Error::new(ErrorCode::Unauthenticated, "the first request is hello")).await;
             return None;
         };
         match broker.connect(requests::hello(&hello)) {
             Ok(connected) => {
                 self.splitter.accept_hello();
+                self.read.accept_hello();
                 Some(Some((hello, id, connected)))
             }
             Err(error @ ConnectError::Unauthenticated) => {
-                self.say(id, Error::new(ErrorCode::Unauthenticated, &error.to_string())).await;
+                self.say(broker, id, Error::new(ErrorCode::Unauthenticated, &error.to_string())).await;
                 None
             }
             Err(error @ ConnectError::Unavailable) => {
-                self.say(id, Error::new(ErrorCode::Unavailable, &error.to_string())).await;
+                self.say(broker, id, Error::new(ErrorCode::Unavailable, &error.to_string())).await;
                 Some(None)
             }
         }
     }
 
-    async fn say(&mut self, id: u64, error: Error) {
+    async fn say(&mut self, broker: &Broker, id: u64, error: Error) {
         self.failed |= error.code != ErrorCode::Unavailable;
+        broker.told_error(error.code.as_str());
         let Some(encoding) = self.splitter.encoding() else { return };
         let mut out = BytesMut::new();
         if codec::encode_response(encoding, id, &Response::Error(error), &mut out).is_ok() {
@@ -226,9 +239,8 @@ fn refusal(code: ErrorCode, text: &str) -> Refusal {
 }
 
 struct Reader {
-    read: Read,
+    inlet: Inlet,
     splitter: Splitter,
-    buffer: BytesMut,
     session: Session,
     identity: Identity,
     encoding: Encoding,
@@ -250,9 +262,6 @@ impl Reader {
                     return;
                 }
             }
-            if self.buffer.capacity() - self.buffer.len() < READ_BYTES / 4 {
-                self.buffer.reserve(READ_BYTES);
-            }
             let silence = async {
                 match self.heartbeat {
                     Some(heartbeat) => sleep(heartbeat).await,
@@ -261,9 +270,14 @@ impl Reader {
             };
             tokio::select! {
                 biased;
-                read = self.read.read_buf(&mut self.buffer) => match read {
+                read = self.inlet.read() => match read {
                     Ok(read) if read > 0 => {}
-                    _ => return,
+                    Ok(_) => return,
+                    Err(error) => {
+                        let Some(refusal) = carrier::refusal(&error) else { return };
+                        outlet.fail(refusal);
+                        return outlet.ended().await;
+                    }
                 },
                 () = self.session.draining() => {
                     // Nothing more is read; the writer ends the connection when all is answered.
@@ -286,7 +300,7 @@ impl Reader {
         let room = IN_FLIGHT_MAX.saturating_sub(outlet.requests_in_flight());
         let mut answered = 0;
         while answered < room {
-            let frame = match self.splitter.next_message(&mut self.buffer) {
+            let frame = match self.splitter.next_message(&mut self.inlet.buffer) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
                 Err(error) => {

@@ -1,16 +1,15 @@
-//! A connection's socket, with TLS or without: what a session reads and writes.
+//! A connection's socket, and its handshake where there is TLS.
 
 use std::io;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::io::split;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
-use tokio_util::either::Either;
+
+use super::carrier::{Reading, Writing};
 
 /// How long a TLS handshake may take, waiting for its turn included.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -18,18 +17,6 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const HANDSHAKES_MAX: usize = 256;
 /// What every TLS connection begins with: a handshake record.
 const TLS_FIRST_BYTE: u8 = 0x16;
-
-/// What reads.
-pub(super) type Read = Either<OwnedReadHalf, tokio::io::ReadHalf<TlsStream<TcpStream>>>;
-/// What writes. What is written is to be flushed.
-pub(super) type Write = Either<OwnedWriteHalf, tokio::io::WriteHalf<TlsStream<TcpStream>>>;
-
-/// A connection, and where it comes from.
-pub(super) struct Stream {
-    pub(super) read: Read,
-    pub(super) write: Write,
-    pub(super) from: IpAddr,
-}
 
 /// Why there is no TLS with a peer.
 #[derive(Debug, thiserror::Error)]
@@ -44,31 +31,29 @@ pub(super) enum HandshakeError {
     Failed(#[from] io::Error),
 }
 
-impl Stream {
-    pub(super) fn plain(stream: TcpStream, from: IpAddr) -> Self {
-        let (read, write) = stream.into_split();
-        Self { read: Either::Left(read), write: Either::Left(write), from }
-    }
+/// A socket as it is.
+pub(super) fn plain(stream: TcpStream) -> (Reading, Writing) {
+    let (read, write) = stream.into_split();
+    (Reading::Tcp(read), Writing::Tcp(write))
+}
 
-    /// Shakes hands. A peer that says anything but TLS is told apart by its first byte and ended at once.
-    pub(super) async fn tls(
-        stream: TcpStream,
-        from: IpAddr,
-        acceptor: TlsAcceptor,
-        turns: &tokio::sync::Semaphore,
-    ) -> Result<Self, HandshakeError> {
-        let shake = async {
-            let mut first = [0];
-            match stream.peek(&mut first).await? {
-                0 => return Err(HandshakeError::Gone),
-                _ if first != [TLS_FIRST_BYTE] => return Err(HandshakeError::PlainText),
-                _ => {}
-            }
-            // Only who has begun takes a turn. The turns are never closed.
-            let _turn = turns.acquire().await.map_err(|_| HandshakeError::Gone)?;
-            let (read, write) = split(acceptor.accept(stream).await?);
-            Ok(Self { read: Either::Right(read), write: Either::Right(write), from })
-        };
-        timeout(HANDSHAKE_TIMEOUT, shake).await.unwrap_or(Err(HandshakeError::TooSlow))
-    }
+/// Shakes hands. A peer that says anything but TLS is told apart by its first byte and ended at once.
+pub(super) async fn tls(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    turns: &Semaphore,
+) -> Result<(Reading, Writing), HandshakeError> {
+    let shake = async {
+        let mut first = [0];
+        match stream.peek(&mut first).await? {
+            0 => return Err(HandshakeError::Gone),
+            _ if first != [TLS_FIRST_BYTE] => return Err(HandshakeError::PlainText),
+            _ => {}
+        }
+        // Only who has begun takes a turn. The turns are never closed.
+        let _turn = turns.acquire().await.map_err(|_| HandshakeError::Gone)?;
+        let (read, write) = split(acceptor.accept(stream).await?);
+        Ok((Reading::Tls(read), Writing::Tls(write)))
+    };
+    timeout(HANDSHAKE_TIMEOUT, shake).await.unwrap_or(Err(HandshakeError::TooSlow))
 }

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
 
 use super::answers::{ended, gap, refused, response, write_conversation};
-use super::stream::Write;
+use super::carrier::Writing;
+use super::inlet::IDLE_AFTER;
 use crate::actors::batch::{Batch, BatchEntry, Frames, Slice};
 use crate::actors::outlet::Outlet;
 use crate::actors::port::{Answered, Outgoing, PresenceTold};
@@ -28,7 +30,7 @@ const WRITE_BYTES: usize = 256 << 10;
 
 /// The writing side of one connection.
 pub(super) struct Writer {
-    write: Write,
+    write: Writing,
     encoding: Encoding,
     outlet: Arc<Outlet>,
     /// The service that sees what is delivered; none for a gateway.
@@ -50,7 +52,7 @@ enum After {
 
 impl Writer {
     pub(super) fn new(
-        write: Write,
+        write: Writing,
         encoding: Encoding,
         outlet: Arc<Outlet>,
         viewer: Option<ServiceId>,
@@ -91,7 +93,11 @@ impl Writer {
                     return Ok(());
                 }
                 if self.taken.is_empty() {
-                    self.outlet.ready().await;
+                    if timeout(IDLE_AFTER, self.outlet.ready()).await.is_err() {
+                        // A connection that is silent keeps no room.
+                        (self.buffer, self.taken) = Default::default();
+                        self.outlet.ready().await;
+                    }
                 }
                 continue;
             }
@@ -186,6 +192,9 @@ impl Writer {
 
     /// Puts a response, or says that it does not fit in a message.
     fn put_error_or(&mut self, id: u64, response: &Response) {
+        if let Response::Error(error) = response {
+            self.outlet.told_error(error.code.as_str());
+        }
         if encode_response(self.encoding, id, response, &mut self.buffer).is_err() {
             self.put_too_long(id);
         }
@@ -193,6 +202,7 @@ impl Writer {
 
     fn put_too_long(&mut self, id: u64) {
         let error = Error::new(ErrorCode::TooLarge, "the answer does not fit in one message; ask for less");
+        self.outlet.told_error(error.code.as_str());
         let written = encode_response(self.encoding, id, &Response::Error(error), &mut self.buffer);
         self.report(written);
     }

@@ -80,6 +80,13 @@ impl Splitter {
         Self { encoding: None, limit: FRAME_BYTES_MAX_BEFORE_HELLO, searched: 0 }
     }
 
+    /// Begins a connection that carries JSON alone, whatever its first byte: text frames of a WebSocket, each with a
+    /// line end behind it.
+    #[must_use]
+    pub fn of_text_frames() -> Self {
+        Self { encoding: Some(Encoding::JsonLines), limit: FRAME_BYTES_MAX_BEFORE_HELLO, searched: 0 }
+    }
+
     /// Begins at a client: what the broker sends is in the encoding that the client has chosen, and has no preface.
     #[must_use]
     pub fn of_server(encoding: Encoding) -> Self {

@@ -268,19 +268,15 @@ impl Stage {
 
     pub(crate) fn inbound_of(&mut self, from: &str, body: &str) -> Inbound {
         self.messages += 1;
-        Inbound {
-            message: Box::new(Message {
-                message_id: message_id(&format!("wamid.{}", self.messages)),
-                customer: customer(from),
-                formerly: Vec::new(),
-                sent_at: Timestamp(self.now),
-                content: text(body),
-                refers_to: None,
-                clear_to: ClearTo::Everyone,
-            }),
-            sender: None,
-            looked_up: LookedUp::NotYet,
-        }
+        Inbound::from(Message {
+            message_id: message_id(&format!("wamid.{}", self.messages)),
+            customer: customer(from),
+            formerly: Vec::new(),
+            sent_at: Timestamp(self.now),
+            content: text(body),
+            refers_to: None,
+            clear_to: ClearTo::Everyone,
+        })
     }
 
     /// A customer's message; a suspected repeat is compared by its full id.

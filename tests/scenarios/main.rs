@@ -1,4 +1,5 @@
-//! One suite of scenarios over real sockets, which runs unchanged in JSON lines and in binary, and counts what crossed.
+//! One suite of scenarios over real sockets, which runs unchanged in JSON lines, in binary and over WebSocket, and counts
+//! what crossed.
 //!
 //! Each scenario has a broker of its own on a journal of its own. All of one encoding run in one process, so that the
 //! last check can say which request, response, delivery or error never crossed the wire: then the suite has a hole.
@@ -10,6 +11,7 @@
     reason = "a test's helpers fail as its test does"
 )]
 
+mod bridge;
 mod claims;
 mod delivering;
 mod greeting;
@@ -46,8 +48,9 @@ macro_rules! run_all {
     };
 }
 
-async fn every_scenario(encoding: Encoding) {
+async fn every_scenario(encoding: Encoding, over_websocket: bool) {
     let tally = &Tallied::default();
+    tally.lock().unwrap().over_websocket = over_websocket;
     run_all!(
         encoding,
         tally,
@@ -147,10 +150,15 @@ fn check_tally(tally: &Tallied) {
 
 #[tokio::test]
 async fn every_scenario_in_json() {
-    every_scenario(Encoding::JsonLines).await;
+    every_scenario(Encoding::JsonLines, false).await;
+}
+
+#[tokio::test]
+async fn every_scenario_over_websocket() {
+    every_scenario(Encoding::JsonLines, true).await;
 }
 
 #[tokio::test]
 async fn every_scenario_in_binary() {
-    every_scenario(Encoding::Binary).await;
+    every_scenario(Encoding::Binary, false).await;
 }

@@ -25,6 +25,7 @@ use sharedline::wire::message::{
     ServerBody, Who, deliveries,
 };
 
+use crate::bridge::Bridge;
 use crate::world;
 
 /// How long anything that must happen may take.
@@ -43,6 +44,8 @@ pub(crate) const MARIA: &str = "16505551234";
 /// What crossed the wire so far.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
+    /// Peers come over a WebSocket.
+    pub(crate) over_websocket: bool,
     pub(crate) requests: BTreeSet<&'static str>,
     /// Responses and deliveries by number, since two responses share a name.
     pub(crate) messages: BTreeSet<u32>,
@@ -98,6 +101,7 @@ fn setup(limits: &Limits, encoding: Encoding) -> Setup {
 pub(crate) struct Stage {
     directory: tempfile::TempDir,
     running: Option<(Broker, Listener)>,
+    bridge: Option<Bridge>,
     limits: Limits,
     pub(crate) encoding: Encoding,
     tally: Tallied,
@@ -121,9 +125,15 @@ impl Stage {
     fn with(encoding: Encoding, tally: &Tallied, limits: Limits) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let limits = Limits { recent_bytes_max: 1 << 20, ..limits };
-        let mut stage = Self { directory, running: None, limits, encoding, tally: Arc::clone(tally) };
+        let mut stage =
+            Self { directory, running: None, bridge: None, limits, encoding, tally: Arc::clone(tally) };
         stage.start();
         stage
+    }
+
+    /// The data directory.
+    pub(crate) fn directory(&self) -> &std::path::Path {
+        self.directory.path()
     }
 
     /// Whether a text stands in any file of the data directory.
@@ -133,11 +143,18 @@ impl Stage {
 
     /// Whether a text stands in a file whose name ends so.
     pub(crate) fn holds_in(&self, text: &str, end: &str) -> bool {
-        self.files(end).into_iter().any(|path| {
-            // One that was removed meanwhile holds nothing.
-            let bytes = std::fs::read(path).unwrap_or_default();
-            memchr::memmem::find(&bytes, text.as_bytes()).is_some()
-        })
+        let stands_in = |bytes: &[u8]| memchr::memmem::find(bytes, text.as_bytes()).is_some();
+        loop {
+            let files = self.files(end);
+            let read: Vec<_> = files.iter().filter_map(|path| std::fs::read(path).ok()).collect();
+            if read.iter().any(|bytes| stands_in(bytes)) {
+                return true;
+            }
+            // What was exchanged meanwhile, as a base is, may have held it on both sides of the look.
+            if read.len() == files.len() && self.files(end) == files {
+                return false;
+            }
+        }
     }
 
     /// Whether there is a file whose name ends so.
@@ -146,20 +163,29 @@ impl Stage {
     }
 
     fn files(&self, end: &str) -> Vec<std::path::PathBuf> {
-        let files = std::fs::read_dir(self.directory.path()).unwrap().map(|file| file.unwrap().path());
-        files.filter(|path| path.to_string_lossy().ends_with(end)).collect()
+        let files = std::fs::read_dir(self.directory()).unwrap().map(|file| file.unwrap().path());
+        let mut files: Vec<_> = files.filter(|path| path.to_string_lossy().ends_with(end)).collect();
+        files.sort_unstable();
+        files
     }
 
     fn start(&mut self) {
         let setup = setup(&self.limits, self.encoding);
-        let broker = world::start(self.directory.path(), &Options::default(), setup);
+        let broker = world::start(self.directory(), &Options::default(), setup);
         let settings = Settings { ack_timeout: self.limits.ack_timeout };
         let listener = Listener::start("127.0.0.1:0".parse().unwrap(), &broker, settings).unwrap();
+        self.bridge = self.is_over_websocket().then(|| Bridge::start(&broker));
         self.running = Some((broker, listener));
     }
 
     pub(crate) fn address(&self) -> std::net::SocketAddr {
-        self.running.as_ref().unwrap().1.address()
+        let tcp = self.running.as_ref().unwrap().1.address();
+        self.bridge.as_ref().map_or(tcp, |bridge| bridge.address)
+    }
+
+    /// Whether peers come over a WebSocket.
+    pub(crate) fn is_over_websocket(&self) -> bool {
+        self.tally.lock().unwrap().over_websocket
     }
 
     pub(crate) fn broker(&self) -> &Broker {
@@ -168,7 +194,7 @@ impl Stage {
 
     /// Changes a byte of the journal's files, once, where this text stands.
     pub(crate) fn damage(&self, text: &str) {
-        for entry in std::fs::read_dir(self.directory.path()).unwrap() {
+        for entry in std::fs::read_dir(self.directory()).unwrap() {
             let path = entry.unwrap().path();
             let mut bytes = std::fs::read(&path).unwrap();
             if let Some(at) = bytes.windows(text.len()).position(|window| window == text.as_bytes()) {

@@ -1,16 +1,18 @@
 //! Holds `docs/protocol.md` to the code: its tables list what there is, and its examples are messages.
 
 use bytes::{Bytes, BytesMut};
-use sharedline::wire::codec::{decode_request, decode_server, encode_request};
+use sharedline::wire::codec::{
+    decode_request, decode_server, encode_owned_delivery, encode_request, encode_response,
+};
 use sharedline::wire::frame::Encoding;
-use sharedline::wire::message::{Delivery, Request, Response, VariantInfo, requests, word_sets};
+use sharedline::wire::message::{Delivery, Request, Response, ServerBody, VariantInfo, word_sets};
 
 use crate::cases::{all_deliveries, all_requests, all_responses};
 
 const DOCUMENT: &str = include_str!("../../docs/protocol.md");
 
 /// The part of the document below a heading, up to the next heading of the same or a higher level.
-fn part(heading: &str) -> &'static str {
+pub(crate) fn part(heading: &str) -> &'static str {
     let (_, below) = DOCUMENT.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading}"));
     let level = heading.split(' ').next().unwrap();
     let ends = [format!("\n{level} "), "\n## ".to_owned()];
@@ -125,20 +127,47 @@ fn every_example_is_a_message_and_all_sorts_of_them_are_there() {
     assert!(asked > 10 && answered > 15, "{asked} requests, {answered} of the broker's");
 }
 
+/// The lines of each block of bytes, each beside the message on the same line of the block of JSON before it.
+fn messages_with_bytes() -> Vec<(&'static str, String)> {
+    let mut pairs = Vec::new();
+    for (at, _) in DOCUMENT.match_indices("```hex\n") {
+        let (_, messages) = DOCUMENT[..at].rsplit_once("```json\n").unwrap();
+        let messages: Vec<&str> = messages.split("\n```").next().unwrap().lines().collect();
+        let bytes = DOCUMENT[at..].lines().skip(1).take_while(|line| *line != "```");
+        let bytes: Vec<String> = bytes.map(|line| line.replace(' ', "")).collect();
+        assert_eq!(messages.len(), bytes.len(), "{messages:?}");
+        pairs.extend(messages.into_iter().zip(bytes));
+    }
+    pairs
+}
+
 #[test]
 fn the_binary_examples_are_the_bytes_of_the_messages_beside_them() {
-    let create = requests::CreateChannel { number: "+15550783881".parse().unwrap(), backfill: true };
-    let ack = requests::Ack {
-        channel: "ch-00000000000000000000000000000007".parse().unwrap(),
-        offset: sharedline::domain::ids::Offset(70_000),
-    };
-    let shown: Vec<String> = blocks("hex").iter().map(|line| line.replace(' ', "")).collect();
-    let expected = [Request::from(create), Request::from(ack)].map(|request| {
+    let pairs = messages_with_bytes();
+    assert!(pairs.len() >= 8, "the examples are not read any more: only {}", pairs.len());
+    for (message, bytes) in pairs {
+        let line = Bytes::from_static(message.as_bytes());
         let mut out = BytesMut::new();
-        encode_request(Encoding::Binary, 7, &request, &mut out).unwrap();
-        out.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-    });
-    assert_eq!(shown, expected);
+        if let Ok((id, request)) = decode_request(Encoding::JsonLines, &line) {
+            encode_request(Encoding::Binary, id, &request, &mut out).unwrap();
+            let frame = Bytes::copy_from_slice(&out[4..]);
+            assert_eq!(decode_request(Encoding::Binary, &frame).unwrap(), (id, request), "{message}");
+        } else {
+            let read = decode_server(Encoding::JsonLines, &line).unwrap();
+            match &read.body {
+                ServerBody::Response(response) => {
+                    encode_response(Encoding::Binary, read.id, response, &mut out).unwrap();
+                }
+                ServerBody::Delivery(delivery) => {
+                    encode_owned_delivery(Encoding::Binary, delivery, &mut out).unwrap();
+                }
+            }
+            let frame = Bytes::copy_from_slice(&out[4..]);
+            assert_eq!(decode_server(Encoding::Binary, &frame).unwrap(), read, "{message}");
+        }
+        let written: String = out.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(bytes, written, "{message}");
+    }
 }
 
 /// A reader written from the document alone: section 10, for texts, varints and options.

@@ -6,6 +6,7 @@
 //! - `arbitrary`, `round_trip`: any message in either encoding reads back, and says the same in both
 //! - `bad_input`: truncated, oversized, trailing, nested and random input for every decoder
 //! - `views`: what is written straight from the domain is what a client reads as a delivery
+//! - `asyncapi`: so does the AsyncAPI document, and its schemas fit what is written and read
 //! - `document`: the protocol document lists what the code has
 
 #![allow(
@@ -16,6 +17,7 @@
 )]
 
 mod arbitrary;
+mod asyncapi;
 mod bad_input;
 mod cases;
 mod document;

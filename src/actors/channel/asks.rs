@@ -81,7 +81,7 @@ fn is_new_work(ask: &Ask) -> bool {
         Ask::Standing(standing) => {
             matches!(standing.change, StandingChange::Create | StandingChange::Activate)
         }
-        Ask::Get | Ask::List(_) | Ask::Open { .. } | Ask::Presence { .. } => false,
+        Ask::Get | Ask::List(_) | Ask::Open { .. } | Ask::Look { .. } | Ask::Presence { .. } => false,
         Ask::Ack(_) | Ask::Outcome { .. } => false,
     }
 }
@@ -139,6 +139,12 @@ impl ChannelActor {
                         let answered = self.answered(decided);
                         self.hold(origin, reply_to, answered);
                     }
+                }
+            }
+            Ask::Look { service, conversation, limit, before } => {
+                match self.channel.look(&self.portal, &service, conversation, now) {
+                    Ok(opened) => self.hold_open(origin, reply_to, opened, service, (limit, before), now),
+                    Err(rejection) => self.hold(origin, reply_to, Answered::Refused(rejection.into())),
                 }
             }
             Ask::Presence { service, conversation, agent, doing } => {

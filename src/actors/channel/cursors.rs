@@ -7,6 +7,7 @@
 //! **Invariant:** a slow connection holds nothing here but its window and at most one backlog batch of its service.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use actix::Addr;
 
@@ -52,7 +53,7 @@ impl Windows for Members {
 
     fn give_back(&mut self, connection: ConnectionId, deliveries: u32, bytes: u64) {
         if let Some(outlet) = self.find(connection) {
-            outlet.credit().give_back(deliveries, bytes);
+            outlet.given_back(deliveries, bytes);
         }
     }
 }
@@ -151,15 +152,17 @@ pub(super) struct Feed {
     recorded: Offset,
     /// Whether more may be acknowledged than is recorded.
     pub(super) news: bool,
+    /// How far it has got, for all to see.
+    pub(super) progress: Arc<AtomicU64>,
 }
 
 impl Feed {
     /// Without connections yet, from what is acknowledged; never behind the channel's end.
-    pub(super) fn new(scope: Scope, head: Offset) -> Self {
+    pub(super) fn new(scope: Scope, head: Offset, progress: Arc<AtomicU64>) -> Self {
         let recorded = scope.span.acknowledged;
         let cursor = ServiceCursor::new(recorded.min(head));
         let members = Members::default();
-        Self { scope, cursor, members, backlog: None, reading: None, recorded, news: false }
+        Self { scope, cursor, members, backlog: None, reading: None, recorded, news: false, progress }
     }
 
     pub(super) fn service(&self) -> &ServiceId {

@@ -56,7 +56,8 @@ impl ChannelActor {
         let at = match self.feeds.iter().position(|feed| feed.scope.service == scope.service) {
             Some(at) => at,
             None => {
-                self.feeds.push(Feed::new(scope, self.channel.head()));
+                let progress = self.entry.sight.progress_of(&scope.service);
+                self.feeds.push(Feed::new(scope, self.channel.head(), progress));
                 self.feeds.len() - 1
             }
         };

@@ -82,11 +82,13 @@ impl ChannelActor {
             }
         }
         self.pump_all();
+        self.note_progress();
     }
 
     fn land_one(&mut self, flight: Flight, last: Offset) {
         let first = self.durable.next();
         self.durable = last;
+        self.shared.counters.landed(&flight.entries);
         self.remember_senders(&flight.entries);
         self.entry.sight.set_head(last);
         let mut closed = false;
@@ -140,6 +142,7 @@ impl ChannelActor {
 
     /// Lets answers go, in order; those of one connection together.
     fn release(&mut self, held: Vec<Held>) {
+        self.count_answers(&held);
         let mut group: Vec<(u64, Answered)> = Vec::new();
         let mut to: Option<Arc<Outlet>> = None;
         for Held { origin, reply_to, what } in held {

@@ -15,7 +15,7 @@
 //! - `flights`: blocks on their way to the journal, and what happens when they have landed
 //! - `cursors`: how far each service and each watcher has got · `feeds`: connections, acknowledgements, backlogs
 //! - `sending`: the outbox and its gateway
-//! - `messages`: what it is told beside requests
+//! - `messages`: what it is told beside requests · `observing`: what it lets others see of itself
 //! - `lookups`: message ids that must be compared with the journal (B6)
 //! - `replay`: the state from the records, at start
 //!
@@ -28,6 +28,7 @@ mod feeds;
 mod flights;
 mod lookups;
 mod messages;
+mod observing;
 pub(super) mod replay;
 mod sending;
 
@@ -200,6 +201,7 @@ impl ChannelActor {
         if is_membership {
             self.open.sight = Some((self.channel.seen(), self.standings()));
             self.refresh_spans();
+            self.follow_progress();
         }
     }
 
@@ -224,6 +226,7 @@ impl ChannelActor {
     fn after(&mut self, ctx: &mut Context<Self>) {
         self.pump_outbox();
         self.release_free();
+        self.note_levels();
         if !self.open.is_empty() && !self.flush_asked {
             self.flush_asked = true;
             ctx.notify(Flush);
@@ -289,6 +292,7 @@ impl Actor for ChannelActor {
         if !self.channel.is_new() {
             self.recover();
         }
+        self.follow_progress();
         self.after(ctx);
     }
 }

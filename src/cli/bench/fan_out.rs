@@ -1,241 +1,217 @@
-//! Fan-out: a gateway's messages, each to every subscriber, as fast as they are taken or on a schedule.
+//! `bench fan-out`: the broker and the relays in turn, round after round, and what share of a relay the broker reached.
+//!
+//! A round runs the broker in each encoding, then the relays; so a machine that grows slower in between does so for all.
+//! With `--rate` latency counts from when a message was due, not from when the producer came to send it. Without, the
+//! producer waits for the broker, and latency says how long a full pipeline is.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use clap::Args;
+use serde_json::{Value, json};
 
-use anyhow::{Context, bail};
-use bytes::Bytes;
-use hdrhistogram::Histogram;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio::time::timeout;
-
-use super::target::Target;
-use super::{Arguments, Measured, histogram, progress};
-use crate::client::{Connection, Receiver, Sender, position};
-use crate::domain::event::Customer;
-use crate::domain::ids::{CustomerName, Timestamp};
+use super::load::Load;
+use super::measured::{Measured, sum};
+use super::options::{Against, Encodings, encoding_word};
+use super::producer::Plan;
+use super::relay_load::{self, Relayed};
+use super::report::{f64_of, grouped, ratio, with};
+use super::schedule::Schedule;
+use super::target::{Needs, Target};
+use crate::cli::out;
 use crate::wire::frame::Encoding;
-use crate::wire::message::requests::{Ack, CreateChannel, Inbound};
-use crate::wire::message::{Delivery, RawContent, Request, Response, ServerBody};
 
-/// Requests that the gateway has in flight: as many as the broker reads.
-const IN_FLIGHT: usize = 1_024;
-/// How many requests are sent in one go, at most.
-const SEND_AT_ONCE: u64 = 64;
-/// How long nothing may happen before the run counts as failed.
-const STUCK_AFTER: Duration = Duration::from_secs(30);
-/// How often the bar moves.
-const SHOW_EVERY: Duration = Duration::from_millis(100);
+/// Messages of a round unless the command line says, as many as are taken.
+const MESSAGES: u64 = 200_000;
+/// How long a round is unless the command line says, on a schedule, in seconds.
+const PACED_ROUND_S: u64 = 3;
+/// A warm-up before all rounds, which is not counted: one in so many messages of a round.
+const WARM_UP_PART: u64 = 5;
+/// How many times the broker's messages the relays get at full speed: they would be through in no time.
+const BARE_TIMES: u64 = 10;
+const SYNCING_TIMES: u64 = 4;
 
-pub(super) async fn run(arguments: &Arguments, target: &Target) -> anyhow::Result<Measured> {
-    let mut subscribers = Vec::new();
-    for name in &target.services {
-        let mut connection = target.service(name).await?;
-        let create = CreateChannel { number: target.number.parse()?, backfill: false };
-        connection.sender.put(&Request::CreateChannel(create))?;
-        connection.sender.flush().await?;
-        created(&mut connection).await?;
-        subscribers.push(connection);
-    }
-    let gateway = target.gateway().await?;
-    let messages = arguments.messages;
-    let bar = progress(messages * subscribers.len() as u64, "deliveries");
-    let delivered = Arc::new(AtomicU64::new(0));
-    let cpu_before = target.cpu();
-    let begun = Instant::now();
-    let mut receiving = JoinSet::new();
-    let count = subscribers.len() as u64;
-    for Connection { sender, receiver, .. } in subscribers {
-        let delivered = Arc::clone(&delivered);
-        let ack_every = u64::from(arguments.window / 4).max(1);
-        let encoding = target.encoding();
-        receiving.spawn(subscribe(sender, receiver, encoding, (messages, ack_every), begun, delivered));
-    }
-    let sending = tokio::spawn(produce(gateway, Plan::of(arguments, target)?, begun));
-    let showing = {
-        let (bar, delivered) = (bar.clone(), Arc::clone(&delivered));
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(SHOW_EVERY).await;
-                bar.set_position(delivered.load(Ordering::Relaxed));
-            }
-        })
-    };
-    let mut latency = histogram()?;
-    while let Some(received) = receiving.join_next().await {
-        latency.add(received??)?;
-    }
-    let took = begun.elapsed();
-    let cpu = cpu_before.and_then(|before| Some(target.cpu()? - before));
-    showing.abort();
-    bar.finish_and_clear();
-    sending.await??;
-    Ok(Measured { what: "deliveries", done: messages * count, took, cpu, latency_us: latency })
-}
-
-async fn created(connection: &mut Connection) -> anyhow::Result<()> {
-    loop {
-        match connection.receiver.next().await?.body {
-            ServerBody::Response(Response::Channel(_)) => return Ok(()),
-            ServerBody::Response(other) => bail!("the number can not be used: {other:?}"),
-            ServerBody::Delivery(_) => {}
-        }
-    }
-}
-
-/// What is sent.
-struct Plan {
-    messages: u64,
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// How many messages in a round: 200,000, or 3 seconds of a schedule.
+    #[arg(long)]
+    messages: Option<u64>,
+    /// How often the broker and the relays run in turn.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Bytes of a message's content.
+    #[arg(long, default_value_t = 256)]
+    size: usize,
+    /// How many services subscribe.
+    #[arg(long, default_value_t = 3)]
+    subscribers: usize,
+    /// How many customers write.
+    #[arg(long, default_value_t = 1_000)]
     customers: u64,
-    number: String,
-    content: Bytes,
+    /// Each subscriber's window.
+    #[arg(long, default_value_t = 4_096)]
+    window: u32,
+    /// Messages a second, on a schedule; else as many as are taken.
+    #[arg(long)]
     rate: Option<u64>,
+    /// How messages are written.
+    #[arg(long, value_enum, default_value = "binary")]
+    encoding: Encodings,
+    /// Leave the relays out.
+    #[arg(long)]
+    no_relay: bool,
+    #[command(flatten)]
+    against: Against,
 }
 
-impl Plan {
-    fn of(arguments: &Arguments, target: &Target) -> anyhow::Result<Self> {
-        let frame = r#"{"type":"text","text":{"body":""}}"#.len();
-        let body = "x".repeat(arguments.size.saturating_sub(frame));
-        Ok(Self {
-            messages: arguments.messages,
-            customers: arguments.customers.clamp(1, 1_000_000_000),
-            number: target.number.clone(),
-            content: Bytes::from(format!(r#"{{"type":"text","text":{{"body":"{body}"}}}}"#)),
-            rate: arguments.rate,
-        })
-    }
-
-    /// When a message is due, from the beginning; at once without a schedule.
-    fn due(&self, at: u64) -> Option<Duration> {
-        self.rate.map(|rate| Duration::from_nanos(at.saturating_mul(1_000_000_000) / rate.max(1)))
-    }
-
-    /// Message number `at`; its id says when it was due.
-    fn message(&self, at: u64, due: Duration, wall_ms: u64) -> anyhow::Result<Request> {
-        let customer = CustomerName::read(&format!("1650{:09}", at % self.customers))?;
-        Ok(Request::Inbound(Inbound {
-            number: self.number.parse()?,
-            message_id: format!("b.{}.{at}", due.as_nanos()).parse()?,
-            customer: Customer { wa_id: Some(customer), ..Customer::default() },
-            at: Timestamp(wall_ms),
-            content: RawContent(self.content.clone()),
-            refers_to: None,
-        }))
-    }
+/// What all rounds measured, each kind put together.
+struct Found {
+    runs: Vec<(Encoding, Measured)>,
+    bare: Option<Measured>,
+    syncing: Option<Measured>,
 }
 
-fn wall_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let services = arguments.subscribers.max(1);
+    let needs = Needs { numbers: 1, services, window: arguments.window };
+    let target = Target::prepare(&arguments.against, needs).await?;
+    let found = rounds(arguments, &target).await;
+    let ended = target.end().await;
+    let found = found?;
+    ended?;
+    if arguments.against.json {
+        out::line(&found.json(arguments).to_string());
+    } else {
+        found.print(arguments);
+    }
+    Ok(())
 }
 
-async fn produce(gateway: Connection, plan: Plan, begun: Instant) -> anyhow::Result<()> {
-    let Connection { mut sender, mut receiver, .. } = gateway;
-    let room = Arc::new(Semaphore::new(IN_FLIGHT));
-    let answered = {
-        let (room, messages) = (Arc::clone(&room), plan.messages);
-        tokio::spawn(async move {
-            let mut batch = Vec::new();
-            let mut answered = 0;
-            while answered < messages {
-                receiver.next_batch(&mut batch).await?;
-                for message in batch.drain(..) {
-                    match message.body {
-                        ServerBody::Response(Response::InboundAccepted(accepted))
-                            if accepted.channels == 1 =>
-                        {
-                            answered += 1;
-                            room.add_permits(1);
-                        }
-                        other => bail!("a message was not taken: {other:?}"),
-                    }
-                }
-            }
-            Ok::<_, anyhow::Error>(())
-        })
+async fn rounds(arguments: &Arguments, target: &Target) -> anyhow::Result<Found> {
+    let paced = arguments.rate.map(|rate| rate * PACED_ROUND_S);
+    let messages = arguments.messages.or(paced).unwrap_or(MESSAGES).max(1);
+    let schedule = Schedule::of(arguments.rate);
+    let mut plan = Plan::new(messages, arguments.customers, &target.numbers, arguments.size)?;
+    let relayed = |times| Relayed {
+        messages: if schedule.is_paced() { messages } else { messages * times },
+        size: arguments.size,
+        subscribers: target.services.len(),
+        schedule,
     };
-    let mut at = 0;
-    while at < plan.messages {
-        let first =
-            timeout(STUCK_AFTER, room.acquire()).await.context("no message was answered for a while")??;
-        first.forget();
-        let wall_ms = wall_ms();
-        for more in 0..SEND_AT_ONCE {
-            let due = plan.due(at);
-            if let Some(due) = due
-                && begun.elapsed() < due
-            {
-                if more > 0 {
-                    room.add_permits(1);
-                    break;
-                }
-                tokio::time::sleep_until((begun + due).into()).await;
+    let encodings = arguments.encoding.each();
+    let mut of_broker = vec![Vec::new(); encodings.len()];
+    let (mut bare, mut syncing) = (Vec::new(), Vec::new());
+    for round in 0..arguments.rounds.max(1) {
+        for (encoding, measured) in encodings.iter().zip(&mut of_broker) {
+            let mut load = Load::open(target, *encoding).await?;
+            if round == 0 {
+                let warm_up = Plan { messages: (messages / WARM_UP_PART).max(1), ..plan.clone() };
+                load.run(target, warm_up).await?;
             }
-            let counts_from = due.unwrap_or_else(|| begun.elapsed());
-            sender.put(&plan.message(at, counts_from, wall_ms)?)?;
-            at += 1;
-            if at == plan.messages {
-                break;
-            }
-            match room.try_acquire() {
-                Ok(next) if more + 1 < SEND_AT_ONCE => next.forget(),
-                _ => break,
-            }
+            plan.schedule = schedule;
+            measured.push(load.run(target, plan.clone()).await?);
+            plan.schedule = Schedule::of(None);
         }
-        sender.flush().await?;
+        if arguments.no_relay {
+            continue;
+        }
+        // The broker is idle meanwhile, so they do not share the machine.
+        if !schedule.is_paced() {
+            bare.push(relay_load::run(relayed(BARE_TIMES), None).await?);
+        }
+        syncing.push(relay_load::run(relayed(SYNCING_TIMES), Some(target.directory())).await?);
     }
-    answered.await?
+    let runs = encodings.iter().zip(&of_broker).filter_map(|(encoding, runs)| Some((*encoding, sum(runs)?)));
+    Ok(Found { runs: runs.collect(), bare: sum(&bare), syncing: sum(&syncing) })
 }
 
-/// Receives until every message is here, acknowledges on the way, and gives the latencies that it looked at: of the last
-/// message of each read.
-async fn subscribe(
-    mut sender: Sender,
-    mut receiver: Receiver,
-    encoding: Encoding,
-    (messages, ack_every): (u64, u64),
-    begun: Instant,
-    delivered: Arc<AtomicU64>,
-) -> anyhow::Result<Histogram<u64>> {
-    let mut latency = histogram()?;
-    let (mut here, mut acknowledged) = (0, 0);
-    let mut frames = Vec::new();
-    while here < messages {
-        timeout(STUCK_AFTER, receiver.next_frames(&mut frames))
-            .await
-            .context("nothing was delivered for a while")??;
-        let count = frames.iter().filter(|frame| is_message(encoding, frame)).count() as u64;
-        here += count;
-        delivered.fetch_add(count, Ordering::Relaxed);
-        let last = frames.iter().rev().find(|frame| is_message(encoding, frame)).cloned();
-        frames.clear();
-        let Some(last) = last else { continue };
-        let ServerBody::Delivery(delivery) = receiver.decode(&last)?.body else { continue };
-        if let Delivery::Message(message) = &delivery
-            && let Some(due) = message.message_id.as_str().split('.').nth(1).and_then(|due| due.parse().ok())
-        {
-            let waited = begun.elapsed().saturating_sub(Duration::from_nanos(due));
-            latency.saturating_record(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX).max(1));
-        }
-        if (here - acknowledged >= ack_every || here == messages)
-            && let Some((channel, offset)) = position(&delivery)
-        {
-            acknowledged = here;
-            sender.put(&Request::Ack(Ack { channel, offset }))?;
-            sender.flush().await?;
-        }
-    }
-    Ok(latency)
+/// How large a latency is beside another.
+fn beside(latency: &Measured, other: &Measured, share: f64) -> f64 {
+    let of = |measured: &Measured| f64_of(measured.latency.at(share));
+    ratio(of(latency), of(other))
 }
 
-/// Whether a frame is a customer's message, by its first bytes: the generator must be lighter than the broker.
-fn is_message(encoding: Encoding, frame: &Bytes) -> bool {
-    /// The number of `message` among what the broker sends, behind the id 0.
-    const MESSAGE: [u8; 2] = [0, 13];
-    match encoding {
-        Encoding::JsonLines => frame.starts_with(br#"{"type":"message""#),
-        Encoding::Binary => frame.starts_with(&MESSAGE),
+impl Found {
+    /// JSON beside binary, where both ran.
+    fn json_beside_binary(&self) -> Option<(&Measured, &Measured)> {
+        let of = |wanted| self.runs.iter().find(|(encoding, _)| *encoding == wanted).map(|(_, run)| run);
+        of(Encoding::JsonLines).zip(of(Encoding::Binary))
     }
+
+    fn json(&self, arguments: &Arguments) -> Value {
+        let share = |run: &Measured, relay: &Option<Measured>| {
+            let relay = relay.as_ref()?;
+            Some(ratio(run.published_per_second(), relay.published_per_second()))
+        };
+        let paced = self.syncing.as_ref().filter(|_| arguments.rate.is_some());
+        let of_run = |(encoding, run): &(Encoding, Measured)| {
+            let beside_relays = json!({
+                "encoding": encoding_word(*encoding),
+                "published_share_of_bare_relay": share(run, &self.bare),
+                "published_share_of_syncing_relay": share(run, &self.syncing),
+                "p50_over_syncing_relay": paced.map(|relay| beside(run, relay, 0.5)),
+                "p99_over_syncing_relay": paced.map(|relay| beside(run, relay, 0.99)),
+            });
+            with(run.json(), beside_relays)
+        };
+        let json_over_binary = self.json_beside_binary().map(|(json, binary)| {
+            let cpu = json.cpu_s_per_million().zip(binary.cpu_s_per_million());
+            json!({
+                "published_per_second": ratio(json.published_per_second(), binary.published_per_second()),
+                "cpu_seconds": cpu.map(|(json, binary)| ratio(json, binary)),
+                "p50": beside(json, binary, 0.5),
+                "p99": beside(json, binary, 0.99),
+            })
+        });
+        let Arguments { size, subscribers, window, rate, rounds, against, .. } = arguments;
+        json!({
+            "bench": "fan-out",
+            "durability": against.tcp.is_none().then(|| against.durability.word()),
+            "size": size, "subscribers": subscribers, "window": window, "rate": rate, "rounds": rounds,
+            "runs": self.runs.iter().map(of_run).collect::<Vec<_>>(),
+            "bare_relay": self.bare.as_ref().map(Measured::json),
+            "syncing_relay": self.syncing.as_ref().map(Measured::json),
+            "json_over_binary": json_over_binary,
+        })
+    }
+
+    fn print(&self, arguments: &Arguments) {
+        let way = if arguments.rate.is_some() { "from when each was due" } else { "through a full pipeline" };
+        for (encoding, run) in &self.runs {
+            let word = encoding_word(*encoding);
+            print_rates(&format!("broker, {word}"), run);
+            if let Some(usage) = &run.usage {
+                out::line(&format!("  a million deliveries: {}", usage.per_million(run.done).text()));
+            }
+            out::line(&format!("  latency {way}: {}", run.latency.text()));
+            for (name, relay) in [("bare", &self.bare), ("syncing", &self.syncing)] {
+                let Some(relay) = relay else { continue };
+                let share = 100.0 * ratio(run.published_per_second(), relay.published_per_second());
+                out::line(&format!("  published: {share:.1} % of the {name} relay's messages a second"));
+            }
+            if let Some(relay) = self.syncing.as_ref().filter(|_| arguments.rate.is_some()) {
+                let (p50, p99) = (beside(run, relay, 0.5), beside(run, relay, 0.99));
+                out::line(&format!("  latency: p50 {p50:.2} times, p99 {p99:.2} times the syncing relay's"));
+            }
+        }
+        for (name, relay) in [("bare relay", &self.bare), ("syncing relay", &self.syncing)] {
+            let Some(relay) = relay else { continue };
+            print_rates(name, relay);
+            out::line(&format!("  latency {way}: {}", relay.latency.text()));
+        }
+        if let Some((json, binary)) = self.json_beside_binary() {
+            let published = ratio(json.published_per_second(), binary.published_per_second());
+            let (p50, p99) = (beside(json, binary, 0.5), beside(json, binary, 0.99));
+            out::line(&format!(
+                "JSON beside binary: {published:.2} times the messages a second, p50 {p50:.2} times, p99 {p99:.2} times"
+            ));
+        }
+    }
+}
+
+fn print_rates(name: &str, run: &Measured) {
+    out::line(&format!(
+        "{name}: {} messages a second published, {} deliveries a second ({} deliveries in {:.2} s)",
+        grouped(run.published_per_second()),
+        grouped(run.per_second()),
+        grouped(f64_of(run.done)),
+        run.took.as_secs_f64()
+    ));
 }

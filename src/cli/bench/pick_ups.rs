@@ -1,17 +1,26 @@
 //! Pick-ups: agents take conversations and let them go again, one decision after another in the channel.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use clap::Args;
+use serde_json::json;
 use tokio::time::timeout;
 
-use super::target::Target;
-use super::{Arguments, Measured, histogram, progress};
+use super::measured::{Latency, Measured};
+use super::options::Against;
+use super::report::{Bar, f64_of, grouped, with};
+use super::subscriber::STUCK_AFTER;
+use super::target::{Needs, Target};
+use crate::cli::out;
 use crate::client::Connection;
 use crate::domain::event::{Agent, Customer};
 use crate::domain::ids::{ChannelId, ConversationId, CustomerName, Timestamp};
+use crate::wire::frame::Encoding;
 use crate::wire::message::requests::{
     Ack, CreateChannel, Inbound, ListConversations, PickUp, Release, Roster,
 };
@@ -23,15 +32,51 @@ const CONVERSATIONS: u64 = 100;
 const AGENTS: u64 = 20;
 /// Requests in flight.
 const IN_FLIGHT: usize = 512;
-/// How long nothing may happen before the run counts as failed.
-const STUCK_AFTER: Duration = Duration::from_secs(30);
+/// The service's window.
+const WINDOW: u32 = 4_096;
 /// Deliveries between two acknowledgements.
 const ACK_EVERY: u64 = 512;
 
-pub(super) async fn run(arguments: &Arguments, target: &Target) -> anyhow::Result<Measured> {
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// How many pick-ups.
+    #[arg(long, default_value_t = 200_000)]
+    messages: u64,
+    #[command(flatten)]
+    against: Against,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let needs = Needs { numbers: 1, services: 1, window: WINDOW };
+    let target = Target::prepare(&arguments.against, needs).await?;
+    let measured = measure(arguments, &target).await;
+    let ended = target.end().await;
+    let measured = measured?;
+    ended?;
+    if arguments.against.json {
+        let durability = arguments.against.tcp.is_none().then(|| arguments.against.durability.word());
+        let more = json!({"bench": "pick-ups", "durability": durability});
+        out::line(&with(measured.json(), more).to_string());
+        return Ok(());
+    }
+    out::line(&format!(
+        "{} pick-ups a second ({} in {:.2} s)",
+        grouped(measured.per_second()),
+        grouped(f64_of(measured.done)),
+        measured.took.as_secs_f64()
+    ));
+    if let Some(usage) = &measured.usage {
+        out::line(&format!("  a million pick-ups: {}", usage.per_million(measured.done).text()));
+    }
+    out::line(&format!("  latency through a full pipeline: {}", measured.latency.text()));
+    Ok(())
+}
+
+async fn measure(arguments: &Arguments, target: &Target) -> anyhow::Result<Measured> {
     let name = target.services.first().context("no service is named")?;
-    let mut service = target.service(name).await?;
-    let create = CreateChannel { number: target.number.parse()?, backfill: false };
+    let number = target.numbers.first().context("no number is named")?;
+    let mut service = target.service(name, Encoding::Binary).await?;
+    let create = CreateChannel { number: number.parse()?, backfill: false };
     let channel = match ask(&mut service, create.into()).await? {
         Response::Channel(channel) => channel.seen.channel,
         other => bail!("the number can not be used: {other:?}"),
@@ -40,10 +85,10 @@ pub(super) async fn run(arguments: &Arguments, target: &Target) -> anyhow::Resul
         |at: u64| Ok(Agent { agent: format!("agent-{at}").parse()?, name: "Agent".into(), lead: false });
     let agents = (0..AGENTS).map(agent).collect::<anyhow::Result<_>>()?;
     ask(&mut service, Roster { agents, replace: true, remove: Vec::new() }.into()).await?;
-    let mut gateway = target.gateway().await?;
+    let mut gateway = target.gateway(Encoding::Binary).await?;
     for at in 0..CONVERSATIONS {
         let inbound = Inbound {
-            number: target.number.parse()?,
+            number: number.parse()?,
             message_id: format!("p.{}.{at}", std::process::id()).parse()?,
             customer: Customer {
                 wa_id: Some(CustomerName::read(&format!("1650{at:09}"))?),
@@ -73,12 +118,13 @@ async fn take_turns(
     conversations: &[ConversationId],
 ) -> anyhow::Result<Measured> {
     let Connection { mut sender, mut receiver, .. } = service;
-    let bar = progress(arguments.messages, "pick-ups");
-    let mut latency = histogram()?;
+    let shown = Arc::new(AtomicU64::new(0));
+    let bar = Bar::follow(arguments.messages, "pick-ups", Arc::clone(&shown));
+    let mut latency = Latency::new()?;
     let mut under_way: HashMap<u64, Instant> = HashMap::new();
     let (mut asked, mut picked, mut unacknowledged) = (0, 0, 0);
     let mut batch = Vec::new();
-    let cpu_before = target.cpu();
+    let before = target.usage();
     let begun = Instant::now();
     while picked < arguments.messages {
         while asked < arguments.messages && under_way.len() + 1 < IN_FLIGHT {
@@ -100,8 +146,7 @@ async fn take_turns(
                 ServerBody::Response(Response::PickedUp(_)) => {
                     picked += 1;
                     if let Some(since) = under_way.remove(&message.id) {
-                        let waited = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
-                        latency.saturating_record(waited.max(1));
+                        latency.record(since.elapsed());
                     }
                 }
                 ServerBody::Response(Response::Ok(_)) => {}
@@ -116,12 +161,12 @@ async fn take_turns(
                 ServerBody::Delivery(_) => {}
             }
         }
-        bar.set_position(picked);
+        shown.store(picked, Ordering::Relaxed);
     }
     let took = begun.elapsed();
-    let cpu = cpu_before.and_then(|before| Some(target.cpu()? - before));
-    bar.finish_and_clear();
-    Ok(Measured { what: "pick-ups", done: picked, took, cpu, latency_us: latency })
+    let usage = before.and_then(|before| Some(target.usage()? - before));
+    drop(bar);
+    Ok(Measured { published: asked, done: picked, took, usage, latency })
 }
 
 async fn ask(connection: &mut Connection, request: Request) -> anyhow::Result<Response> {

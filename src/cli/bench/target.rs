@@ -1,108 +1,128 @@
 //! The broker under load: a child process on a fresh journal, or one that runs already.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
-use super::Arguments;
+use super::configuration::{self, GATEWAY, PORTAL, Written};
+use super::options::Against;
+use super::usage::{self, Usage};
 use crate::cli::own_broker::OwnBroker;
-use crate::cli::token;
 use crate::client::Connection;
-use crate::config::TokenHash;
 use crate::wire::frame::Encoding;
 use crate::wire::message::requests::Hello;
-use crate::wire::message::{DeliverMode, Positions, Private, Who};
+use crate::wire::message::{DeliverMode, PROTOCOL_VERSION, Positions, Private, Who};
 
-/// The own broker's portal, number and gateway.
-const PORTAL: &str = "bench";
-const NUMBER: &str = "+15550783881";
-const GATEWAY: &str = "load";
-/// Ticks of processor time a second: what Linux counts in, on every platform that it runs on.
-const TICKS_PER_SECOND: u64 = 100;
+/// Tells the directories of one process's brokers apart.
+static BROKERS: AtomicU32 = AtomicU32::new(0);
+
+/// What a load needs of a broker.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Needs {
+    pub(super) numbers: usize,
+    pub(super) services: usize,
+    /// Each connection's window.
+    pub(super) window: u32,
+}
 
 /// The broker under load, and who may connect.
 pub(super) struct Target {
     own: Option<OwnBroker>,
+    process: Option<u32>,
     directory: PathBuf,
     address: SocketAddr,
-    encoding: Encoding,
     window: u32,
     portal: String,
-    pub(super) number: String,
     gateway: String,
+    /// The own broker's journal and configuration.
+    own_files: Option<(PathBuf, PathBuf)>,
+    pub(super) numbers: Vec<String>,
     pub(super) services: Vec<String>,
     tokens: PathBuf,
 }
 
 impl Target {
-    pub(super) async fn prepare(arguments: &Arguments) -> anyhow::Result<Self> {
-        let above = arguments.data_dir.clone().unwrap_or_else(std::env::temp_dir);
-        let directory = above.join(format!("sharedline-bench-{}", std::process::id()));
+    pub(super) async fn prepare(against: &Against, needs: Needs) -> anyhow::Result<Self> {
+        let above = against.data_dir.clone().unwrap_or_else(std::env::temp_dir);
+        let of_process = BROKERS.fetch_add(1, Ordering::Relaxed);
+        let directory = above.join(format!("sharedline-bench-{}-{of_process}", std::process::id()));
         std::fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
-        let encoding = if arguments.json_lines { Encoding::JsonLines } else { Encoding::Binary };
-        let (window, word) = (arguments.window, |text: &Option<String>| text.clone().unwrap_or_default());
-        if let (Some(address), Some(tokens)) = (arguments.tcp, &arguments.tokens) {
-            return Ok(Self {
-                own: None,
-                directory,
-                address,
-                encoding,
-                window,
-                portal: word(&arguments.portal),
-                number: word(&arguments.number),
-                gateway: word(&arguments.gateway),
-                services: arguments.services.clone(),
-                tokens: tokens.clone(),
-            });
+        let prepared = match against.tcp {
+            Some(address) => Self::running(against, needs, address, directory.clone()),
+            None => Self::start(against, needs, directory.clone()).await,
+        };
+        if prepared.is_err() {
+            let _ = std::fs::remove_dir_all(&directory);
         }
-        let services: Vec<String> =
-            (1..=arguments.subscribers.max(1)).map(|at| format!("service-{at}")).collect();
-        let tokens = directory.join("tokens");
-        std::fs::create_dir_all(&tokens)?;
-        let mut hashes = Vec::new();
-        for name in services.iter().map(String::as_str).chain([GATEWAY]) {
-            let token = token::fresh()?;
-            std::fs::write(tokens.join(name), &token)?;
-            hashes.push(TokenHash::of(&token));
-        }
-        let config = directory.join("bench.toml");
-        std::fs::write(&config, configuration(arguments, &directory, &services, &hashes))?;
-        let own = OwnBroker::start(&config, &directory.join("broker.log")).await?;
-        let address = own.tcp;
+        prepared
+    }
+
+    fn running(
+        against: &Against,
+        needs: Needs,
+        address: SocketAddr,
+        directory: PathBuf,
+    ) -> anyhow::Result<Self> {
+        let (numbers, services) =
+            (against.number.get(..needs.numbers), against.service.get(..needs.services));
+        let (Some(numbers), Some(services)) = (numbers, services) else {
+            bail!("this load takes {} --number and {} --service", needs.numbers, needs.services);
+        };
         Ok(Self {
-            own: Some(own),
+            own: None,
+            process: against.pid,
             directory,
             address,
-            encoding,
-            window,
+            window: needs.window,
+            portal: against.portal.clone().unwrap_or_default(),
+            gateway: against.gateway.clone().unwrap_or_default(),
+            own_files: None,
+            numbers: numbers.to_vec(),
+            services: services.to_vec(),
+            tokens: against.tokens.clone().unwrap_or_default(),
+        })
+    }
+
+    async fn start(against: &Against, needs: Needs, directory: PathBuf) -> anyhow::Result<Self> {
+        let Written { file, tokens, data_dir, numbers, services } =
+            configuration::write(&directory, against.durability, needs.numbers, needs.services)?;
+        let own = OwnBroker::start(&file, &directory.join("broker.log")).await?;
+        Ok(Self {
+            process: own.process_id(),
+            address: own.tcp,
+            own: Some(own),
+            directory,
+            window: needs.window,
             portal: PORTAL.to_owned(),
-            number: NUMBER.to_owned(),
             gateway: GATEWAY.to_owned(),
+            own_files: Some((data_dir, file)),
+            numbers,
             services,
             tokens,
         })
     }
 
+    /// Where files of the load may lie; removed at the end.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
 
-    pub(super) fn encoding(&self) -> Encoding {
-        self.encoding
+    /// The own broker's journal.
+    pub(super) fn data_dir(&self) -> anyhow::Result<&Path> {
+        self.own_files.as_ref().map(|(data_dir, _)| data_dir.as_path()).context("the broker is not our own")
     }
 
-    fn hello(&self, who: Who, name: &str, deliver: DeliverMode) -> anyhow::Result<Hello> {
+    fn hello(&self, who: Who, name: &str, adapter: &str, deliver: DeliverMode) -> anyhow::Result<Hello> {
         let path = self.tokens.join(name);
         let token = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         Ok(Hello {
-            version: 1,
+            version: PROTOCOL_VERSION,
             who,
             portal: self.portal.parse()?,
             token: Private::from(token.trim_end()),
-            adapter: Some(format!("bench-{name}").parse()?),
+            adapter: Some(adapter.parse()?),
             window: self.window,
             deliver,
             from: Positions::default(),
@@ -110,58 +130,69 @@ impl Target {
         })
     }
 
-    /// A connection of a service's adapter.
-    pub(super) async fn service(&self, name: &str) -> anyhow::Result<Connection> {
-        let hello = self.hello(Who::Service(name.parse()?), name, DeliverMode::Share)?;
-        Ok(Connection::open(self.address, self.encoding, hello).await?)
+    /// A connection of a service's adapter that is handed its share.
+    pub(super) async fn service(&self, name: &str, encoding: Encoding) -> anyhow::Result<Connection> {
+        self.adapter(name, &format!("bench-{name}"), encoding, DeliverMode::Share).await
+    }
+
+    /// A connection of an adapter of a service.
+    pub(super) async fn adapter(
+        &self,
+        service: &str,
+        adapter: &str,
+        encoding: Encoding,
+        deliver: DeliverMode,
+    ) -> anyhow::Result<Connection> {
+        let hello = self.hello(Who::Service(service.parse()?), service, adapter, deliver)?;
+        Ok(Connection::open(self.address, encoding, hello).await?)
     }
 
     /// A connection of the gateway; it is handed nothing to send.
-    pub(super) async fn gateway(&self) -> anyhow::Result<Connection> {
-        let hello = self.hello(Who::Gateway(self.gateway.parse()?), &self.gateway, DeliverMode::None)?;
-        Ok(Connection::open(self.address, self.encoding, hello).await?)
+    pub(super) async fn gateway(&self, encoding: Encoding) -> anyhow::Result<Connection> {
+        let who = Who::Gateway(self.gateway.parse()?);
+        let hello = self.hello(who, &self.gateway, "bench-gateway", DeliverMode::None)?;
+        Ok(Connection::open(self.address, encoding, hello).await?)
     }
 
-    /// Processor time that the own broker has used so far.
-    pub(super) fn cpu(&self) -> Option<Duration> {
-        let id = self.own.as_ref()?.process_id()?;
-        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-        // The name of the program, in brackets, may hold blanks; user and system time are the 12th and 13th after it.
-        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-        Some(Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND))
+    /// What the broker has used so far, where its process is known.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        Usage::of(self.process?)
     }
 
-    pub(super) async fn end(&mut self) -> anyhow::Result<()> {
+    /// How much of the broker is in memory, in bytes.
+    pub(super) fn resident_bytes(&self) -> anyhow::Result<u64> {
+        let process = self.process.context("the broker's --pid is not given")?;
+        usage::resident_bytes(process).context("the memory of the broker's process can not be read")
+    }
+
+    /// Kills the own broker.
+    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
+        self.own.take().context("the broker is not our own")?.kill().await
+    }
+
+    /// Starts the own broker again, on the same journal.
+    pub(super) async fn start_again(&mut self) -> anyhow::Result<&OwnBroker> {
+        let (_, config) = self.own_files.as_ref().context("the broker is not our own")?;
+        let own = OwnBroker::start(config, &self.directory.join("broker.log")).await?;
+        (self.process, self.address) = (own.process_id(), own.tcp);
+        Ok(self.own.insert(own))
+    }
+
+    /// Stops the own broker and removes what it left behind.
+    pub(super) async fn end(mut self) -> anyhow::Result<()> {
         let ended = match self.own.take() {
             Some(own) => own.stop().await,
             None => Ok(()),
         };
-        // What can not be removed is in the way of nobody.
-        let _ = std::fs::remove_dir_all(&self.directory);
+        drop(self);
         ended
     }
 }
 
-fn configuration(
-    arguments: &Arguments,
-    directory: &Path,
-    services: &[String],
-    hashes: &[TokenHash],
-) -> String {
-    let mut text = format!(
-        "data_dir = {:?}\n[tcp]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
-         [journal]\ndurability = \"{}\"\n[[portals]]\nid = \"{PORTAL}\"\n",
-        directory.join("data"),
-        arguments.durability.word()
-    );
-    for (service, hash) in services.iter().zip(hashes) {
-        // Writing into a text does not fail.
-        let _ = write!(text, "[[portals.services]]\nid = \"{service}\"\ntoken_sha256 = \"{hash}\"\n");
+impl Drop for Target {
+    fn drop(&mut self) {
+        // Killed before its files go; what can not be removed is in the way of nobody.
+        drop(self.own.take());
+        let _ = std::fs::remove_dir_all(&self.directory);
     }
-    if let Some(hash) = hashes.last() {
-        let _ = write!(text, "[[portals.gateways]]\nid = \"{GATEWAY}\"\ntoken_sha256 = \"{hash}\"\n");
-    }
-    let _ = write!(text, "[[portals.numbers]]\nnumber = \"{NUMBER}\"\n");
-    text
 }

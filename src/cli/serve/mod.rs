@@ -11,7 +11,7 @@ mod signals;
 mod systemd;
 
 use std::io::IsTerminal;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,14 +21,10 @@ use tracing_subscriber::EnvFilter;
 use self::reloading::Reloading;
 use self::signals::{Signals, Wanted};
 use self::systemd::Manager;
-use super::{Configured, EXIT_CONFIG, EXIT_IO, Failure, Outcome, block_on, out};
+use super::{Configured, EXIT_CONFIG, EXIT_IO, Failure, Outcome, block_on, http, out};
 use crate::actors::broker::{PortalError, StartError};
 use crate::actors::{Broker, OpenBrokerError};
 use crate::config::{Config, Tls};
-use crate::gateway::Route;
-use crate::gateway::numbers::{Numbers, WebhookNumber};
-use crate::gateway::webhook::{Patience, Settings, Webhook, routes};
-use crate::net::http::{self, Check, Health};
 use crate::net::listener::{self, Guard, Listener};
 use crate::net::peers::PeerLimits;
 use crate::net::tls::Identity;
@@ -55,15 +51,6 @@ enum LogFormat {
     Text,
     /// One object a line, for machines.
     Json,
-}
-
-/// Ready while the broker acknowledges.
-struct Ready(Broker);
-
-impl Health for Ready {
-    async fn checks(&self) -> Vec<Check> {
-        vec![Check { name: "journal", failing: self.0.halt_reason().map(|reason| reason.to_string()) }]
-    }
 }
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
@@ -93,7 +80,8 @@ async fn serve(configured: &Configured, config: &Config) -> Outcome {
     let guard = Guard { tls: tls.tcp.clone(), peers: peer_limits(config) };
     let tcp = Listener::start_guarded(config.tcp.listen, &broker, settings, guard)
         .map_err(|error| bind_failure("tcp", config.tcp.listen, error))?;
-    let (mut http, webhook) = start_http(config, tls.http.as_ref(), &broker)?;
+    let tcp = Arc::new(tcp);
+    let (mut http, open) = http::start(config, tls.http.as_ref(), &broker, &tcp)?;
     let http_address = http.address();
     out::line(&format!(
         "sharedline {} serves: tcp {}, http {http_address}, data {}",
@@ -105,7 +93,7 @@ async fn serve(configured: &Configured, config: &Config) -> Outcome {
         tracing::warn!(%number, why, "a number can not send yet");
     }
     let reloading =
-        Reloading { configured, at_start: config, broker: &broker, tls: &tls, tcp: &tcp, webhook: &webhook };
+        Reloading { configured, at_start: config, broker: &broker, tls: &tls, tcp: &tcp, http: &open };
     manager.ready();
     let alive = tokio::spawn(manager.clone().keep_alive(broker.clone()));
     let asked = loop {
@@ -137,7 +125,8 @@ async fn serve(configured: &Configured, config: &Config) -> Outcome {
     broker.say_goaway(RETRY_AFTER);
     let stopped = async {
         let limit = config.limits.drain_timeout;
-        // Webhooks that were accepted need the broker to be answered.
+        // HTTP waits for its WebSockets to end. Webhooks that were accepted need the broker to be answered.
+        broker.end_sessions(limit).await;
         let _ = tokio::time::timeout(limit, http.drain()).await;
         alive.abort();
         broker.stop(limit).await
@@ -149,22 +138,6 @@ async fn serve(configured: &Configured, config: &Config) -> Outcome {
             std::process::exit(i32::from(super::EXIT_FAILED));
         }
     }
-}
-
-/// The HTTP server, and its webhooks, which follow the configuration.
-fn start_http(
-    config: &Config,
-    tls: Option<&Identity>,
-    broker: &Broker,
-) -> Result<(http::Server, Arc<Webhook<Broker>>), Failure> {
-    let listener = TcpListener::bind(config.http.listen)
-        .map_err(|error| bind_failure("http", config.http.listen, error))?;
-    let webhook = Webhook::new(broker.clone(), webhook_settings(config), Patience::default());
-    let limits = http::Limits { drain_within: config.limits.drain_timeout, ..http::Limits::default() };
-    let routes = routes(Arc::clone(&webhook));
-    let server = http::run_over(listener, tls, limits, Arc::new(Ready(broker.clone())), routes)
-        .map_err(Failure::io)?;
-    Ok((server, webhook))
 }
 
 /// What the listeners prove themselves with.
@@ -189,23 +162,7 @@ fn peer_limits(config: &Config) -> PeerLimits {
     }
 }
 
-fn webhook_settings(config: &Config) -> Settings {
-    let secret = |secret: &crate::config::Secret| secret.expose().as_bytes().to_vec();
-    let numbers = config.portals.iter().flat_map(|portal| {
-        portal.numbers.iter().map(|number| WebhookNumber {
-            to: Route { portal: portal.rules.portal.clone(), number: number.number.clone() },
-            phone_number_id: number.phone_number_id.clone(),
-            app_secret: number.app_secret.as_ref().map(secret),
-        })
-    });
-    let default = config.whatsapp.app_secret.as_ref().map(secret);
-    Settings {
-        numbers: Numbers::new(default.as_deref(), numbers),
-        verify_token: config.whatsapp.verify_token.as_ref().map(|token| token.expose().to_owned()),
-    }
-}
-
-fn bind_failure(what: &str, address: SocketAddr, error: std::io::Error) -> Failure {
+pub(super) fn bind_failure(what: &str, address: SocketAddr, error: std::io::Error) -> Failure {
     Failure::io(anyhow::Error::new(error).context(format!("{what} can not listen on {address}")))
 }
 

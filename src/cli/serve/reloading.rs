@@ -1,13 +1,11 @@
 //! SIGHUP: the configuration is read anew and taken whole, or refused whole with a line in the log for each reason.
 
-use std::sync::Arc;
-
-use super::{Identities, peer_limits, webhook_settings};
+use super::{Identities, peer_limits};
 use crate::actors::Broker;
 use crate::actors::broker::Setup;
 use crate::cli::Configured;
+use crate::cli::http::Following;
 use crate::config::{Config, LoadError, Overrides};
-use crate::gateway::webhook::Webhook;
 use crate::net::listener::{self, Listener};
 
 /// Everything that follows the configuration.
@@ -19,7 +17,7 @@ pub(super) struct Reloading<'r> {
     pub(super) broker: &'r Broker,
     pub(super) tls: &'r Identities,
     pub(super) tcp: &'r Listener,
-    pub(super) webhook: &'r Arc<Webhook<Broker>>,
+    pub(super) http: &'r Following,
 }
 
 impl Reloading<'_> {
@@ -43,7 +41,7 @@ impl Reloading<'_> {
         self.set_certificates(&config);
         self.tcp.set_peers(peer_limits(&config));
         self.tcp.set(listener::Settings { ack_timeout: config.tcp.ack_timeout });
-        self.webhook.reload(webhook_settings(&config));
+        self.http.reload(&config);
         for key in self.at_start.needs_restart(&config) {
             tracing::warn!(key, "this key has changed and holds from the next start on");
         }

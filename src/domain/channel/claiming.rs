@@ -161,6 +161,11 @@ impl ClaimIndex {
         self.by_agent.iter().map(|(agent, held)| (*agent, held))
     }
 
+    /// How many claims hold; what has ended by its time counts until that is recorded.
+    pub(super) fn len(&self) -> usize {
+        self.by_activity.len()
+    }
+
     /// The claims from the longest idle on.
     pub(super) fn idle(&self) -> impl Iterator<Item = (Timestamp, Offset, Index)> + '_ {
         self.by_activity.iter().copied()

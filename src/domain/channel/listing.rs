@@ -3,8 +3,8 @@
 use super::conversations::{Conversation, Index};
 use super::{Channel, ConversationNow, ListQuery};
 use crate::domain::claims::{Asking, Held};
-use crate::domain::command::ConversationSeen;
-use crate::domain::ids::{ConversationId, Offset, Timestamp};
+use crate::domain::command::{ConversationSeen, Opened, Rejection};
+use crate::domain::ids::{ConversationId, Offset, ServiceId, Timestamp};
 use crate::domain::portal::Portal;
 
 /// Most conversations in one answer (contract: `limit` is at most 200).
@@ -28,6 +28,30 @@ impl Channel {
             customer_at: entry.customer_at,
             window: self.window_of(Some(entry), now),
             merged: entry.merged().iter().map(|younger| (younger.id, younger.head)).collect(),
+        })
+    }
+
+    /// What a service would see of a conversation that none of its agents opens: no warnings, and all others' claims as
+    /// one bare entry, as in a list. Counts as nobody's activity.
+    ///
+    /// # Errors
+    /// When there is no such conversation, or the service is not subscribed.
+    pub fn look(
+        &self,
+        portal: &Portal,
+        service: &ServiceId,
+        conversation: ConversationId,
+        now: Timestamp,
+    ) -> Result<Opened, Rejection> {
+        self.check_subscribed(service)?;
+        let entry = self.find(conversation).ok_or(Rejection::NotFound)?;
+        let held: Vec<Held<'_>> = self.held(portal, entry, now).collect();
+        Ok(Opened {
+            conversation: entry.id,
+            head: entry.head,
+            claims: Asking { portal, service, agent: None }.claims_seen(&held),
+            warned: None,
+            window: self.window_of(Some(entry), now),
         })
     }
 

@@ -427,6 +427,18 @@ impl Channel {
         self.parent.as_ref()
     }
 
+    /// How many conversations it has had, those that became part of others included.
+    #[must_use]
+    pub fn conversations_len(&self) -> usize {
+        self.conversations.len()
+    }
+
+    /// How many claims hold; one that has ended by its time counts until that is recorded.
+    #[must_use]
+    pub fn claims_len(&self) -> usize {
+        self.services.iter().map(|slot| slot.claims.len()).sum()
+    }
+
     /// Its replies.
     #[must_use]
     pub fn outbox(&self) -> &Outbox {

@@ -252,6 +252,12 @@ impl Outbox {
         self.queue.waiting_len()
     }
 
+    /// Of how many messages statuses wait, because the messages are not known yet.
+    #[must_use]
+    pub fn parked_len(&self) -> usize {
+        self.parked.len()
+    }
+
     /// How many replies are handed and have no outcome.
     #[must_use]
     pub fn handed_len(&self) -> usize {

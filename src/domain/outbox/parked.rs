@@ -57,6 +57,11 @@ impl Saved for Parked {
 }
 
 impl Parked {
+    /// Of how many messages statuses wait.
+    pub(super) fn len(&self) -> usize {
+        self.by_message.len()
+    }
+
     /// Whether a status would say something that those that wait for the same message do not.
     pub(super) fn is_news(
         &self,

@@ -1,0 +1,194 @@
+//! `sharedline conformance`: it passes the three examples, and names what is wrong with each adapter that is made wrong.
+//!
+//! The wrong ones are the example in Python with one thing changed each.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::process::{Language, NUMBER};
+
+/// The verdict of each check, and why.
+fn verdicts(adapter: &Command, further: &[&str]) -> BTreeMap<String, (String, String)> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sharedline"));
+    command.args(["conformance", "--listen", "127.0.0.1:0", "--json"]).args(further).arg("--");
+    command.arg(adapter.get_program()).args(adapter.get_args()).args(["{}", "acme", "crm", NUMBER, "ann"]);
+    let output = command.env("SHAREDLINE_TOKEN", "any").output().unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let verdict = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let text = |name: &str| line[name].as_str().unwrap().to_owned();
+        (text("check"), (text("verdict"), line["why"].to_string()))
+    };
+    let verdicts: BTreeMap<_, _> = lines.lines().map(verdict).collect();
+    let is_wrong = verdicts.values().any(|(verdict, _)| verdict == "wrong");
+    assert_eq!(output.status.code(), Some(i32::from(is_wrong)), "{verdicts:?}");
+    verdicts
+}
+
+fn passes(language: Language) {
+    let verdicts = verdicts(&language.command(), &[]);
+    assert_eq!(verdicts.len(), 19, "{language:?}: {verdicts:?}");
+    for (check, (verdict, why)) in &verdicts {
+        // The examples promise no heartbeat.
+        let expected = if check == "heartbeat" { "not_judged" } else { "ok" };
+        assert_eq!(verdict, expected, "{language:?}: {check}: {why}");
+    }
+}
+
+#[test]
+fn the_python_adapter_is_found_right() {
+    passes(Language::Python);
+}
+
+#[test]
+fn the_node_adapter_is_found_right() {
+    passes(Language::Node);
+}
+
+#[test]
+fn the_rust_adapter_is_found_right() {
+    passes(Language::Rust);
+}
+
+/// What is changed in the example, from and to; the check that must name it, with these words.
+const WRONGS: &[(&str, &str, &str, &str)] = &[
+    (
+        "        place = delivery[\"channel\"], delivery[\"offset\"]\n",
+        "        place = delivery[\"channel\"], delivery[\"offset\"]\n        self.send(type=\"ack\", channel=place[0], offset=place[1])\n",
+        "ack_after_work",
+        "before its reply was accepted",
+    ),
+    (
+        "            while True:\n                while not self.deliveries:\n                    self.take()\n",
+        "            while True:\n                while not self.deliveries:\n                    self.take()\n                if len(self.deliveries) > 1: self.deliveries.rotate(-1)\n",
+        "reconnect",
+        "covers message",
+    ),
+    (
+        "        self.send(type=\"ack\", channel=place[0], offset=place[1])\n",
+        "",
+        "answers",
+        "was not acknowledged",
+    ),
+    ("f\"{message['channel']}:{message['offset']}\"", "str(random.random())", "retry", "under a new name"),
+    (
+        " and place not in done:",
+        ":\n            message_ids = globals().setdefault('n', []); message_ids.append(1); delivery['offset'] += len(message_ids) / 1000",
+        "repeat",
+        "",
+    ),
+    (
+        "while response[\"type\"] == \"warning\":",
+        "while False:",
+        "reply_warning",
+        "before its reply was accepted",
+    ),
+    (", confirm=response[\"confirm\"])", ")", "pick_up_warning", "without its `confirm`"),
+    (
+        "            response = self.ask(**request, confirm=response[\"confirm\"])",
+        "            request.setdefault(\"confirm\", response[\"confirm\"]); response = self.ask(**request)",
+        "reply_warning",
+        "of an earlier warning",
+    ),
+    ("response.get(\"retry_after_ms\", 1000) / 1000", "0", "later", "asked for 600"),
+    (
+        "        if response[\"code\"] not in AGAIN:\n            raise Refused(response[\"code\"])\n",
+        "",
+        "refusal",
+        "window_closed",
+    ),
+    ("self.lines.readline()", "self.socket.recv(1 << 16)", "split_bytes", ""),
+    (
+        "        elif \"id\" not in message and \"channel\" in message:",
+        "        elif message[\"type\"] == \"of_tomorrow\":\n            sys.exit(1)\n        elif \"id\" not in message and \"channel\" in message:",
+        "unknown",
+        "did not connect",
+    ),
+    (
+        "        done[place] = True\n",
+        "        if delivery[\"type\"] != \"message\":\n            return\n        done[place] = True\n",
+        "others",
+        "was not acknowledged",
+    ),
+    (
+        " and place not in done:\n",
+        " and place not in done:\n            done[place] = True\n",
+        "retry",
+        "before its reply was accepted",
+    ),
+    (
+        "            self.deliveries.append(message)\n",
+        "            self.deliveries.append(message)\n            message.get(\"offset\") == 2 and self.send(type=\"ack\", channel=message[\"channel\"], offset=message[\"offset\"])\n",
+        "ack_in_order",
+        "covers message",
+    ),
+    (
+        "f\"{message['channel']}:{message['offset']}\"",
+        "globals().update(done=type(\"Never\", (collections.OrderedDict,), {\"__contains__\": lambda *_: False})()) or str(random.random())",
+        "repeat_later",
+        "replied to a message twice",
+    ),
+    (
+        "            self.deliveries.append(message)\n",
+        "            len(self.deliveries) < 50 and self.deliveries.append(message)\n",
+        "burst",
+        "",
+    ),
+    (
+        "        print(\"lost:\", error, file=sys.stderr, flush=True)\n",
+        "        sys.exit(1)\n",
+        "reconnect",
+        "did not connect",
+    ),
+    ("max(connection.retry_after, ", "max(0, ", "goaway", "goaway asked for 1500"),
+    ("min(pause * 2, 10)", "0", "back_off", "without a pause"),
+    ("min(pause * 2, 10)", "pause", "back_off", "do not grow"),
+    (", window=256)", ", window=256, heartbeat_ms=500)", "heartbeat", "promised a ping"),
+    ("\"replaced\", ", "", "replaced", "came back"),
+];
+
+fn made_wrong(directory: &Path, from: &str, to: &str) -> Command {
+    let source = include_str!("../../examples/adapter.py");
+    assert_eq!(source.matches(from).count(), 1, "the example does not have once: {from}");
+    let path = directory.join("adapter.py");
+    std::fs::write(&path, source.replace(from, to)).unwrap();
+    let mut command = Command::new("python3");
+    command.arg(path);
+    command
+}
+
+fn is_named(wrongs: &[(&str, &str, &str, &str)]) {
+    let mut missed = Vec::new();
+    for (from, to, check, words) in wrongs {
+        let directory = tempfile::tempdir().unwrap();
+        let adapter = made_wrong(directory.path(), from, to);
+        let verdicts = verdicts(&adapter, &["--only", check, "--patience", "3"]);
+        match &verdicts[*check] {
+            (verdict, why) if verdict == "wrong" && why.contains(words) => {}
+            other => missed.push(format!("{check} says {other:?} of an adapter with {to:?} for {from:?}")),
+        }
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
+#[test]
+fn what_is_wrong_with_an_adapter_is_named() {
+    let (first, second) = WRONGS.split_at(WRONGS.len() / 2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| is_named(first));
+        is_named(second);
+    });
+}
+
+#[test]
+fn who_answers_nothing_is_judged_no_further() {
+    let directory = tempfile::tempdir().unwrap();
+    let adapter =
+        made_wrong(directory.path(), "                self.answer(delivery)\n", "                pass\n");
+    let verdicts = verdicts(&adapter, &["--patience", "2"]);
+    assert_eq!(verdicts.len(), 1);
+    assert!(verdicts["answers"].1.contains("before its reply was accepted"), "{verdicts:?}");
+}
