@@ -82,6 +82,22 @@ fn every_key_that_there_is_stands_in_the_documented_file() {
 }
 
 #[test]
+fn every_setting_stands_in_the_operators_guide() {
+    let guide = include_str!("../docs/operating.md");
+    let table: toml::Table = DOCUMENTED.parse().unwrap();
+    let mut settings = 0;
+    for (section, keys) in &table {
+        // What is a portal's or WhatsApp's is explained in the file itself.
+        let Some(keys) = keys.as_table().filter(|_| section != "whatsapp") else { continue };
+        for key in keys.keys() {
+            settings += 1;
+            assert!(guide.contains(&format!("`{section}.{key}`")), "{section}.{key}");
+        }
+    }
+    assert!(settings > 10, "{settings}");
+}
+
+#[test]
 fn every_file_in_config_is_valid() {
     let mut files = 0;
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("config")).unwrap() {

@@ -1,12 +1,7 @@
 //! Another configuration for a running broker, through the `Broker` handle: who stays connected, who is ended, what is
 //! refused whole.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test: a panic is its report"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test: a panic is its report")]
 
 mod world;
 

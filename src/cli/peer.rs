@@ -76,6 +76,14 @@ impl Peer {
         }
     }
 
+    /// For verbs over HTTP, which speak no TLS yet: rather a word than a token in plain text.
+    pub(super) fn refuse_tls(&self) -> Result<(), Failure> {
+        match self.tls_ca {
+            None => Ok(()),
+            Some(_) => Err(usage(anyhow::anyhow!("the verbs over HTTP speak no TLS yet: ask on the broker's machine"))),
+        }
+    }
+
     pub(super) fn address(&self, config: &Config) -> SocketAddr {
         self.tcp.unwrap_or(config.tcp.listen)
     }

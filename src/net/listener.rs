@@ -203,7 +203,7 @@ impl Accepting {
             return;
         }
         let counted = Counted(Arc::clone(&self.open));
-        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let settings = *self.settings.read().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = set_options(&stream, &settings) {
             tracing::debug!(%error, "a connection's options can not be set");
             return;
