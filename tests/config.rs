@@ -82,6 +82,22 @@ fn every_key_that_there_is_stands_in_the_documented_file() {
 }
 
 #[test]
+fn every_setting_stands_in_the_operators_guide() {
+    let guide = include_str!("../docs/operating.md");
+    let table: toml::Table = DOCUMENTED.parse().unwrap();
+    let mut settings = 0;
+    for (section, keys) in &table {
+        // What is a portal's or WhatsApp's is explained in the file itself.
+        let Some(keys) = keys.as_table().filter(|_| section != "whatsapp") else { continue };
+        for key in keys.keys() {
+            settings += 1;
+            assert!(guide.contains(&format!("`{section}.{key}`")), "{section}.{key}");
+        }
+    }
+    assert!(settings > 10, "{settings}");
+}
+
+#[test]
 fn every_file_in_config_is_valid() {
     let mut files = 0;
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("config")).unwrap() {
@@ -93,6 +109,9 @@ fn every_file_in_config_is_valid() {
                 .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             continue;
         }
+        if path.extension().is_none_or(|ending| ending != "toml") {
+            continue;
+        }
         Config::load(Some(&path), &Overrides::default())
             .unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
         files += 1;
@@ -102,7 +121,17 @@ fn every_file_in_config_is_valid() {
 
 #[test]
 fn all_that_is_commented_out_is_understood_too() {
-    let config = load(&everything()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let mut text = everything();
+    for (name, pem) in [("server.key", own.signing_key.serialize_pem()), ("server.pem", own.cert.pem())] {
+        let file = directory.path().join(name);
+        fs::write(&file, pem).unwrap();
+        text = text.replace(&format!("{name:?}"), &format!("{file:?}"));
+    }
+    let config =
+        load(&text.replace("clients.pem", directory.path().join("server.pem").to_str().unwrap())).unwrap();
+    assert!(config.tcp.tls.is_some_and(|tls| tls.client_ca().is_some()));
     let portal = &config.portals[0];
     assert_eq!((portal.rules.plan, portal.rules.rosters), (Plan::Bundle, RosterSource::Config));
     let service = &portal.rules.services[0];
@@ -219,7 +248,11 @@ fn beyond_loopback_needs_a_word_and_what_is_not_there_is_refused() {
     assert_eq!(problems("[tcp]\nlisten = \"0.0.0.0:7411\"\n")[0].key, "tcp.listen");
     assert!(load("[tcp]\nlisten = \"0.0.0.0:7411\"\ninsecure = true\n").is_ok());
     assert!(load("[http]\nlisten = \"[::1]:0\"\n").is_ok());
-    assert_eq!(problems("[http]\ntls = { cert = \"c\" }\n")[0].key, "http.tls");
+    let half = problems("[http]\ntls = { cert = \"no-such.pem\" }\n");
+    assert_eq!(
+        half.iter().map(|problem| &*problem.key).collect::<Vec<_>>(),
+        ["http.tls.cert", "http.tls.key"]
+    );
     let facade = "[[portals]]\nid = \"a\"\n[[portals.services]]\nid = \"s\"\nwebhook = { url = \"u\" }\nmasked_echo = \"off\"\n";
     assert_eq!(problems(facade).len(), 2);
 }

@@ -21,7 +21,7 @@ use crate::domain::channel::{LIST_MAX, Standing};
 use crate::domain::command::{Command, Inbound, StandingChange, StandingCommand, StatusCommand, StatusOf};
 use crate::domain::event::{Actor as By, RosterChange};
 use crate::domain::ids::{ChannelId, GatewayId, Number, PortalId, ServiceId};
-use crate::domain::portal::{NumberRefusal, Numbers};
+use crate::domain::portal::{NumberRefusal, Plan};
 
 /// How often a connection is looked after, at least; more often where `ack_timeout` is shorter than a few of these.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -106,11 +106,9 @@ pub(super) struct Stop;
 /// What a connection's actor is made of.
 pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
-    pub(super) numbers: Arc<Numbers>,
     pub(super) portal: PortalId,
     pub(super) portal_actor: Addr<PortalActor>,
     pub(super) peer: Peer,
-    pub(super) is_isolated: bool,
     pub(super) outlet: Arc<Outlet>,
     pub(super) deliver: Deliver,
     pub(super) key: SessionKey,
@@ -197,7 +195,8 @@ impl ServiceAdapterActor {
 
     /// The one service that a channel of this service is for, where the portal's plan is `isolated` (R10).
     fn only(&self) -> Option<ServiceId> {
-        self.service().filter(|_| self.parts.is_isolated).cloned()
+        let plan = self.parts.shared.settings().plan(&self.parts.portal);
+        self.service().filter(|_| plan == Some(Plan::Isolated)).cloned()
     }
 
     fn channel(&self, channel: ChannelId, batch: &mut Routing) -> Option<ChannelEntry> {
@@ -210,7 +209,8 @@ impl ServiceAdapterActor {
 
     /// The number, where the portal may use it (B1).
     fn number(&self, number: &Number) -> Result<Arc<NumberEntry>, Refusal> {
-        self.parts.numbers.admit(&self.parts.portal, number).map_err(|refusal| match refusal {
+        let settings = self.parts.shared.settings();
+        settings.numbers.admit(&self.parts.portal, number).map_err(|refusal| match refusal {
             NumberRefusal::Taken => Refusal::NumberTaken,
             NumberRefusal::NotFound => Refusal::NotFound,
         })?;
@@ -360,11 +360,7 @@ impl ServiceAdapterActor {
         let number = self.number(&entry.number)?;
         let Peer::Gateway(gateway) = &self.parts.peer else { return Err(Refusal::Forbidden) };
         let own = self.parts.shared.registry.gateways.get(&(self.parts.portal.clone(), gateway.clone()));
-        let is_own = match (&number.link, own) {
-            (Some(link), Some(own)) => Arc::ptr_eq(link, own.value()),
-            _ => false,
-        };
-        if !is_own {
+        if !own.is_some_and(|own| number.answers_for(own.value())) {
             return Err(Refusal::Forbidden);
         }
         batch.put(&entry, Asked { ask, reply_to: ReplyTo::Session(id) })
@@ -399,7 +395,7 @@ impl ServiceAdapterActor {
         let is_paused = !self.parts.outlet.has_request_room();
         if is_idle || is_paused || returns != self.alive.0 {
             self.alive = (returns, Instant::now());
-        } else if self.alive.1.elapsed() >= self.parts.shared.limits.ack_timeout {
+        } else if self.alive.1.elapsed() >= self.parts.shared.settings().limits.ack_timeout {
             self.parts.outlet.end(EndReason::Stalled);
         }
     }
@@ -431,7 +427,9 @@ impl Actor for ServiceAdapterActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         // What bounds the mailbox: the requests in flight.
         ctx.set_mailbox_capacity(MAILBOX_MESSAGES_MAX);
-        let every = LOOK_EVERY.min(self.parts.shared.limits.ack_timeout / 4).max(Duration::from_millis(10));
+        let every = LOOK_EVERY
+            .min(self.parts.shared.settings().limits.ack_timeout / 4)
+            .max(Duration::from_millis(10));
         ctx.run_interval(every, |actor, _| actor.look_after());
     }
 

@@ -6,13 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Addr, Arbiter, ArbiterHandle, AsyncContext, System};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::adapter::{
@@ -30,6 +28,7 @@ use super::portal::{PortalActor, check_unowned};
 use super::reader::Readers;
 use super::registry::{Deliver, GatewayLink, NumberEntry, Registry, SessionEntry, SessionKey};
 use super::sender::Sender;
+use super::settings::{Settings, digest};
 use super::shared::{HaltSwitch, Halted, Limits, PROCESS_BYTES_MAX, SESSION_BYTES_MAX, Shared};
 use crate::domain::channel::Keys;
 use crate::domain::command::{ChannelSeen, Command, Echo, Inbound, SendOutcome, StatusCommand, StatusOf};
@@ -37,7 +36,7 @@ use crate::domain::content::Content;
 use crate::domain::delivery::ConnectionId;
 use crate::domain::fingerprint::Key;
 use crate::domain::ids::{AdapterId, ChannelId, GatewayId, MessageId, Number, Offset, PortalId, ServiceId};
-use crate::domain::portal::{Numbers, Plan, PortalRules};
+use crate::domain::portal::PortalRules;
 use crate::domain::senders::Senders;
 use crate::domain::view::Masking;
 use crate::journal::{self, Journal, StreamId};
@@ -201,32 +200,14 @@ impl Drop for Session {
     }
 }
 
-/// Whose token is whose.
-#[derive(Debug)]
-pub(super) struct Identities {
-    pub(super) portals: BTreeMap<PortalId, PortalSetup>,
-}
-
-impl Identities {
-    fn admit(&self, hello: &Hello) -> Option<&PortalSetup> {
-        let portal = self.portals.get(&hello.portal)?;
-        let known = match &hello.peer {
-            Peer::Service(service) => portal.service_tokens.get(service)?,
-            Peer::Gateway(gateway) => portal.gateway_tokens.get(gateway)?,
-        };
-        let given = Sha256::digest(hello.token.as_bytes());
-        // Every one is compared, so that the time says nothing.
-        let found =
-            known.iter().fold(subtle::Choice::from(0), |found, token| found | given.ct_eq(&token[..]));
-        bool::from(found).then_some(portal)
-    }
-}
-
 pub(super) struct Inner {
     pub(super) shared: Arc<Shared>,
-    homes: Arc<Homes>,
-    pub(super) numbers: Arc<Numbers>,
-    pub(super) identities: Identities,
+    pub(super) homes: Arc<Homes>,
+    /// One reload at a time.
+    pub(super) reloading: tokio::sync::Mutex<()>,
+    /// What can not change under way.
+    pub(super) arbiters: usize,
+    pub(super) recent_bytes_max: usize,
     system: System,
     keeper: Keeper,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -283,10 +264,7 @@ impl Broker {
     /// # Errors
     /// When the configuration contradicts itself, or a portal can not be read.
     pub fn start(journal: Arc<dyn Journal>, keys: &journal::Keys, setup: Setup) -> Result<Self, StartError> {
-        let all = setup.portals.iter().flat_map(|portal| {
-            portal.numbers.iter().map(|number| (number.number.clone(), portal.rules.portal.clone()))
-        });
-        let numbers = Arc::new(Numbers::new(all).map_err(StartError::NumberTwice)?);
+        let settings = Arc::new(Settings::new(setup).map_err(StartError::NumberTwice)?);
         let halt = HaltSwitch::new();
         let watch = halt.clone();
         journal.on_halt(Box::new(move |reason| watch.halt(reason.to_string())));
@@ -297,31 +275,29 @@ impl Broker {
             journal,
             readers,
             keys: Keys { fingerprint: keys.fingerprint, confirm, digest: keys.digest },
-            limits: setup.limits,
+            settings: RwLock::new(Arc::clone(&settings)),
             halt,
             process_bytes: Arc::new(Semaphore::new(PROCESS_BYTES_MAX as usize)),
             draining: tokio::sync::watch::Sender::new(false),
             counters: Arc::new(Counters::default()),
             started: Instant::now(),
         });
-        for portal in &setup.portals {
+        for portal in settings.portals.values() {
             enter_numbers(&shared, portal);
         }
+        let Limits { arbiters, recent_bytes_max, .. } = settings.limits;
         let (ready, started) = mpsc::channel();
-        let rules: Vec<PortalRules> = setup.portals.iter().map(|portal| portal.rules.clone()).collect();
-        let of_keeper = rules.clone();
         let of_thread = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("broker".to_owned())
-            .spawn(move || run(&of_thread, rules, &ready))
+            .spawn(move || run(&of_thread, &settings, &ready))
             .map_err(StartError::Thread)?;
         let (homes, system) = started.recv().map_err(|_| StartError::Panic)??;
-        let keeper = Keeper::start(&shared, of_keeper).map_err(StartError::Thread)?;
-        let identities = Identities {
-            portals: setup.portals.into_iter().map(|portal| (portal.rules.portal.clone(), portal)).collect(),
-        };
+        let keeper = Keeper::start(&shared).map_err(StartError::Thread)?;
+        let reloading = tokio::sync::Mutex::default();
         let thread = Mutex::new(Some(thread));
-        Ok(Self { inner: Arc::new(Inner { shared, homes, numbers, identities, system, keeper, thread }) })
+        let inner = Inner { shared, homes, reloading, arbiters, recent_bytes_max, system, keeper, thread };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Lets a connection in, where its token is the peer's. An older one of the same name is ended.
@@ -330,7 +306,9 @@ impl Broker {
     /// When portal, peer and token do not belong together, or the broker takes nobody.
     pub fn connect(&self, mut hello: Hello) -> Result<Connected, ConnectError> {
         let shared = &self.inner.shared;
-        let portal = self.inner.identities.admit(&hello).ok_or(ConnectError::Unauthenticated)?;
+        let token = digest(&hello.token);
+        let settings = shared.settings();
+        settings.admit(&hello.portal, &hello.peer, &token).ok_or(ConnectError::Unauthenticated)?;
         if shared.halt.is_halted() || *shared.draining.borrow() {
             return Err(ConnectError::Unavailable);
         }
@@ -338,10 +316,7 @@ impl Broker {
             shared.registry.portals.get(&hello.portal).ok_or(ConnectError::Unavailable)?.value().clone();
         let connection = shared.registry.next_connection();
         let (service, masking) = match &hello.peer {
-            Peer::Service(service) => {
-                let rules = portal.rules.services.iter().find(|rules| rules.service == *service);
-                (Some(service.clone()), rules.map(|rules| rules.masking).unwrap_or_default())
-            }
+            Peer::Service(service) => (Some(service.clone()), settings.masking(&hello.portal, service)),
             Peer::Gateway(_) => (None, Masking::Broker),
         };
         if let Deliver::Watch(from) = &mut hello.deliver {
@@ -362,11 +337,9 @@ impl Broker {
         };
         let parts = Parts {
             shared: Arc::clone(shared),
-            numbers: Arc::clone(&self.inner.numbers),
             portal: hello.portal.clone(),
             portal_actor,
-            peer: hello.peer,
-            is_isolated: portal.rules.plan == Plan::Isolated,
+            peer: hello.peer.clone(),
             outlet: Arc::clone(&outlet),
             deliver: hello.deliver.clone(),
             key: key.clone(),
@@ -376,13 +349,17 @@ impl Broker {
         let actor = ServiceAdapterActor::start_in_arbiter(&home, move |_| ServiceAdapterActor::new(parts));
         let entry = SessionEntry {
             portal: hello.portal.clone(),
+            peer: hello.peer,
+            token,
             actor: actor.clone(),
             outlet: Arc::clone(&outlet),
             deliver: hello.deliver,
         };
-        if let Some(older) = shared.registry.sessions.insert(key, entry) {
+        if let Some(older) = shared.registry.sessions.insert(key, entry.clone()) {
             older.stop(EndReason::Replaced);
         }
+        // A reload that came meanwhile has not found it in the list.
+        entry.follow(&shared.settings());
         // Only now that it is listed: a channel that is made meanwhile finds it in the list, one that is there is found
         // by the actor. Being attached twice changes nothing.
         let _ = actor.try_send(Begin);
@@ -599,52 +576,55 @@ fn split(key: [u8; 32]) -> [[u8; 16]; 2] {
     halves
 }
 
-fn enter_numbers(shared: &Shared, portal: &PortalSetup) {
+/// Lists a portal's numbers and gateways; those that are there already stay, and follow what the portal says now.
+pub(super) fn enter_numbers(shared: &Shared, portal: &PortalSetup) {
     let id = &portal.rules.portal;
     for gateway in portal.gateway_tokens.keys() {
-        shared.registry.gateways.insert((id.clone(), gateway.clone()), Arc::new(GatewayLink::new()));
+        let link = shared.registry.gateways.entry((id.clone(), gateway.clone()));
+        link.or_insert_with(|| Arc::new(GatewayLink::new()));
     }
     for number in &portal.numbers {
         let over_tcp = number.gateway.as_ref().and_then(|gateway| {
             shared.registry.gateways.get(&(id.clone(), gateway.clone())).map(|link| Arc::clone(link.value()))
         });
+        let known = shared.registry.numbers.get(&number.number).map(|known| Arc::clone(known.value()));
+        // The built-in gateway keeps its way, and what it has handed over, across a reload.
+        let built_in = known.as_ref().and_then(|known| known.link()).filter(|link| link.is_built_in());
         let link = match number.built_in {
-            Some(messages_per_second) => Some(Arc::new(GatewayLink::built_in(messages_per_second))),
+            Some(messages_per_second) => {
+                Some(built_in.unwrap_or_else(|| Arc::new(GatewayLink::built_in(messages_per_second))))
+            }
             None => over_tcp,
         };
-        let entry = NumberEntry {
-            portal: id.clone(),
-            link,
-            send_ttl_ms: number.send_ttl_ms,
-            senders: Arc::new(Mutex::new(Senders::new(Key::new(shared.keys.fingerprint)))),
-            channels: Mutex::new(Arc::from([])),
+        let entry = match known {
+            Some(known) if known.portal == *id => known,
+            // Who sent which message of the number is the number's, whosever it is.
+            Some(other) => Arc::new(NumberEntry::new(id.clone(), Arc::clone(&other.senders))),
+            None => {
+                let senders = Senders::new(Key::new(shared.keys.fingerprint));
+                Arc::new(NumberEntry::new(id.clone(), Arc::new(Mutex::new(senders))))
+            }
         };
-        shared.registry.numbers.insert(number.number.clone(), Arc::new(entry));
+        entry.set_way(link, number.send_ttl_ms);
+        shared.registry.numbers.insert(number.number.clone(), entry);
     }
 }
 
 type Ready = mpsc::Sender<Result<(Arc<Homes>, System), StartError>>;
 
 /// The system's thread: reads the portals, starts the actors, runs them.
-fn run(shared: &Arc<Shared>, portals: Vec<PortalRules>, ready: &Ready) {
+fn run(shared: &Arc<Shared>, settings: &Settings, ready: &Ready) {
     let runner = System::new();
     let started = runner.block_on(async {
-        let owned: BTreeSet<StreamId> =
-            portals.iter().map(|rules| StreamId::of_portal(&rules.portal)).collect();
+        let owned: BTreeSet<StreamId> = settings.portals.keys().map(StreamId::of_portal).collect();
         for (stream, _) in shared.journal.streams() {
             if !owned.contains(&stream) {
                 check_unowned(shared, stream)?;
             }
         }
-        let homes = Arc::new(Homes::start(shared.limits.arbiters));
-        for rules in portals {
-            let id = rules.portal.clone();
-            let (mut actor, folded) = PortalActor::recover(shared, &homes, rules)?;
-            let addr = PortalActor::create(move |ctx| {
-                actor.start_folded(folded, &ctx.address());
-                actor
-            });
-            shared.registry.portals.insert(id, addr);
+        let homes = Arc::new(Homes::start(settings.limits.arbiters));
+        for portal in settings.portals.values() {
+            PortalActor::recover(shared, &homes, portal)?.start(shared);
         }
         Ok((homes, System::current()))
     });

@@ -57,20 +57,19 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Starts it.
-    pub(super) fn start(shared: &Arc<Shared>, portals: Vec<PortalRules>) -> io::Result<Self> {
+    pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Self> {
         let (wake, woken) = mpsc::channel();
-        let Retention { keep_ms, .. } = shared.limits.retention;
-        let every = Duration::from_millis(keep_ms / 8).clamp(LOOK_EVERY.0, LOOK_EVERY.1);
         let stopping = Arc::new(AtomicBool::new(false));
         let mut work = Keeping {
             shared: Arc::clone(shared),
             stopping: Arc::clone(&stopping),
-            portals,
             based_at: now(),
             keeps_replies: true,
         };
         let thread = thread::Builder::new().name("keeper".to_owned()).spawn(move || {
             loop {
+                let Retention { keep_ms, .. } = work.shared.settings().limits.retention;
+                let every = Duration::from_millis(keep_ms / 8).clamp(LOOK_EVERY.0, LOOK_EVERY.1);
                 let asked = match woken.recv_timeout(every) {
                     Ok(Wake::Look(done)) => Some(done),
                     Err(RecvTimeoutError::Timeout) => None,
@@ -114,7 +113,6 @@ impl Keeper {
 struct Keeping {
     shared: Arc<Shared>,
     stopping: Arc<AtomicBool>,
-    portals: Vec<PortalRules>,
     /// When the last base was written; of one from before this start nobody knows.
     based_at: Timestamp,
     /// Whether that base keeps whole replies, which must not outstay their outcome.
@@ -127,7 +125,7 @@ impl Keeping {
     }
 
     fn look(&mut self) -> io::Result<()> {
-        let retention = self.shared.limits.retention;
+        let retention = self.shared.settings().limits.retention;
         let journal = Arc::clone(&self.shared.journal);
         if journal.halted().is_some() {
             return Ok(());
@@ -163,10 +161,11 @@ impl Keeping {
     fn write_base(&mut self) -> io::Result<()> {
         let started = now();
         let mut keeps_replies = false;
-        let (shared, portals, stopping) = (&self.shared, &self.portals, &*self.stopping);
+        let (shared, stopping) = (&self.shared, &*self.stopping);
+        let settings = shared.settings();
         shared.journal.write_base(&mut |base| {
-            for rules in portals {
-                keeps_replies |= save_portal(shared, stopping, rules, base)?;
+            for portal in settings.portals.values() {
+                keeps_replies |= save_portal(shared, stopping, &portal.rules, base)?;
             }
             // Streams of portals that stand in the configuration no longer.
             for (stream, _) in shared.journal.streams() {
@@ -217,7 +216,7 @@ fn save_channel(
     let Some(number) = shared.registry.numbers.get(&place.0).map(|found| Arc::clone(found.value())) else {
         return Ok(false);
     };
-    let new = Channel::new(id, place.0.clone(), place.1.clone(), shared.keys, number.send_ttl_ms);
+    let new = Channel::new(id, place.0.clone(), place.1.clone(), shared.keys, number.send_ttl_ms());
     let senders = Senders::new(Key::new(shared.keys.fingerprint));
     let mut customers = Customers::default();
     let folded = replay_with(&*shared.journal, new, senders, &mut |channel, raw, record| {

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! # Layout
-//! - [`broker`]: the handle; starting, connecting, submitting, stopping
+//! - [`broker`]: the handle; starting, connecting, submitting, stopping · `reload`: another configuration, under way
+//! - `settings`: what the configuration says now
 //! - [`operator`]: the operator's way in
 //! - [`port`]: what a session and the actors say to each other · [`outlet`]: a connection's end of it
 //! - [`sender`]: replies that this process sends itself
@@ -51,7 +52,9 @@ pub mod port;
 mod portal;
 mod reader;
 mod registry;
+mod reload;
 pub mod sender;
+mod settings;
 mod setup;
 mod shared;
 
@@ -60,5 +63,6 @@ pub use broker::Broker;
 #[doc(hidden)]
 pub use clock::simulate;
 pub use registry::Deliver;
+pub use reload::{ReloadError, Reloaded};
 pub use setup::OpenBrokerError;
 pub use shared::{Halted, Limits};

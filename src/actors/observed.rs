@@ -169,7 +169,7 @@ impl Broker {
     #[must_use]
     pub fn observed(&self) -> Observed {
         let shared = &self.inner.shared;
-        let retention = shared.limits.retention;
+        let retention = shared.settings().limits.retention;
         let mut seen = Observed {
             uptime: shared.started.elapsed(),
             is_halted: shared.halt.is_halted(),

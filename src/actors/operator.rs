@@ -100,7 +100,7 @@ impl Broker {
     /// What the configuration says of every portal.
     #[must_use]
     pub fn portals_seen(&self) -> Vec<PortalSeen> {
-        self.inner.identities.portals.values().map(portal_seen).collect()
+        self.inner.shared.settings().portals.values().map(portal_seen).collect()
     }
 
     /// The channels that are not closed, behind `after`; and the `after` of the next call, if there are more.
@@ -144,13 +144,14 @@ impl Broker {
         backfill: bool,
     ) -> Told {
         let refused = |refusal| Told::plain(Answered::Refused(refusal));
-        let Some(setup) = self.inner.identities.portals.get(portal) else {
+        let settings = self.inner.shared.settings();
+        let Some(setup) = settings.portals.get(portal) else {
             return refused(Refusal::NotFound);
         };
         if !setup.rules.services.iter().any(|rules| rules.service == service) {
             return refused(Refusal::NotFound);
         }
-        match self.inner.numbers.admit(portal, &number) {
+        match settings.numbers.admit(portal, &number) {
             Ok(()) => {}
             Err(NumberRefusal::Taken) => return refused(Refusal::NumberTaken),
             Err(NumberRefusal::NotFound) => return refused(Refusal::NotFound),
@@ -246,10 +247,7 @@ impl Broker {
     }
 
     fn masking_of(&self, portal: &PortalId, service: &ServiceId) -> Masking {
-        let setup = self.inner.identities.portals.get(portal);
-        let rules =
-            setup.and_then(|setup| setup.rules.services.iter().find(|rules| rules.service == *service));
-        rules.map(|rules| rules.masking).unwrap_or_default()
+        self.inner.shared.settings().masking(portal, service)
     }
 
     fn entry(&self, channel: ChannelId) -> Option<ChannelEntry> {

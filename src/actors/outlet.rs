@@ -129,7 +129,8 @@ struct Waiting {
 pub struct Outlet {
     connection: ConnectionId,
     service: Option<ServiceId>,
-    masking: Masking,
+    /// Whether its service is trusted to mask for itself; a reload may change it.
+    masks_itself: AtomicBool,
     credit: Credit,
     waiting: Mutex<Waiting>,
     ready: Notify,
@@ -160,7 +161,7 @@ impl Outlet {
         Arc::new(Self {
             connection,
             service,
-            masking,
+            masks_itself: AtomicBool::new(masking == Masking::Service),
             credit: Credit::new(window.clamp(1, WINDOW_MAX)),
             waiting: Mutex::default(),
             ready: Notify::new(),
@@ -187,7 +188,11 @@ impl Outlet {
     /// How that service receives others' replies.
     #[must_use]
     pub fn masking(&self) -> Masking {
-        self.masking
+        if self.masks_itself.load(Ordering::Acquire) { Masking::Service } else { Masking::Broker }
+    }
+
+    pub(super) fn set_masking(&self, masking: Masking) {
+        self.masks_itself.store(masking == Masking::Service, Ordering::Release);
     }
 
     /// The connection's credit.
@@ -256,11 +261,11 @@ impl Outlet {
         self.void.load(Ordering::Acquire)
     }
 
-    /// The connection is gone: drops what waits, takes nothing more.
+    /// The connection is gone, or is to go: drops what waits, but for the word on why, and takes nothing more.
     pub fn close(&self) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.ended = true;
-        waiting.queue.clear();
+        waiting.queue.retain(|outgoing| matches!(outgoing, Outgoing::End(_) | Outgoing::Fail(_)));
         drop(waiting);
         self.ready.notify_one();
         self.room.notify_one();

@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::mem;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix::{Addr, Recipient};
 use dashmap::DashMap;
 
-use super::adapter::{ServiceAdapterActor, Stop};
+use super::adapter::{Peer, ServiceAdapterActor, Stop};
 use super::channel::ChannelActor;
 use super::outlet::Outlet;
 use super::port::{EndReason, Outgoing, SendNow};
@@ -157,16 +158,65 @@ impl ChannelEntry {
 #[derive(Debug)]
 pub(super) struct NumberEntry {
     pub(super) portal: PortalId,
-    /// The way to its gateway.
-    pub(super) link: Option<Arc<GatewayLink>>,
-    pub(super) send_ttl_ms: u64,
+    way: Mutex<Way>,
     pub(super) senders: Arc<Mutex<Senders>>,
     pub(super) channels: Mutex<Arc<[ChannelEntry]>>,
 }
 
+/// How a number's replies leave, as the configuration says; a reload may change it.
+#[derive(Debug, Default)]
+pub(super) struct Way {
+    /// Its gateway, if that is one over TCP.
+    pub(super) link: Option<Arc<GatewayLink>>,
+    /// Gateways that it had before a reload: what they were handed, they may still answer for. At most as many as its
+    /// portal has had.
+    former: Vec<Arc<GatewayLink>>,
+    pub(super) send_ttl_ms: u64,
+}
+
 impl NumberEntry {
+    pub(super) fn new(portal: PortalId, senders: Arc<Mutex<Senders>>) -> Self {
+        Self { portal, way: Mutex::default(), senders, channels: Mutex::new(Arc::from([])) }
+    }
+
+    fn way(&self) -> MutexGuard<'_, Way> {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over what the configuration says.
+    pub(super) fn set_way(&self, link: Option<Arc<GatewayLink>>, send_ttl_ms: u64) {
+        let mut way = self.way();
+        way.send_ttl_ms = send_ttl_ms;
+        let before = mem::replace(&mut way.link, link);
+        if let Some(before) = before
+            && !way.has(&before)
+        {
+            way.former.push(before);
+        }
+    }
+
+    /// Its gateway, if that is one over TCP.
+    pub(super) fn link(&self) -> Option<Arc<GatewayLink>> {
+        self.way().link.clone()
+    }
+
+    pub(super) fn send_ttl_ms(&self) -> u64 {
+        self.way().send_ttl_ms
+    }
+
+    /// Whether the gateway is the number's, or was: then what it says of a reply counts.
+    pub(super) fn answers_for(&self, link: &Arc<GatewayLink>) -> bool {
+        self.way().has(link)
+    }
+
     pub(super) fn open(&self) -> Arc<[ChannelEntry]> {
         Arc::clone(&self.channels.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Way {
+    fn has(&self, link: &Arc<GatewayLink>) -> bool {
+        self.link.iter().chain(&self.former).any(|known| Arc::ptr_eq(known, link))
     }
 }
 
@@ -182,6 +232,9 @@ pub(super) enum SessionKey {
 #[derive(Debug, Clone)]
 pub(super) struct SessionEntry {
     pub(super) portal: PortalId,
+    /// Who it is, and the digest of what proved it: a reload may take either away.
+    pub(super) peer: Peer,
+    pub(super) token: [u8; 32],
     pub(super) actor: Addr<ServiceAdapterActor>,
     pub(super) outlet: Arc<Outlet>,
     /// What the channels deliver to it.
@@ -206,8 +259,8 @@ impl SessionEntry {
     }
 }
 
-/// Which of a gateway's connections, counted from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+/// Which of a gateway's connections: unlike every other, also of another gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Generation(pub u64);
 
 #[derive(Debug, Default)]
@@ -272,7 +325,7 @@ impl GatewayLink {
     ) -> (Generation, Option<Generation>) {
         let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
         let before = link.generation;
-        link.generation = Generation(before.0 + 1);
+        link.generation = Generation(outlet.connection().0);
         link.closing = false;
         let older = link.connected.replace((Arc::clone(outlet), stop));
         let generation = link.generation;

@@ -50,7 +50,7 @@ impl Sender {
     /// Connects the number's link, where it is one for this process.
     pub(super) fn connect(shared: &Arc<Shared>, number: &Number) -> Option<Self> {
         let entry = shared.registry.numbers.get(number).map(|entry| Arc::clone(entry.value()))?;
-        let link = entry.link.clone().filter(|link| link.is_built_in())?;
+        let link = entry.link().filter(|link| link.is_built_in())?;
         let counters = Arc::clone(&shared.counters);
         let outlet = Outlet::new(shared.registry.next_connection(), None, Masking::Broker, 1, counters);
         let (generation, lost) = link.connect(&outlet, None);

@@ -1,7 +1,7 @@
 //! What every actor of one broker shares: the journal, the registry, keys, limits, and the one way to halt.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use super::counters::Counters;
 use super::reader::Readers;
 use super::registry::Registry;
+use super::settings::Settings;
 use crate::domain::channel::Keys;
 use crate::journal::{Journal, Retention};
 
@@ -107,7 +108,8 @@ pub(super) struct Shared {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) readers: Readers,
     pub(super) keys: Keys,
-    pub(super) limits: Limits,
+    /// What the configuration says now.
+    pub(super) settings: RwLock<Arc<Settings>>,
     pub(super) halt: HaltSwitch,
     /// [`PROCESS_BYTES_MAX`], as permits.
     pub(super) process_bytes: Arc<Semaphore>,
@@ -115,4 +117,16 @@ pub(super) struct Shared {
     pub(super) draining: watch::Sender<bool>,
     pub(super) counters: Arc<Counters>,
     pub(super) started: Instant,
+}
+
+impl Shared {
+    /// What the configuration says now; a reload exchanges it.
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Exchanges it.
+    pub(super) fn set_settings(&self, settings: Arc<Settings>) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
 }

@@ -1,6 +1,6 @@
 //! The HTTP server of `serve`, put together: health, webhooks, metrics, the admin API, WebSockets.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 
 use super::Failure;
@@ -17,6 +17,7 @@ use crate::gateway::webhook::{self, BODIES_BYTES_MAX, Patience, Settings, Webhoo
 use crate::net::http::{self, Check, Health};
 use crate::net::in_json::in_json;
 use crate::net::listener::{self, CONNECTIONS_MAX, Listener};
+use crate::net::tls::Identity;
 use crate::net::websocket;
 
 /// Ready while the broker acknowledges.
@@ -79,17 +80,32 @@ impl Words for Protocol {
     }
 }
 
-/// Starts it; gives where it listens.
+/// What of the server follows the configuration.
+pub(super) struct Following {
+    webhook: Arc<Webhook<Broker>>,
+    desk: Arc<Desk>,
+}
+
+impl Following {
+    pub(super) fn reload(&self, config: &Config) {
+        self.webhook.reload(webhook_settings(config));
+        self.desk.set_token(config.http.admin_token.as_ref().map(TokenHash::bytes));
+    }
+}
+
+/// Starts it; gives what of it follows the configuration.
 pub(super) fn start(
     config: &Config,
+    tls: Option<&Identity>,
     broker: &Broker,
     tcp: &Arc<Listener>,
-) -> Result<(http::Server, SocketAddr), Failure> {
+) -> Result<(http::Server, Following), Failure> {
     let listener = TcpListener::bind(config.http.listen)
         .map_err(|error| bind_failure("http", config.http.listen, error))?;
     let webhook = Webhook::new(broker.clone(), webhook_settings(config), Patience::default());
     let token = config.http.admin_token.as_ref().map(TokenHash::bytes);
     let desk = Desk::new(broker.clone(), token, Protocol);
+    let following = Following { webhook: Arc::clone(&webhook), desk: Arc::clone(&desk) };
     let doors = Doors { tcp: Arc::clone(tcp), webhook: Arc::clone(&webhook), desk: Arc::clone(&desk) };
     let (webhooks, scrapes) = (webhook::routes(webhook), metrics::routes(broker.clone(), Arc::new(doors)));
     let (calls, sockets) = (api::routes(desk), websocket::routes(broker.clone()));
@@ -104,9 +120,9 @@ pub(super) fn start(
         sockets: listener::Settings { ack_timeout: config.tcp.ack_timeout },
         ..http::Limits::default()
     };
-    let server = http::run(listener, limits, Arc::new(Ready(broker.clone())), routes).map_err(Failure::io)?;
-    let address = server.address();
-    Ok((server, address))
+    let server = http::run_over(listener, tls, limits, Arc::new(Ready(broker.clone())), routes)
+        .map_err(Failure::io)?;
+    Ok((server, following))
 }
 
 fn webhook_settings(config: &Config) -> Settings {

@@ -4,6 +4,7 @@
 //! - `serve`: the broker as a process · `http`: its HTTP server, put together · `demo`: its story on real parts
 //! - `bench`: load over real TCP, beside a relay · `own_broker`: a broker as a child process
 //! - `check_config`, `store`, `token`: for operators · `tail`, `send`: a look at a running broker, and a word to it
+//! - `man`: the manual, for packages
 //! - `channel`, `conversation`: for operators, over the admin API · `operator`: their way there · `shown`: as people read it
 //! - `completion`: for shells
 //! - `conformance`: plays the broker to somebody's adapter, and judges it
@@ -19,6 +20,7 @@ mod conformance;
 mod conversation;
 mod demo;
 mod http;
+mod man;
 mod operator;
 mod out;
 mod own_broker;
@@ -78,6 +80,9 @@ enum Verb {
     Store(store::Arguments),
     /// Tokens for services, gateways and operators.
     Token(token::Arguments),
+    /// Write the manual pages into a directory.
+    #[command(hide = true)]
+    Man(man::Arguments),
     /// A script that completes the command line in a shell.
     Completion(completion::Arguments),
 }
@@ -157,6 +162,7 @@ pub fn main() -> ExitCode {
         Verb::Send(arguments) => send::run(&arguments),
         Verb::Store(arguments) => store::run(&arguments),
         Verb::Token(arguments) => token::run(&arguments),
+        Verb::Man(arguments) => man::run(&arguments),
         Verb::Completion(arguments) => completion::run(&arguments),
     };
     match outcome {

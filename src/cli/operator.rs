@@ -44,6 +44,7 @@ impl Asking {
 
     fn ask(&self, method: Method, path: &str, body: Option<&Value>, show: impl FnOnce(&Value)) -> Outcome {
         let config = self.configured.load()?;
+        self.peer.refuse_tls()?;
         let token = self.peer.token()?;
         let url = format!("http://{}{PREFIX}{path}", self.peer.http_address(&config));
         let answer = block_on(call(method, &url, body, &token))?;

@@ -1,12 +1,12 @@
 //! What the verbs that talk to a running broker have in common: where it is, and what proves who asks.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::{EXIT_USAGE, Failure};
-use crate::client::{ClientError, Options};
+use crate::client::{ClientError, Options, Tls};
 use crate::config::{Config, Secret};
 use crate::wire::frame::Encoding;
 use crate::wire::message::requests::Hello;
@@ -27,6 +27,18 @@ pub(super) struct Peer {
     /// A file with the token; else it stands in SHAREDLINE_TOKEN.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Speak TLS, and believe whom the authorities in this file (PEM) have signed for.
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// A certificate chain (PEM) of one's own, where the broker wants one.
+    #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
+    tls_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// The name in the broker's certificate, where it is not for its address.
+    #[arg(long, value_name = "NAME", requires = "tls_ca")]
+    tls_name: Option<String>,
     /// The token.
     #[arg(env = "SHAREDLINE_TOKEN", hide_env_values = true, hide = true, long = "token-from-environment")]
     token: Option<String>,
@@ -46,6 +58,31 @@ impl Peer {
                 Ok(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
             }
             None => self.token.clone().map(Secret::new).ok_or_else(missing),
+        }
+    }
+
+    /// How to speak TLS, if that is asked for.
+    pub(super) fn tls(&self) -> Result<Option<Tls>, Failure> {
+        let Some(ca) = &self.tls_ca else { return Ok(None) };
+        let own = match (&self.tls_cert, &self.tls_key) {
+            (Some(cert), Some(key)) => Some((read(cert)?, read(key)?)),
+            _ => None,
+        };
+        let own = own.as_ref().map(|(cert, key)| (cert.as_slice(), key.as_slice()));
+        let tls = Tls::new(&read(ca)?, own).map_err(Failure::failed)?;
+        match &self.tls_name {
+            Some(name) => Ok(Some(tls.named(name).map_err(usage)?)),
+            None => Ok(Some(tls)),
+        }
+    }
+
+    /// For verbs over HTTP, which speak no TLS yet: rather a word than a token in plain text.
+    pub(super) fn refuse_tls(&self) -> Result<(), Failure> {
+        match self.tls_ca {
+            None => Ok(()),
+            Some(_) => Err(usage(anyhow::anyhow!(
+                "the verbs over HTTP speak no TLS yet: ask on the broker's machine"
+            ))),
         }
     }
 
@@ -80,6 +117,11 @@ impl Peer {
         };
         Ok(Options { address: self.address(config), encoding: Encoding::JsonLines, hello })
     }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(file)
+        .map_err(|error| Failure::io(anyhow::Error::new(error).context(file.display().to_string())))
 }
 
 /// An argument that can not be.

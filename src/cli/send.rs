@@ -63,8 +63,9 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         content: RawContent(Bytes::from(content)),
         refers_to: None,
     };
+    let tls = arguments.peer.tls()?;
     block_on(async {
-        let (client, _, _events) = Client::connect(options).await.map_err(failure)?;
+        let (client, _, _events) = Client::connect_over(tls, options).await.map_err(failure)?;
         let Response::InboundAccepted(accepted) = client.request(inbound).await.map_err(failure)? else {
             return Err(Failure::failed(anyhow::anyhow!(
                 "the broker gave another answer than was asked for"

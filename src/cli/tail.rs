@@ -33,8 +33,9 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     let adapter = format!("tail-{}", std::process::id());
     let options =
         arguments.peer.options(&config, &arguments.portal, who, Some(&adapter), DeliverMode::Watch)?;
+    let tls = arguments.peer.tls()?;
     block_on(async {
-        let (_client, _, mut events) = Client::connect(options).await.map_err(failure)?;
+        let (_client, _, mut events) = Client::connect_over(tls, options).await.map_err(failure)?;
         out::note("watching; end with Ctrl-C");
         loop {
             let event = tokio::select! {

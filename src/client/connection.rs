@@ -6,8 +6,10 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
-use super::ClientError;
+use super::{ClientError, Tls};
 use crate::wire::codec::{decode_server, encode_request};
 use crate::wire::frame::{BINARY_PREFACE, Encoding, FrameError, Splitter};
 use crate::wire::message::requests::Hello;
@@ -16,6 +18,9 @@ use crate::wire::message::{Request, Response, ServerBody, ServerMessage};
 
 /// How much is read at once, in bytes.
 const READ_BYTES: usize = 256 << 10;
+
+type Read = Either<OwnedReadHalf, tokio::io::ReadHalf<TlsStream<TcpStream>>>;
+type Write = Either<OwnedWriteHalf, tokio::io::WriteHalf<TlsStream<TcpStream>>>;
 
 /// A greeted connection.
 #[derive(Debug)]
@@ -34,9 +39,31 @@ impl Connection {
     /// # Errors
     /// When the broker can not be reached, or does not let this client in.
     pub async fn open(address: SocketAddr, encoding: Encoding, hello: Hello) -> Result<Self, ClientError> {
+        Self::open_over(None, address, encoding, hello).await
+    }
+
+    /// The same over TLS, where it is given.
+    ///
+    /// # Errors
+    /// When the broker can not be reached or believed, or does not let this client in.
+    pub async fn open_over(
+        tls: Option<&Tls>,
+        address: SocketAddr,
+        encoding: Encoding,
+        hello: Hello,
+    ) -> Result<Self, ClientError> {
         let stream = TcpStream::connect(address).await.map_err(ClientError::Io)?;
         stream.set_nodelay(true).map_err(ClientError::Io)?;
-        let (read, write) = stream.into_split();
+        let (read, write): (Read, Write) = match tls {
+            None => {
+                let (read, write) = stream.into_split();
+                (Either::Left(read), Either::Left(write))
+            }
+            Some(tls) => {
+                let (read, write) = tokio::io::split(tls.connect(stream, address).await?);
+                (Either::Right(read), Either::Right(write))
+            }
+        };
         let mut buffer = BytesMut::new();
         if encoding == Encoding::Binary {
             buffer.extend_from_slice(&BINARY_PREFACE);
@@ -57,7 +84,7 @@ impl Connection {
 /// What sends requests.
 #[derive(Debug)]
 pub struct Sender {
-    write: OwnedWriteHalf,
+    write: Write,
     encoding: Encoding,
     buffer: BytesMut,
     last_id: u64,
@@ -87,6 +114,8 @@ impl Sender {
     /// When the connection is gone.
     pub async fn flush(&mut self) -> Result<(), ClientError> {
         self.write.write_all(&self.buffer).await.map_err(ClientError::Io)?;
+        // TLS may still hold some of it back.
+        self.write.flush().await.map_err(ClientError::Io)?;
         self.buffer.clear();
         Ok(())
     }
@@ -103,7 +132,7 @@ impl Sender {
 /// What receives answers and deliveries.
 #[derive(Debug)]
 pub struct Receiver {
-    read: OwnedReadHalf,
+    read: Read,
     encoding: Encoding,
     splitter: Splitter,
     buffer: BytesMut,

@@ -14,6 +14,7 @@
 //! - After a reconnection deliveries go on where this adapter's service had acknowledged; a watcher's where it had got.
 
 mod connection;
+mod tls;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 pub use self::connection::{Connection, Receiver, Sender};
+pub use self::tls::{Tls, TlsError};
 use crate::domain::ids::{ChannelId, Offset};
 use crate::wire::codec::EncodeError;
 use crate::wire::frame::{Encoding, FrameError};
@@ -135,12 +137,26 @@ impl Client {
     /// # Errors
     /// When the first connection can not be made or is refused.
     pub async fn connect(options: Options) -> Result<(Self, Welcome, Events), ClientError> {
-        let connection = Connection::open(options.address, options.encoding, options.hello.clone()).await?;
+        Self::connect_over(None, options).await
+    }
+
+    /// The same over TLS, where it is given.
+    ///
+    /// # Errors
+    /// When the first connection can not be made or is refused.
+    pub async fn connect_over(
+        tls: Option<Tls>,
+        options: Options,
+    ) -> Result<(Self, Welcome, Events), ClientError> {
+        let hello = options.hello.clone();
+        let connection =
+            Connection::open_over(tls.as_ref(), options.address, options.encoding, hello).await?;
         let welcome = connection.welcome.clone();
         let (commands, asked) = mpsc::channel(QUEUE_MAX);
         let (told, events) = mpsc::channel(QUEUE_MAX);
         let task = Task {
             options,
+            tls,
             asked,
             told,
             watched: BTreeMap::new(),
@@ -186,6 +202,7 @@ enum Over {
 
 struct Task {
     options: Options,
+    tls: Option<Tls>,
     asked: mpsc::Receiver<Do>,
     told: mpsc::Sender<Event>,
     /// For a watcher: where each channel goes on.
@@ -241,7 +258,8 @@ impl Task {
                 from.extend(self.watched.iter().map(|(channel, next)| (*channel, *next)));
                 hello.from = Positions(from.into_iter().collect());
             }
-            match Connection::open(self.options.address, self.options.encoding, hello).await {
+            let Options { address, encoding, .. } = self.options;
+            match Connection::open_over(self.tls.as_ref(), address, encoding, hello).await {
                 Ok(connection) => {
                     let welcome = Box::new(connection.welcome.clone());
                     self.told.send(Event::Reconnected(welcome)).await.ok()?;

@@ -3,7 +3,7 @@
 //! # Layout
 //! - `mod.rs`: what a broker runs on, as it is after validation
 //! - `raw`: what may be written · `value`: durations, sizes, secrets · `load`: file and environment
-//! - `validate`: raw to valid, with every problem that there is, not the first alone
+//! - `tls`: certificates and keys · `validate`: raw to valid, with every problem that there is, not the first alone
 //!
 //! # Invariants
 //! - A key that does not exist is an error, in the file and in the environment.
@@ -11,6 +11,7 @@
 
 mod load;
 mod raw;
+mod tls;
 mod validate;
 mod value;
 
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use self::load::{LoadError, Overrides};
+pub use self::tls::Tls;
 pub(crate) use self::value::bytes as bytes_of;
 pub use self::value::{Secret, TokenHash};
 use crate::domain::ids::{GatewayId, Number, ServiceId};
@@ -45,21 +47,25 @@ pub struct Config {
 }
 
 /// `[tcp]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Tcp {
     /// Where it listens.
     pub listen: SocketAddr,
     /// How long a connection may leave deliveries unacknowledged.
     pub ack_timeout: Duration,
+    /// What it proves itself with; none: it speaks plain text.
+    pub tls: Option<Tls>,
 }
 
 /// `[http]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Http {
     /// Where it listens.
     pub listen: SocketAddr,
     /// Who may use the admin API; nobody without.
     pub admin_token: Option<TokenHash>,
+    /// What it proves itself with; none: it speaks plain text.
+    pub tls: Option<Tls>,
 }
 
 /// When a record counts as durable.
@@ -91,6 +97,10 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// Threads that actors and sessions live on; 0: as the cores allow.
     pub arbiters: usize,
+    /// Connections that one source address may make, a second; 0: any number.
+    pub peer_connections_per_second: u32,
+    /// Hellos of one source address that may be refused, a minute; 0: any number.
+    pub peer_failed_hellos_per_minute: u32,
 }
 
 /// One `[[portals]]`.
@@ -156,14 +166,21 @@ impl Default for Config {
             tcp: Tcp {
                 listen: SocketAddr::from(([127, 0, 0, 1], 7411)),
                 ack_timeout: Duration::from_secs(60),
+                tls: None,
             },
-            http: Http { listen: SocketAddr::from(([127, 0, 0, 1], 7412)), admin_token: None },
+            http: Http { listen: SocketAddr::from(([127, 0, 0, 1], 7412)), admin_token: None, tls: None },
             journal: Journal {
                 durability: Durability::Fsync,
                 retention: Duration::from_secs(7 * 86_400),
                 retention_bytes: 64 << 30,
             },
-            limits: Limits { recent_bytes_max: 4 << 20, drain_timeout: Duration::from_secs(10), arbiters: 0 },
+            limits: Limits {
+                recent_bytes_max: 4 << 20,
+                drain_timeout: Duration::from_secs(10),
+                arbiters: 0,
+                peer_connections_per_second: 100,
+                peer_failed_hellos_per_minute: 60,
+            },
             portals: Vec::new(),
             whatsapp: WhatsApp {
                 app_secret: None,
@@ -204,6 +221,35 @@ impl Config {
     /// When the file can not be read, or anything in it, in the environment or in the flags is wrong.
     pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Self, LoadError> {
         load::load(file, overrides)
+    }
+
+    /// The keys that differ in `other` and hold only from the next start on.
+    #[must_use]
+    pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("data_dir", self.data_dir != other.data_dir),
+            ("tcp.listen", self.tcp.listen != other.tcp.listen),
+            ("http.listen", self.http.listen != other.http.listen),
+            ("tcp.tls", self.tcp.tls.is_some() != other.tcp.tls.is_some()),
+            ("http.tls", self.http.tls.is_some() != other.http.tls.is_some()),
+            ("journal.durability", self.journal.durability != other.journal.durability),
+            ("limits.recent_bytes_max", self.limits.recent_bytes_max != other.limits.recent_bytes_max),
+            ("limits.drain_timeout", self.limits.drain_timeout != other.limits.drain_timeout),
+            ("limits.arbiters", self.limits.arbiters != other.limits.arbiters),
+            ("whatsapp.graph_url", self.whatsapp.graph_url != other.whatsapp.graph_url),
+            ("what the built-in gateway sends with", !self.built_in().eq(other.built_in())),
+        ];
+        keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    }
+
+    /// The numbers of the built-in gateway, and what each is sent with.
+    fn built_in(&self) -> impl Iterator<Item = (&Number, Option<&str>, u32, Option<&str>)> {
+        let numbers = self.portals.iter().flat_map(|portal| &portal.numbers);
+        numbers.filter(|number| number.way == Way::Builtin).map(|number| {
+            let token = number.access_token.as_ref().or(self.whatsapp.access_token.as_ref());
+            let id = number.phone_number_id.as_deref();
+            (&number.number, id, number.messages_per_second, token.map(Secret::expose))
+        })
     }
 
     /// The numbers that can not send, and why.

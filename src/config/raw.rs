@@ -28,7 +28,7 @@ pub(super) struct Tcp {
     pub(super) listen: Option<String>,
     pub(super) ack_timeout: Option<String>,
     pub(super) insecure: Option<bool>,
-    pub(super) tls: Option<toml::Value>,
+    pub(super) tls: Option<Tls>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -38,7 +38,15 @@ pub(super) struct Http {
     pub(super) admin_token_sha256: Option<String>,
     pub(super) admin_token_sha256_file: Option<PathBuf>,
     pub(super) insecure: Option<bool>,
-    pub(super) tls: Option<toml::Value>,
+    pub(super) tls: Option<Tls>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub(super) cert: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) client_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -56,6 +64,8 @@ pub(super) struct Limits {
     pub(super) recent_bytes_max: Option<String>,
     pub(super) drain_timeout: Option<String>,
     pub(super) arbiters: Option<usize>,
+    pub(super) peer_connections_per_second: Option<u32>,
+    pub(super) peer_failed_hellos_per_minute: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::raw::{self, OneOrMany, Raw};
+use super::tls::{self, Tls};
 use super::value::{Secret, TokenHash, bytes, bytes_text, duration, duration_text};
 use super::{
     Config, Durability, Http, Journal, Limits, MESSAGES_PER_SECOND_DEFAULT, NumberConfig, Portal, Problem,
@@ -32,6 +33,8 @@ const RECENT_BYTES: (u64, u64) = (64 << 10, 1 << 30);
 const DRAIN_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(600));
 /// Most `arbiters`: what is beyond serves the journal, the readers and the system.
 const ARBITERS_MAX: usize = 8;
+/// Most of what one source address may be allowed in a second or a minute.
+const PEER_RATE_MAX: u32 = 1_000_000;
 /// Shortest and longest time to live of a claim or of a waiting reply.
 const TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(365 * 86_400));
 
@@ -52,10 +55,12 @@ pub(super) fn validate(raw: Raw, beside: &Path) -> Result<Config, Vec<Problem>> 
     let default = Config::default();
     let mut problems = Problems { found: Vec::new(), beside };
     let whatsapp = problems.whatsapp(raw.whatsapp, default.whatsapp);
-    let tcp_listen =
-        problems.listen("tcp", raw.tcp.listen, default.tcp.listen, raw.tcp.insecure, raw.tcp.tls);
-    let http_listen =
-        problems.listen("http", raw.http.listen, default.http.listen, raw.http.insecure, raw.http.tls);
+    let tcp_guard = (raw.tcp.tls.is_some(), raw.tcp.insecure);
+    let tcp_listen = problems.listen("tcp", raw.tcp.listen, default.tcp.listen, tcp_guard);
+    let http_guard = (raw.http.tls.is_some(), raw.http.insecure);
+    let http_listen = problems.listen("http", raw.http.listen, default.http.listen, http_guard);
+    let tcp_tls = problems.tls("tcp", raw.tcp.tls.as_ref());
+    let http_tls = problems.tls("http", raw.http.tls.as_ref());
     let ack_timeout =
         problems.duration("tcp.ack_timeout", raw.tcp.ack_timeout, default.tcp.ack_timeout, ACK_TIMEOUT);
     let admin_token = problems.secret(
@@ -72,8 +77,8 @@ pub(super) fn validate(raw: Raw, beside: &Path) -> Result<Config, Vec<Problem>> 
     }
     Ok(Config {
         data_dir: raw.data_dir.unwrap_or(default.data_dir),
-        tcp: Tcp { listen: tcp_listen, ack_timeout },
-        http: Http { listen: http_listen, admin_token },
+        tcp: Tcp { listen: tcp_listen, ack_timeout, tls: tcp_tls },
+        http: Http { listen: http_listen, admin_token, tls: http_tls },
         journal,
         limits,
         portals,
@@ -211,16 +216,8 @@ impl Problems<'_> {
         section: &str,
         text: Option<String>,
         default: SocketAddr,
-        insecure: Option<bool>,
-        tls: Option<toml::Value>,
+        (has_tls, insecure): (bool, Option<bool>),
     ) -> SocketAddr {
-        if tls.is_some() {
-            self.add(
-                format!("{section}.tls"),
-                "<given>",
-                "nothing yet: TLS is not there; end it before the broker",
-            );
-        }
         let key = format!("{section}.listen");
         let address = match text.as_ref().map(|text| text.parse::<SocketAddr>()) {
             None => default,
@@ -234,12 +231,32 @@ impl Problems<'_> {
                 return default;
             }
         };
-        if !address.ip().is_loopback() && insecure != Some(true) {
-            let accepted =
-                format!("an address of this machine alone (127.0.0.1, [::1]), or {section}.insecure = true");
+        if !address.ip().is_loopback() && !has_tls && insecure != Some(true) {
+            let accepted = format!(
+                "an address of this machine alone (127.0.0.1, [::1]), or {section}.tls = {{ cert, key }}, or \
+                 {section}.insecure = true: tokens and messages would travel in plain text"
+            );
             self.add(key, address, accepted);
         }
         address
+    }
+
+    fn tls(&mut self, section: &str, raw: Option<&raw::Tls>) -> Option<Tls> {
+        match tls::read(section, raw?, self.beside) {
+            Ok(tls) => Some(tls),
+            Err(problems) => {
+                self.found.extend(problems);
+                None
+            }
+        }
+    }
+
+    fn rate(&mut self, key: &str, given: Option<u32>, default: u32) -> u32 {
+        let rate = given.unwrap_or(default);
+        if rate > PEER_RATE_MAX {
+            self.add(key, rate, format!("0 to {PEER_RATE_MAX}; 0: without limit"));
+        }
+        rate
     }
 
     fn journal(&mut self, raw: raw::Journal, default: &Journal) -> Journal {
@@ -276,6 +293,16 @@ impl Problems<'_> {
                 DRAIN_TIMEOUT,
             ),
             arbiters,
+            peer_connections_per_second: self.rate(
+                "limits.peer_connections_per_second",
+                raw.peer_connections_per_second,
+                default.peer_connections_per_second,
+            ),
+            peer_failed_hellos_per_minute: self.rate(
+                "limits.peer_failed_hellos_per_minute",
+                raw.peer_failed_hellos_per_minute,
+                default.peer_failed_hellos_per_minute,
+            ),
         }
     }
 

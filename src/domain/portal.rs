@@ -112,6 +112,14 @@ pub struct PortalRules {
     pub fixed_rosters: BTreeMap<ServiceId, Vec<Agent>>,
 }
 
+impl PortalRules {
+    /// The same for a portal that stands in the configuration no longer: it has no service.
+    #[must_use]
+    pub fn without_services(&self) -> Self {
+        Self { services: Vec::new(), fixed_rosters: BTreeMap::new(), ..self.clone() }
+    }
+}
+
 /// One service's agents.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Roster {
@@ -222,6 +230,12 @@ impl Portal {
         portal.rules = Arc::new(rules);
         portal.take_rules();
         portal
+    }
+
+    /// What the configuration says of it.
+    #[must_use]
+    pub fn rules(&self) -> &PortalRules {
+        &self.rules
     }
 
     fn take_rules(&mut self) {

@@ -1,14 +1,16 @@
-//! What carries a session's bytes: a TCP socket, or the text frames of a WebSocket that read and write like one.
+//! What carries a session's bytes: a TCP socket, with TLS or without, or the text frames of a WebSocket that read and write like one.
 //!
-//! A session reads and writes JSON lines or frames and does not know which of the two it has.
+//! A session reads and writes JSON lines or frames and does not know which of them it has. What is written is to be flushed.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_rustls::server::TlsStream;
 
 use super::websocket;
 use crate::actors::port::Refusal;
@@ -16,12 +18,14 @@ use crate::actors::port::Refusal;
 /// The reading side.
 pub(super) enum Reading {
     Tcp(OwnedReadHalf),
+    Tls(ReadHalf<TlsStream<TcpStream>>),
     WebSocket(websocket::Reading),
 }
 
 /// The writing side. Dropped, the connection ends once all that was written is sent.
 pub(super) enum Writing {
     Tcp(OwnedWriteHalf),
+    Tls(WriteHalf<TlsStream<TcpStream>>),
     WebSocket(websocket::Writing),
 }
 
@@ -38,7 +42,7 @@ impl Reading {
     /// From here, because `hello` was accepted, messages may be long.
     pub(super) fn accept_hello(&mut self) {
         match self {
-            Self::Tcp(_) => {}
+            Self::Tcp(_) | Self::Tls(_) => {}
             Self::WebSocket(reading) => reading.accept_hello(),
         }
     }
@@ -62,6 +66,7 @@ impl AsyncRead for Reading {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_read(context, into),
+            Self::Tls(half) => Pin::new(half).poll_read(context, into),
             Self::WebSocket(reading) => Pin::new(reading).poll_read(context, into),
         }
     }
@@ -71,6 +76,7 @@ impl AsyncWrite for Writing {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_write(context, bytes),
+            Self::Tls(half) => Pin::new(half).poll_write(context, bytes),
             Self::WebSocket(writing) => Pin::new(writing).poll_write(context, bytes),
         }
     }
@@ -78,6 +84,7 @@ impl AsyncWrite for Writing {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_flush(context),
+            Self::Tls(half) => Pin::new(half).poll_flush(context),
             Self::WebSocket(writing) => Pin::new(writing).poll_flush(context),
         }
     }
@@ -85,6 +92,7 @@ impl AsyncWrite for Writing {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_shutdown(context),
+            Self::Tls(half) => Pin::new(half).poll_shutdown(context),
             Self::WebSocket(writing) => Pin::new(writing).poll_shutdown(context),
         }
     }

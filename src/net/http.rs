@@ -18,16 +18,20 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::{StatusCode, header};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::listener::{Settings, set_options};
+use super::stream::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
+use super::tls::Identity;
 
 /// How long `/readyz` waits for an answer before it says that there is none.
 pub const HEALTH_WITHIN: Duration = Duration::from_secs(2);
@@ -95,12 +99,28 @@ pub fn run<H: Health>(
     health: Arc<H>,
     routes: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 ) -> io::Result<Server> {
+    run_over(listener, None, limits, health, routes)
+}
+
+/// The same over TLS, where there is an identity.
+///
+/// # Errors
+/// When the listener or the thread cannot be used.
+pub fn run_over<H: Health>(
+    listener: TcpListener,
+    tls: Option<&Identity>,
+    limits: Limits,
+    health: Arc<H>,
+    routes: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+) -> io::Result<Server> {
+    // The library puts the protocols that it speaks (HTTP/1.1 alone) into a copy of its own.
+    let tls = tls.map(|identity| ServerConfig::clone(identity.config()));
     let address = listener.local_addr()?;
     let (started, has_started) = mpsc::sync_channel(1);
     let (end, ended) = oneshot::channel();
     thread::Builder::new().name("http".to_owned()).spawn(move || {
         actix_web::rt::System::new().block_on(async move {
-            let server = match server(listener, limits, health, routes) {
+            let server = match server(listener, tls, limits, health, routes) {
                 Ok(server) => server,
                 Err(error) => return drop(started.send(Err(error))),
             };
@@ -116,6 +136,7 @@ pub fn run<H: Health>(
 
 fn server<H: Health>(
     listener: TcpListener,
+    tls: Option<ServerConfig>,
     limits: Limits,
     health: Arc<H>,
     routes: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
@@ -132,7 +153,8 @@ fn server<H: Health>(
     let sockets = limits.sockets;
     let server = HttpServer::new(application)
         .on_connect(move |socket, _| {
-            if let Some(stream) = socket.downcast_ref::<TcpStream>()
+            let secure = socket.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
+            if let Some(stream) = socket.downcast_ref::<TcpStream>().or(secure)
                 && let Err(error) = set_options(stream, &sockets)
             {
                 tracing::debug!(%error, "a connection's options can not be set");
@@ -144,8 +166,13 @@ fn server<H: Health>(
         .client_disconnect_timeout(limits.linger_for)
         .keep_alive(limits.idle_for)
         .shutdown_timeout(limits.drain_within.as_secs())
-        .disable_signals()
-        .listen(listener)?;
+        .tls_handshake_timeout(HANDSHAKE_TIMEOUT)
+        .max_connection_rate(HANDSHAKES_MAX)
+        .disable_signals();
+    let server = match tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+        None => server.listen(listener)?,
+    };
     Ok(server.run())
 }
 

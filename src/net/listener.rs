@@ -1,19 +1,22 @@
 //! Accepts connections of adapters and gateways, and gives each a session on one of the broker's Arbiters.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use actix::ArbiterHandle;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 
-use super::carrier::{Reading, Writing};
+use super::peers::{PeerLimits, Peers};
 use super::session;
+use super::stream::{self, HANDSHAKES_MAX, HandshakeError};
+use super::tls::Identity;
 use crate::actors::Broker;
 use crate::wire::frame::Splitter;
 
@@ -45,6 +48,17 @@ pub struct Listener {
     address: SocketAddr,
     close: watch::Sender<bool>,
     open: Arc<AtomicUsize>,
+    settings: Arc<RwLock<Settings>>,
+    peers: Arc<Peers>,
+}
+
+/// What a listener that is open to the world has on top.
+#[derive(Debug, Clone, Default)]
+pub struct Guard {
+    /// Speaks TLS, and nothing else.
+    pub tls: Option<Identity>,
+    /// What one source address may do.
+    pub peers: PeerLimits,
 }
 
 impl Listener {
@@ -53,6 +67,19 @@ impl Listener {
     /// # Errors
     /// When the address can not be bound.
     pub fn start(address: SocketAddr, broker: &Broker, settings: Settings) -> io::Result<Self> {
+        Self::start_guarded(address, broker, settings, Guard::default())
+    }
+
+    /// The same, guarded.
+    ///
+    /// # Errors
+    /// When the address can not be bound.
+    pub fn start_guarded(
+        address: SocketAddr,
+        broker: &Broker,
+        settings: Settings,
+        guard: Guard,
+    ) -> io::Result<Self> {
         let socket = socket2::Socket::new(
             socket2::Domain::for_address(address),
             socket2::Type::STREAM,
@@ -68,12 +95,22 @@ impl Listener {
         let open = Arc::new(AtomicUsize::new(0));
         let homes = broker.arbiters();
         let Some(first) = homes.first().cloned() else { return Err(io::Error::other("no arbiter")) };
-        let accepting =
-            Accepting { broker: broker.clone(), settings, homes, open: Arc::clone(&open), closed };
+        let settings = Arc::new(RwLock::new(settings));
+        let peers = Arc::new(Peers::new(guard.peers));
+        let accepting = Accepting {
+            broker: broker.clone(),
+            settings: Arc::clone(&settings),
+            homes,
+            open: Arc::clone(&open),
+            closed,
+            peers: Arc::clone(&peers),
+            tls: guard.tls.map(|identity| TlsAcceptor::from(Arc::clone(identity.config()))),
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+        };
         if !first.spawn_fn(move || drop(actix::spawn(accepting.run(listener)))) {
             return Err(io::Error::other("the broker has stopped"));
         }
-        Ok(Self { address, close, open })
+        Ok(Self { address, close, open, settings, peers })
     }
 
     /// Where it listens; with the port that the system chose, if it was asked to.
@@ -88,6 +125,16 @@ impl Listener {
         self.open.load(Ordering::Acquire)
     }
 
+    /// Exchanges the settings, for connections that come from now on.
+    pub fn set(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+
+    /// Exchanges what one source address may do; where that changes, every address begins anew.
+    pub fn set_peers(&self, limits: PeerLimits) {
+        self.peers.set(limits);
+    }
+
     /// Accepts nobody any more; connections go on.
     pub fn close(&self) {
         self.close.send_replace(true);
@@ -96,10 +143,13 @@ impl Listener {
 
 struct Accepting {
     broker: Broker,
-    settings: Settings,
+    settings: Arc<RwLock<Settings>>,
     homes: Vec<ArbiterHandle>,
     open: Arc<AtomicUsize>,
     closed: watch::Receiver<bool>,
+    peers: Arc<Peers>,
+    tls: Option<TlsAcceptor>,
+    handshakes: Arc<Semaphore>,
 }
 
 /// Counts a connection for as long as it lives.
@@ -127,9 +177,9 @@ impl Accepting {
                 _ = self.closed.wait_for(|closed| *closed) => return,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, from)) => {
                     turn += 1;
-                    self.begin(stream, turn);
+                    self.begin(stream, from.ip(), turn);
                 }
                 Err(error) => {
                     // Out of descriptors, or a peer that left at once: the next one may succeed.
@@ -140,32 +190,55 @@ impl Accepting {
         }
     }
 
-    fn begin(&self, stream: TcpStream, turn: usize) {
+    fn begin(&self, stream: TcpStream, from: IpAddr, turn: usize) {
+        if let Err((flood, is_news)) = self.peers.admit(from, Instant::now()) {
+            if is_news {
+                tracing::warn!(%from, ?flood, "connections of an address are refused for a while");
+            }
+            return;
+        }
         if self.open.fetch_add(1, Ordering::AcqRel) >= CONNECTIONS_MAX {
             self.open.fetch_sub(1, Ordering::AcqRel);
             tracing::warn!(limit = CONNECTIONS_MAX, "a connection was refused: there are too many");
             return;
         }
         let counted = Counted(Arc::clone(&self.open));
-        if let Err(error) = set_options(&stream, &self.settings) {
+        let settings = *self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = set_options(&stream, &settings) {
             tracing::debug!(%error, "a connection's options can not be set");
             return;
         }
-        let broker = self.broker.clone();
+        let (broker, peers, tls) = (self.broker.clone(), Arc::clone(&self.peers), self.tls.clone());
+        let handshakes = Arc::clone(&self.handshakes);
         // A listener has one Arbiter at least.
         let Some(home) = self.homes.get(turn % self.homes.len().max(1)) else { return };
         let Ok(stream) = stream.into_std() else { return };
         home.spawn_fn(move || {
             actix::spawn(async move {
                 let _counted = counted;
-                if let Ok(stream) = TcpStream::from_std(stream) {
-                    let (read, write) = stream.into_split();
-                    let (read, write) = (Reading::Tcp(read), Writing::Tcp(write));
-                    session::run(read, write, Splitter::new(), &Rc::new(broker)).await;
-                }
+                let Ok(stream) = TcpStream::from_std(stream) else { return };
+                let carried = match tls {
+                    None => Ok(stream::plain(stream)),
+                    Some(acceptor) => stream::tls(stream, acceptor, &handshakes).await,
+                };
+                let (read, write) = match carried {
+                    Ok(carried) => carried,
+                    Err(error) => return without_tls(from, &error, &peers),
+                };
+                let whose = Some((&*peers, from));
+                session::run(read, write, Splitter::new(), &Rc::new(broker), whose).await;
             });
         });
     }
+}
+
+/// A connection of which nothing becomes. Who only looks whether the port is there has done nothing wrong.
+fn without_tls(from: IpAddr, error: &HandshakeError, peers: &Peers) {
+    if matches!(error, HandshakeError::Gone) {
+        return;
+    }
+    tracing::warn!(%from, %error, "a connection was ended before its hello");
+    peers.failed(from, Instant::now());
 }
 
 /// Sets what every connection of ours has, over HTTP too: no delay, keep-alive, a limit for bytes that nobody takes.

@@ -8,7 +8,8 @@
 //! # Layout
 //! - [`in_json`]: an answer of the actors as one JSON object, for who asks over HTTP
 //! - [`http`]: the HTTP server, its limits and its health
-//! - [`listener`]: accepts, bounds, stops
+//! - [`listener`]: accepts, bounds, stops · [`peers`]: what one source address may do
+//! - [`tls`]: certificates of both listeners · [`stream`]: a socket, and its handshake where there is TLS
 //! - [`websocket`]: the same sessions over `/v1/ws` · `carrier`: what a session reads from and writes to
 //! - `session`: one connection from its first byte to its last · `inlet`: what it has read, in room that follows its use
 //! - `requests`: what a peer asks, in the actors' words · `answers`: what the actors say, in the protocol's words
@@ -23,7 +24,10 @@ pub mod http;
 pub mod in_json;
 mod inlet;
 pub mod listener;
+pub mod peers;
 mod requests;
 mod session;
+pub mod stream;
+pub mod tls;
 pub mod websocket;
 mod writer;

@@ -3,6 +3,7 @@
 //! The reader decodes all that one read brought and asks it in one go; it stops reading while too many requests are in
 //! flight. The writer takes whatever is ready. The connection ends when either does, or when the broker says so.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::answers::{greeting, refused};
 use super::carrier::{self, Reading, Writing};
 use super::inlet::Inlet;
+use super::peers::Peers;
 use super::requests::{self, Identity, Translated};
 use super::writer::Writer;
 use crate::actors::Broker;
@@ -39,14 +41,23 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How often that is looked at.
 const LINGER_LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Runs a connection until its end.
-pub(super) async fn run(read: Reading, write: Writing, splitter: Splitter, broker: &Rc<Broker>) {
-    let mut greeting = Greeting { read, write, splitter, buffer: BytesMut::new() };
+/// Runs a connection until its end. A hello that is refused or does not come is its address's, where that is given.
+pub(super) async fn run(
+    read: Reading,
+    write: Writing,
+    splitter: Splitter,
+    broker: &Rc<Broker>,
+    from: Option<(&Peers, IpAddr)>,
+) {
+    let mut greeting = Greeting { read, write, splitter, buffer: BytesMut::new(), failed: false };
     let Some((hello, id, connected)) = greeting.run(broker).await else {
+        if let Some((peers, from)) = from.filter(|_| greeting.failed) {
+            peers.failed(from, std::time::Instant::now());
+        }
         let _ = timeout(END_GRACE, greeting.write.shutdown()).await;
         return discard(&mut greeting.read).await;
     };
-    let Greeting { read, write, splitter, buffer } = greeting;
+    let Greeting { read, write, splitter, buffer, .. } = greeting;
     let Some(encoding) = splitter.encoding() else { return };
     let Connected { session, channels, more } = connected;
     let outlet = Arc::clone(session.outlet());
@@ -121,6 +132,8 @@ struct Greeting {
     write: Writing,
     splitter: Splitter,
     buffer: BytesMut,
+    /// Whether the peer was refused, and has not just gone.
+    failed: bool,
 }
 
 impl Greeting {
@@ -190,12 +203,17 @@ impl Greeting {
     }
 
     async fn say(&mut self, broker: &Broker, id: u64, error: Error) {
+        self.failed |= error.code != ErrorCode::Unavailable;
         broker.told_error(error.code.as_str());
         let Some(encoding) = self.splitter.encoding() else { return };
         let mut out = BytesMut::new();
         if codec::encode_response(encoding, id, &Response::Error(error), &mut out).is_ok() {
             // Who does not take it within the time is not told.
-            let _ = timeout(END_GRACE, self.write.write_all(&out)).await;
+            let write = async {
+                self.write.write_all(&out).await?;
+                self.write.flush().await
+            };
+            let _ = timeout(END_GRACE, write).await;
         }
     }
 }

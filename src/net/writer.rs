@@ -116,6 +116,8 @@ impl Writer {
     async fn flush(&mut self) -> io::Result<()> {
         if !self.buffer.is_empty() {
             self.write.write_all(&self.buffer).await?;
+            // TLS may still hold some of it back.
+            self.write.flush().await?;
             self.buffer.clear();
             if self.buffer.capacity() > 2 * WRITE_BYTES {
                 // One large message does not keep its room for ever.

@@ -201,6 +201,15 @@ impl ChannelActor {
         }
     }
 
+    /// How services receive others' replies may have changed; what their connections are told follows by itself.
+    pub(super) fn refresh_masking(&mut self) {
+        let Self { feeds, watchers, portal, .. } = self;
+        let scopes = feeds.iter_mut().map(|feed| &mut feed.scope);
+        for scope in scopes.chain(watchers.iter_mut().map(|watcher| &mut watcher.scope)) {
+            scope.masking = portal.service(&scope.service).map(|rules| rules.masking).unwrap_or_default();
+        }
+    }
+
     /// Tells every connection what an agent does, as far as its service may know.
     pub(super) fn tell_presence(&mut self, changed: &PresenceChanged) {
         let at = now();

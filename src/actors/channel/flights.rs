@@ -101,7 +101,7 @@ impl ChannelActor {
         self.recent.push(batch);
         self.release(flight.held);
         for (conversation, reply) in handed {
-            let gateway = self.sending.link();
+            let gateway = self.sending.link_of(reply);
             let job = HandOver { reply, customer_at: self.customer_at(conversation), gateway };
             self.tell_conversation(conversation, job);
         }

@@ -40,6 +40,8 @@ pub(in crate::actors) struct PortalChanged {
     pub(in crate::actors) portal: Arc<Portal>,
     /// Whose roster changed, and who waits for this channel to answer for it.
     pub(in crate::actors) roster: Option<(ServiceId, Asked)>,
+    /// Whether the configuration was read anew: services, rules and the way of its replies may have changed.
+    pub(in crate::actors) is_reload: bool,
 }
 
 /// The channel's gateway is connected, or has room again; or one of its connections is lost.

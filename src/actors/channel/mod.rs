@@ -122,7 +122,7 @@ impl ChannelActor {
     pub(super) fn new(parts: Parts, me: Addr<Self>) -> Self {
         let Parts { shared, completions, channel, entry, portal, portal_actor, number } = parts;
         let head = channel.head();
-        let recent = Recent::new(head.next(), shared.limits.recent_bytes_max);
+        let recent = Recent::new(head.next(), shared.settings().limits.recent_bytes_max);
         Self {
             builder: BlockBuilder::new(StreamId::from(channel.id())),
             shared,
@@ -142,7 +142,7 @@ impl ChannelActor {
             recent,
             feeds: Vec::new(),
             watchers: Vec::new(),
-            sending: Sending::new(number.link.clone()),
+            sending: Sending::new(number.link()),
             number,
             lookups: Lookups::default(),
             conversations: HashMap::new(),
@@ -412,6 +412,9 @@ impl Handler<PortalChanged> for ChannelActor {
 
     fn handle(&mut self, changed: PortalChanged, ctx: &mut Self::Context) {
         self.portal = changed.portal;
+        if changed.is_reload {
+            self.reloaded();
+        }
         if let Some((service, asked)) = changed.roster {
             let now = now();
             let _ = self.decide(&Command::RosterChanged { service }, now);
@@ -428,9 +431,7 @@ impl Handler<GatewayNews> for ChannelActor {
     type Result = ();
 
     fn handle(&mut self, news: GatewayNews, ctx: &mut Self::Context) {
-        // Another gateway's connections are counted for themselves.
-        let lost = news.lost.filter(|lost| self.sending.link().is_some_and(|link| !link.is_current(*lost)));
-        if let Some(lost) = lost {
+        if let Some(lost) = news.lost {
             self.lose_sends(lost);
         }
         self.after(ctx);

@@ -65,7 +65,7 @@ pub(in crate::actors) fn replay(
     only: Option<ServiceId>,
     keys: Keys,
 ) -> Result<(Channel, Senders), Quarantine> {
-    let channel = Channel::new(id, number.0.clone(), only, keys, number.1.send_ttl_ms);
+    let channel = Channel::new(id, number.0.clone(), only, keys, number.1.send_ttl_ms());
     let senders = Senders::new(Key::new(keys.fingerprint));
     let (mut channel, senders) = replay_with(journal, channel, senders, &mut |_, _, _| true)?;
     channel.leap_to(journal.head(StreamId::from(id)).offset);

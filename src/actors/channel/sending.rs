@@ -26,21 +26,31 @@ const HAND_AT_ONCE_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Sending {
     link: Option<Arc<GatewayLink>>,
-    /// Replies without outcome, and which connection has each; none before it left.
-    handed: HashMap<Offset, Option<Generation>>,
-    /// Rights to hand over that outcomes have freed.
-    freed: usize,
+    /// Replies without outcome.
+    handed: HashMap<Offset, HandedTo>,
+    /// Rights to hand over that outcomes have freed, each of its gateway.
+    freed: Vec<Arc<GatewayLink>>,
     /// When the number may send again, where it may not now.
     later: Option<Timestamp>,
 }
 
+/// Who has a reply.
+#[derive(Debug)]
+struct HandedTo {
+    /// The gateway whose right it has; a reload may have given the number another one since.
+    link: Arc<GatewayLink>,
+    /// Which of its connections; none before it left.
+    connection: Option<Generation>,
+}
+
 impl Sending {
     pub(super) fn new(link: Option<Arc<GatewayLink>>) -> Self {
-        Self { link, handed: HashMap::new(), freed: 0, later: None }
+        Self { link, handed: HashMap::new(), freed: Vec::new(), later: None }
     }
 
-    pub(super) fn link(&self) -> Option<Arc<GatewayLink>> {
-        self.link.clone()
+    /// The gateway that a reply was decided to be handed to.
+    pub(super) fn link_of(&self, reply: Offset) -> Option<Arc<GatewayLink>> {
+        self.handed.get(&reply).map(|handed| Arc::clone(&handed.link))
     }
 
     /// When the number may send again, where it may not now; it is asked once.
@@ -51,9 +61,9 @@ impl Sending {
     /// Looks at what was decided: an outcome, or a closed attempt, frees a place.
     pub(super) fn decided(&mut self, record: &Record) {
         if let Event::Receipt(receipt) = &record.event
-            && self.handed.remove(&receipt.reply).is_some()
+            && let Some(handed) = self.handed.remove(&receipt.reply)
         {
-            self.freed += 1;
+            self.freed.push(handed.link);
         }
     }
 }
@@ -72,6 +82,16 @@ impl ChannelActor {
             self.record(now);
         }
         self.deactivate_vanished(now);
+        self.tick(now);
+    }
+
+    /// Another configuration holds: who is gone leaves, and what waits goes the way that the number has now.
+    pub(super) fn reloaded(&mut self) {
+        let now = now();
+        self.sending.link = self.number.link();
+        self.channel.outbox_mut().set_send_ttl(self.number.send_ttl_ms());
+        self.deactivate_vanished(now);
+        self.refresh_masking();
         self.tick(now);
     }
 
@@ -94,11 +114,12 @@ impl ChannelActor {
 
     /// Hands over what may be handed over.
     pub(super) fn pump_outbox(&mut self) {
-        let Some(link) = self.sending.link() else { return };
-        let freed = std::mem::take(&mut self.sending.freed);
-        if freed > 0 && link.give_back(freed) {
-            self.wake_siblings();
+        for link in std::mem::take(&mut self.sending.freed) {
+            if link.give_back(1) {
+                self.wake_siblings();
+            }
         }
+        let Some(link) = self.sending.link.clone() else { return };
         let waits = self.channel.outbox().waiting_len() > 0;
         if !waits || self.shared.halt.is_halted() || !link.is_connected() {
             if !waits {
@@ -112,7 +133,7 @@ impl ChannelActor {
     }
 
     /// Hands over what may be handed over of the next replies; says whether some of them rest, and no more.
-    fn hand_over(&mut self, link: &GatewayLink, now: Timestamp) -> bool {
+    fn hand_over(&mut self, link: &Arc<GatewayLink>, now: Timestamp) -> bool {
         let mut rested = false;
         for reply in self.channel.outbox().next_to_hand(HAND_AT_ONCE_MAX) {
             let Some(conversation) = self.channel.outbox().reply(reply).map(|reply| reply.conversation)
@@ -136,7 +157,8 @@ impl ChannelActor {
             // A rejection says that it may not leave any more; it stands in a record already.
             let decided = self.decide(&Command::Hand { reply }, now);
             if decided.is_ok() && self.channel.head() > before {
-                self.sending.handed.insert(reply, None);
+                let handed = HandedTo { link: Arc::clone(link), connection: None };
+                self.sending.handed.insert(reply, handed);
             } else {
                 link.give_back(1);
             }
@@ -167,18 +189,17 @@ impl ChannelActor {
     /// A reply has left, or could not.
     pub(super) fn handed_over(&mut self, handed: HandedOver) {
         let HandedOver { reply, outcome } = handed;
-        let Some(state) = self.sending.handed.get_mut(&reply) else { return };
+        let Some(handed) = self.sending.handed.get_mut(&reply) else { return };
         match outcome {
             HandOverOutcome::Left(generation) => {
-                *state = Some(generation);
+                handed.connection = Some(generation);
                 // The news of the loss may have come before this.
-                if self.sending.link.as_ref().is_some_and(|link| !link.is_current(generation)) {
+                if !handed.link.is_current(generation) {
                     self.lose_sends(generation);
                 }
             }
             HandOverOutcome::NoConnection => {
-                self.sending.handed.remove(&reply);
-                self.sending.freed += 1;
+                self.sending.freed.extend(self.sending.handed.remove(&reply).map(|handed| handed.link));
                 self.channel.outbox_mut().put_back(reply);
             }
             HandOverOutcome::Unreadable => {
@@ -196,7 +217,7 @@ impl ChannelActor {
             .sending
             .handed
             .iter()
-            .filter(|(_, to)| **to == Some(lost))
+            .filter(|(_, to)| to.connection == Some(lost))
             .map(|(reply, _)| *reply)
             .collect();
         replies.sort_unstable();

@@ -4,12 +4,14 @@
 //! ask at once (R2), and starts the channels' actors. A roster is answered when every channel of the portal has
 //! answered for it.
 //!
-//! At start it is made by `recovery`, from its own stream and those of its channels.
+//! At start it is made by `recovery`, from its own stream and those of its channels; `reloading` gives it another
+//! configuration under way.
 //!
 //! **Invariants:** a channel's actor is started when its id is durable; channels are told of a portal's state only when
 //! that state is durable. A panic in here halts the broker.
 
 mod recovery;
+mod reloading;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem;
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use actix::{Actor, Addr, AsyncContext, Context, Handler};
 
 use crate::actors::asking::{Ask, Asked, Gather, ReplyTo, Work};
+use crate::actors::broker::PortalSetup;
 use crate::actors::channel::asks::answer;
 use crate::actors::channel::{Attach, ChannelActor, GatewayNews, Parts, PortalChanged, Settle};
 use crate::actors::clock::now;
@@ -34,8 +37,10 @@ use crate::domain::ids::{ChannelId, Number, Offset, PortalId, ServiceId};
 use crate::domain::portal::Portal;
 use crate::journal::{BlockBuilder, Durability, Head, Outcome, RecordMeta, StreamId, payload};
 
+use self::recovery::check_place;
 pub use self::recovery::{Breaks, PortalError};
-pub(in crate::actors) use self::recovery::{check_unowned, fold_portal};
+pub(in crate::actors) use self::recovery::{Recovered, check_unowned, fold_portal};
+pub(in crate::actors) use self::reloading::{Apply, Prepare, Withdraw};
 
 /// A service names its agents.
 #[derive(Debug, actix::Message)]
@@ -115,6 +120,10 @@ pub(in crate::actors) struct PortalActor {
     flights: VecDeque<Flight>,
     /// Creates that wait until their channel's id is durable.
     waiting: HashMap<Place, Vec<Waiting>>,
+    /// What the configuration says of it; none while it does not stand in it.
+    setup: Option<Arc<PortalSetup>>,
+    /// What a reload that is being prepared will say: no channel is opened that would not fit it.
+    pending: Option<Option<Arc<PortalSetup>>>,
 }
 
 impl PortalActor {
@@ -198,6 +207,10 @@ impl PortalActor {
             self.pass_on(open, origin, vec![asked]);
             return;
         }
+        if let Some(refusal) = self.misfit(&place) {
+            answer(origin.as_ref(), asked.reply_to, Answered::Refused(refusal));
+            return;
+        }
         let mut raw = [0; 16];
         if getrandom::fill(&mut raw).is_err() {
             answer(origin.as_ref(), asked.reply_to, Answered::Refused(Refusal::Unavailable));
@@ -236,7 +249,7 @@ impl PortalActor {
                     self.spread_roster(&service, origin, reply_to)
                 }
                 Effect::Open { channel, place } => self.open(channel, place, me),
-                Effect::None => self.spread(),
+                Effect::None => self.spread(false),
             }
         }
     }
@@ -246,9 +259,13 @@ impl PortalActor {
         channels.into_iter().filter_map(|entry| entry.addr).collect()
     }
 
-    fn spread(&self) {
+    fn spread(&self, is_reload: bool) {
         for channel in self.channels() {
-            let _ = channel.try_send(PortalChanged { portal: Arc::clone(&self.durable), roster: None });
+            let _ = channel.try_send(PortalChanged {
+                portal: Arc::clone(&self.durable),
+                roster: None,
+                is_reload,
+            });
         }
     }
 
@@ -258,12 +275,16 @@ impl PortalActor {
         let gather = match (origin, reply_to) {
             (Some(outlet), ReplyTo::Session(id)) => Gather::for_session(channels.len(), false, outlet, id),
             (_, ReplyTo::Caller(caller)) => Gather::for_caller(channels.len(), false, caller),
-            _ => return self.spread(),
+            _ => return self.spread(false),
         };
         for channel in channels {
             let asked = Asked { ask: Ask::Get, reply_to: ReplyTo::Part(Arc::clone(&gather)) };
             let roster = Some((service.clone(), asked));
-            let told = channel.try_send(PortalChanged { portal: Arc::clone(&self.durable), roster });
+            let told = channel.try_send(PortalChanged {
+                portal: Arc::clone(&self.durable),
+                roster,
+                is_reload: false,
+            });
             if told.is_err() {
                 gather.part(Answered::Refused(Refusal::Unavailable));
             }
@@ -278,7 +299,8 @@ impl PortalActor {
         else {
             return;
         };
-        let state = Channel::new(channel, number.clone(), only.clone(), self.shared.keys, entry.send_ttl_ms);
+        let state =
+            Channel::new(channel, number.clone(), only.clone(), self.shared.keys, entry.send_ttl_ms());
         let sight = Arc::new(ChannelSight::new(state.seen(), BTreeMap::new()));
         let mut listed =
             ChannelEntry { id: channel, portal: self.id.clone(), number, only, addr: None, sight };

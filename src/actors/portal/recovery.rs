@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 
+use actix::{Actor, AsyncContext};
+
 use super::{Folded, Place, PortalActor};
+use crate::actors::broker::PortalSetup;
 use crate::actors::channel::replay::replay;
 use crate::actors::homes::Homes;
 use crate::actors::reader::READ_BYTES;
@@ -12,7 +15,7 @@ use crate::actors::shared::Shared;
 use crate::domain::channel::Channel;
 use crate::domain::event::PortalEvent;
 use crate::domain::ids::{ChannelId, Number, Offset, PortalId, ServiceId};
-use crate::domain::portal::{Plan, Portal, PortalRules};
+use crate::domain::portal::{Plan, Portal};
 use crate::domain::saved::Unreadable;
 use crate::journal::{BlockBuilder, Entry, ReadError, SavedError, StreamId, payload, state};
 
@@ -99,17 +102,25 @@ pub enum Breaks {
     },
 }
 
-/// Whether the portal's open channels still fit its configuration.
-fn check_kept(shared: &Shared, portal: &Portal) -> Result<(), Breaks> {
-    for (_, number, only) in portal.open_channels() {
-        let (portal_id, number) = (portal.id().clone(), number.clone());
-        let is_ours = shared.registry.numbers.get(&number).is_some_and(|entry| entry.portal == portal_id);
-        if !is_ours {
-            return Err(Breaks::NumberGone { portal: portal_id, number });
-        }
-        if only.is_some() != (portal.plan() == Plan::Isolated) {
-            return Err(Breaks::PlanChanged { portal: portal_id, number });
-        }
+/// Whether the portal's open channels fit a configuration; none: the portal stands in it no longer.
+pub(super) fn check_kept(portal: &Portal, setup: Option<&PortalSetup>) -> Result<(), Breaks> {
+    portal.open_channels().try_for_each(|(_, number, only)| check_place(number, only, portal.id(), setup))
+}
+
+/// Whether a channel of this number, for all of the portal's services or for one alone, fits a configuration.
+pub(super) fn check_place(
+    number: &Number,
+    only: Option<&ServiceId>,
+    portal: &PortalId,
+    setup: Option<&PortalSetup>,
+) -> Result<(), Breaks> {
+    let (portal, number) = (portal.clone(), number.clone());
+    let Some(setup) = setup else { return Err(Breaks::PortalGone { number }) };
+    if setup.numbers.iter().all(|ours| ours.number != number) {
+        return Err(Breaks::NumberGone { portal, number });
+    }
+    if only.is_some() != (setup.rules.plan == Plan::Isolated) {
+        return Err(Breaks::PlanChanged { portal, number });
     }
     Ok(())
 }
@@ -144,6 +155,25 @@ pub(in crate::actors) fn check_unowned(shared: &Shared, stream: StreamId) -> Res
     }
 }
 
+/// A portal and its channels, folded and not started yet.
+pub(in crate::actors) struct Recovered {
+    actor: PortalActor,
+    channels: Vec<Folded>,
+}
+
+impl Recovered {
+    /// Starts and lists it. On the thread where portals live.
+    pub(in crate::actors) fn start(self, shared: &Shared) {
+        let Self { mut actor, channels } = self;
+        let id = actor.id.clone();
+        let addr = <PortalActor as Actor>::create(move |ctx| {
+            actor.start_folded(channels, &ctx.address());
+            actor
+        });
+        shared.registry.portals.insert(id, addr);
+    }
+}
+
 impl PortalActor {
     /// Folds the portal's stream and every channel of it; blocks while it reads.
     ///
@@ -152,13 +182,13 @@ impl PortalActor {
     pub(in crate::actors) fn recover(
         shared: &Arc<Shared>,
         homes: &Arc<Homes>,
-        rules: PortalRules,
-    ) -> Result<(Self, Vec<Folded>), PortalError> {
-        let id = rules.portal.clone();
+        setup: &PortalSetup,
+    ) -> Result<Recovered, PortalError> {
+        let id = setup.rules.portal.clone();
         let stream = StreamId::of_portal(&id);
-        let mut portal = Portal::new(rules);
+        let mut portal = Portal::new(setup.rules.clone());
         let (ever, _) = fold_portal(shared, &mut portal)?;
-        check_kept(shared, &portal)?;
+        check_kept(&portal, Some(setup))?;
         let channels = ever
             .iter()
             .filter_map(|(channel, place)| fold_channel(shared, &portal, *channel, place))
@@ -175,8 +205,10 @@ impl PortalActor {
             builder: BlockBuilder::new(stream),
             flights: VecDeque::new(),
             waiting: HashMap::new(),
+            setup: Some(Arc::new(setup.clone())),
+            pending: None,
         };
-        Ok((actor, channels))
+        Ok(Recovered { actor, channels })
     }
 }
 
@@ -241,7 +273,7 @@ fn fold_channel(
             None
         }
     };
-    let empty = || Channel::new(id, number.clone(), only.clone(), shared.keys, known.send_ttl_ms);
+    let empty = || Channel::new(id, number.clone(), only.clone(), shared.keys, known.send_ttl_ms());
     let state = channel.as_ref().map_or_else(|| empty().seen(), Channel::seen);
     let standing = |service: &ServiceId| channel.as_ref().map(|channel| channel.standing(service));
     let services = portal.services().map(|rules| rules.service.clone());

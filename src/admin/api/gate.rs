@@ -44,7 +44,7 @@ async fn through(
 
 /// Whether who asks has the token. Without a configured one nobody has.
 fn admit(desk: &Desk, request: &HttpRequest) -> Result<(), Refused> {
-    let Some(wanted) = &desk.token else { return Err(Refused::not_configured()) };
+    let Some(wanted) = desk.token() else { return Err(Refused::not_configured()) };
     let mut given = request.headers().get_all(header::AUTHORIZATION);
     let (Some(only), None) = (given.next(), given.next()) else { return Err(Refused::unauthenticated()) };
     let Some(token) = bearer(only.as_bytes()) else { return Err(Refused::unauthenticated()) };

@@ -27,7 +27,7 @@ mod unread;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use actix_web::http::{Method, header};
@@ -73,7 +73,7 @@ pub trait Words: Send + Sync + 'static {
 /// What all calls share.
 pub struct Desk {
     broker: Broker,
-    token: Option<TokenSha256>,
+    token: RwLock<Option<TokenSha256>>,
     words: Box<dyn Words>,
     calls: Semaphore,
     answers: Answers,
@@ -85,11 +85,20 @@ impl Desk {
     pub fn new(broker: Broker, token: Option<TokenSha256>, words: impl Words) -> Arc<Self> {
         Arc::new(Self {
             broker,
-            token,
+            token: RwLock::new(token),
             words: Box::new(words),
             calls: Semaphore::new(CALLS_MAX),
             answers: Answers::default(),
         })
+    }
+
+    /// Who has the token with this digest from now on.
+    pub fn set_token(&self, token: Option<TokenSha256>) {
+        *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    fn token(&self) -> Option<TokenSha256> {
+        *self.token.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Calls that are at work now; at most [`CALLS_MAX`].

@@ -85,7 +85,7 @@ async fn upgrade(request: HttpRequest, payload: web::Payload, sockets: web::Data
         let _counted = counted;
         let reading = carrier::Reading::WebSocket(reading);
         let writing = carrier::Writing::WebSocket(writing);
-        session::run(reading, writing, Splitter::of_text_frames(), &broker).await;
+        session::run(reading, writing, Splitter::of_text_frames(), &broker, None).await;
     });
     match response.message_body(body) {
         Ok(response) => HttpResponse::from(response).map_into_boxed_body(),

@@ -3,24 +3,33 @@
 //! ```text
 //! SIGTERM ─▶ accept nobody ─▶ goaway ─▶ finish what was accepted ─▶ sync, close ─▶ exit 0
 //! a second SIGTERM ─▶ exit now (nothing acknowledged is lost)      the journal fails ─▶ exit 74
+//! SIGHUP ─▶ the configuration is read anew (`reloading`)
 //! ```
+
+mod reloading;
+mod signals;
+mod systemd;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use self::reloading::Reloading;
+use self::signals::{Signals, Wanted};
+use self::systemd::Manager;
 use super::{Configured, EXIT_CONFIG, EXIT_IO, Failure, Outcome, block_on, http, out};
 use crate::actors::broker::{PortalError, StartError};
 use crate::actors::{Broker, OpenBrokerError};
-use crate::config::{Config, Way};
+use crate::config::{Config, Tls, Way};
 use crate::gateway::graph::Graph;
 use crate::gateway::outbound::Outbound;
-use crate::net::listener::{self, Listener};
+use crate::net::listener::{self, Guard, Listener};
+use crate::net::peers::PeerLimits;
+use crate::net::tls::Identity;
 
 /// When adapters are asked to come again after a stop: a restart takes about that long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -31,35 +40,52 @@ const LOG_DEFAULT: &str = "info,actix_server=warn";
 pub(super) struct Arguments {
     #[command(flatten)]
     configured: Configured,
+    /// How the log is written to standard error; RUST_LOG filters it.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: LogFormat,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line, for machines.
+    Json,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let config = arguments.configured.load()?;
-    start_log();
-    block_on(serve(&config))
+    start_log(arguments.log_format);
+    block_on(serve(&arguments.configured, &config))
 }
 
-fn start_log() {
+fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
     // One was started before only if a program runs the command line twice.
     let colour = std::io::stderr().is_terminal();
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(colour)
-        .with_writer(std::io::stderr)
-        .try_init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = match format {
+        LogFormat::Text => log.with_ansi(colour).try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
 }
 
-async fn serve(config: &Config) -> Outcome {
+async fn serve(configured: &Configured, config: &Config) -> Outcome {
     // First, so that a signal that comes while the journal is read is not missed.
     let mut signals = Signals::new()?;
+    let manager = Manager::of_process();
     let broker = Broker::open(config).map_err(open_failure)?;
+    let tls = Identities::of(config)?;
     let settings = listener::Settings { ack_timeout: config.tcp.ack_timeout };
-    let tcp = Listener::start(config.tcp.listen, &broker, settings)
+    let guard = Guard { tls: tls.tcp.clone(), peers: peer_limits(config) };
+    let tcp = Listener::start_guarded(config.tcp.listen, &broker, settings, guard)
         .map_err(|error| bind_failure("tcp", config.tcp.listen, error))?;
     let tcp = Arc::new(tcp);
-    let (mut http, http_address) = http::start(config, &broker, &tcp)?;
+    let (mut http, open) = http::start(config, tls.http.as_ref(), &broker, &tcp)?;
     let outbound = start_outbound(config, &broker)?;
+    let http_address = http.address();
     out::line(&format!(
         "sharedline {} serves: tcp {}, http {http_address}, data {}",
         env!("CARGO_PKG_VERSION"),
@@ -69,12 +95,25 @@ async fn serve(config: &Config) -> Outcome {
     for (number, why) in config.cannot_send() {
         tracing::warn!(%number, why, "a number can not send");
     }
-    let asked = tokio::select! {
-        () = signals.stop() => true,
-        _ = broker.halted() => false,
-        ended = http.ended() => {
-            tracing::error!(?ended, "the HTTP server has ended");
-            false
+    let reloading =
+        Reloading { configured, at_start: config, broker: &broker, tls: &tls, tcp: &tcp, http: &open };
+    manager.ready();
+    let alive = tokio::spawn(manager.clone().keep_alive(broker.clone()));
+    let asked = loop {
+        tokio::select! {
+            wanted = signals.next() => match wanted {
+                Wanted::Stop => break true,
+                Wanted::Reload => {
+                    manager.reloading();
+                    reloading.reload().await;
+                    manager.ready();
+                }
+            },
+            _ = broker.halted() => break false,
+            ended = http.ended() => {
+                tracing::error!(?ended, "the HTTP server has ended");
+                break false;
+            }
         }
     };
     tcp.close();
@@ -84,6 +123,7 @@ async fn serve(config: &Config) -> Outcome {
         // What the sessions still hold is of no use: nothing more is acknowledged.
         return Err(Failure::new(EXIT_IO, anyhow::anyhow!(reason)));
     }
+    manager.stopping();
     tracing::info!(limit = ?config.limits.drain_timeout, "stopping");
     broker.say_goaway(RETRY_AFTER);
     let stopped = async {
@@ -92,6 +132,7 @@ async fn serve(config: &Config) -> Outcome {
         // that were posted.
         broker.end_sessions(limit).await;
         let _ = tokio::join!(tokio::time::timeout(limit, http.drain()), outbound.stop(limit));
+        alive.abort();
         broker.stop(limit).await
     };
     tokio::select! {
@@ -103,33 +144,25 @@ async fn serve(config: &Config) -> Outcome {
     }
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
+/// What the listeners prove themselves with.
+struct Identities {
+    tcp: Option<Identity>,
+    http: Option<Identity>,
 }
 
-impl Signals {
-    fn new() -> Result<Self, Failure> {
-        let of = |kind| signal(kind).map_err(Failure::io);
-        Ok(Self {
-            terminate: of(SignalKind::terminate())?,
-            interrupt: of(SignalKind::interrupt())?,
-            hang_up: of(SignalKind::hangup())?,
-        })
+impl Identities {
+    fn of(config: &Config) -> Result<Self, Failure> {
+        let of = |tls: &Option<Tls>| {
+            tls.as_ref().map(Identity::new).transpose().map_err(|error| Failure::new(EXIT_CONFIG, error))
+        };
+        Ok(Self { tcp: of(&config.tcp.tls)?, http: of(&config.http.tls)? })
     }
+}
 
-    /// Resolves when somebody wants the process to end.
-    async fn stop(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => {
-                    tracing::warn!("a reload is not possible yet: the configuration stays as it is");
-                }
-            }
-        }
+fn peer_limits(config: &Config) -> PeerLimits {
+    PeerLimits {
+        connections_per_second: config.limits.peer_connections_per_second,
+        failed_hellos_per_minute: config.limits.peer_failed_hellos_per_minute,
     }
 }
 

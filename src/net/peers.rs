@@ -1,0 +1,214 @@
+//! How often one source address may connect, and be refused its `hello`: so that a flood costs its sender and nobody
+//! else.
+//!
+//! A bucket of tokens for each, by address; an IPv6 network of 64 bits counts as one. An address whose failed hellos
+//! are used up is not let in at all until some have come back, since each costs a session.
+//!
+//! **Invariant:** at most [`ADDRESSES_MAX`] addresses are remembered. Past that those are forgotten that have all their
+//! tokens back; where that frees too little, all are.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// Most addresses that are remembered; one takes about 100 bytes.
+pub const ADDRESSES_MAX: usize = 65_536;
+/// How many seconds' worth of connections may come at once: all adapters of a site come again after a restart.
+pub const BURST_SECONDS: u32 = 10;
+
+/// What one source address may do; 0 is without limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PeerLimits {
+    /// Connections a second, on the whole; [`BURST_SECONDS`] of them at once.
+    pub connections_per_second: u32,
+    /// Refused or missing hellos a minute, on the whole and at once.
+    pub failed_hellos_per_minute: u32,
+}
+
+/// Why an address is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flood {
+    Connections,
+    FailedHellos,
+}
+
+/// What is left of each, as of a moment.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    connections: f64,
+    hellos: f64,
+    at: Instant,
+    /// Whether the log has a line about it.
+    told: bool,
+}
+
+/// The addresses that were here of late.
+#[derive(Debug)]
+pub(super) struct Peers {
+    inner: Mutex<(PeerLimits, HashMap<IpAddr, Bucket>)>,
+}
+
+impl PeerLimits {
+    fn connections_most(self) -> f64 {
+        f64::from(self.connections_per_second) * f64::from(BURST_SECONDS)
+    }
+
+    fn hellos_most(self) -> f64 {
+        f64::from(self.failed_hellos_per_minute)
+    }
+
+    fn full(self, at: Instant) -> Bucket {
+        Bucket { connections: self.connections_most(), hellos: self.hellos_most(), at, told: false }
+    }
+
+    fn refill(self, bucket: &mut Bucket, now: Instant) {
+        let seconds = now.saturating_duration_since(bucket.at).as_secs_f64();
+        let connections = bucket.connections + seconds * f64::from(self.connections_per_second);
+        let hellos = bucket.hellos + seconds * f64::from(self.failed_hellos_per_minute) / 60.0;
+        bucket.connections = connections.min(self.connections_most());
+        bucket.hellos = hellos.min(self.hellos_most());
+        bucket.at = now;
+    }
+
+    fn flood(self, bucket: &Bucket) -> Option<Flood> {
+        if self.failed_hellos_per_minute > 0 && bucket.hellos < 1.0 {
+            Some(Flood::FailedHellos)
+        } else if self.connections_per_second > 0 && bucket.connections < 1.0 {
+            Some(Flood::Connections)
+        } else {
+            None
+        }
+    }
+}
+
+impl Peers {
+    pub(super) fn new(limits: PeerLimits) -> Self {
+        Self { inner: Mutex::new((limits, HashMap::new())) }
+    }
+
+    /// Exchanges the limits; everybody begins anew.
+    pub(super) fn set(&self, limits: PeerLimits) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.0 != limits {
+            *inner = (limits, HashMap::new());
+        }
+    }
+
+    /// Whether a connection from there is let in; if not, why, and whether that is news.
+    pub(super) fn admit(&self, from: IpAddr, now: Instant) -> Result<(), (Flood, bool)> {
+        self.with(from, now, |limits, bucket| match limits.flood(bucket) {
+            Some(flood) => Err((flood, !std::mem::replace(&mut bucket.told, true))),
+            None => {
+                bucket.connections -= 1.0;
+                bucket.told = false;
+                Ok(())
+            }
+        })
+        .unwrap_or(Ok(()))
+    }
+
+    /// A connection from there was refused its hello, or never said it.
+    pub(super) fn failed(&self, from: IpAddr, now: Instant) {
+        self.with(from, now, |_, bucket| bucket.hellos -= 1.0);
+    }
+
+    fn with<T>(
+        &self,
+        from: IpAddr,
+        now: Instant,
+        act: impl FnOnce(PeerLimits, &mut Bucket) -> T,
+    ) -> Option<T> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let (limits, addresses) = &mut *inner;
+        let limits = *limits;
+        if limits == PeerLimits::default() {
+            return None;
+        }
+        let from = network(from);
+        if addresses.len() >= ADDRESSES_MAX && !addresses.contains_key(&from) {
+            make_room(limits, addresses, now);
+        }
+        let bucket = addresses.entry(from).or_insert_with(|| limits.full(now));
+        limits.refill(bucket, now);
+        Some(act(limits, bucket))
+    }
+}
+
+fn make_room(limits: PeerLimits, addresses: &mut HashMap<IpAddr, Bucket>, now: Instant) {
+    addresses.retain(|_, bucket| {
+        limits.refill(bucket, now);
+        bucket.connections < limits.connections_most() || bucket.hellos < limits.hellos_most()
+    });
+    if addresses.len() > ADDRESSES_MAX / 4 * 3 {
+        tracing::warn!(limit = ADDRESSES_MAX, "too many addresses connect: their limits begin anew");
+        addresses.clear();
+    }
+}
+
+/// What counts as one peer.
+fn network(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const LIMITS: PeerLimits = PeerLimits { connections_per_second: 2, failed_hellos_per_minute: 6 };
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_has_its_burst_and_then_its_rate() {
+        let (peers, start, here) = (Peers::new(LIMITS), Instant::now(), address("192.0.2.1"));
+        for _ in 0..20 {
+            assert_eq!(peers.admit(here, start), Ok(()));
+        }
+        assert_eq!(peers.admit(here, start), Err((Flood::Connections, true)));
+        assert_eq!(peers.admit(here, start), Err((Flood::Connections, false)), "that is no news");
+        assert_eq!(peers.admit(address("192.0.2.2"), start), Ok(()), "others are not concerned");
+        let later = start + Duration::from_millis(600);
+        assert_eq!(peers.admit(here, later), Ok(()));
+        assert_eq!(peers.admit(here, later), Err((Flood::Connections, true)));
+    }
+
+    #[test]
+    fn who_fails_too_often_stays_outside_for_a_while() {
+        let (peers, start, here) = (Peers::new(LIMITS), Instant::now(), address("2001:db8::1"));
+        for _ in 0..6 {
+            assert_eq!(peers.admit(here, start), Ok(()));
+            peers.failed(here, start);
+        }
+        let neighbour = address("2001:db8::2");
+        assert_eq!(
+            peers.admit(neighbour, start),
+            Err((Flood::FailedHellos, true)),
+            "one network is one peer"
+        );
+        assert_eq!(peers.admit(address("2001:db8:0:1::1"), start), Ok(()));
+        assert_eq!(peers.admit(here, start + Duration::from_secs(11)), Ok(()));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_0_is_no_limit() {
+        let (peers, start) = (Peers::new(LIMITS), Instant::now());
+        for at in 0..ADDRESSES_MAX + 1_000 {
+            let at = u32::try_from(at).unwrap();
+            assert_eq!(peers.admit(IpAddr::V4(at.into()), start), Ok(()));
+        }
+        assert!(peers.inner.lock().unwrap().1.len() <= ADDRESSES_MAX);
+        let free = Peers::new(PeerLimits::default());
+        for _ in 0..10_000 {
+            assert_eq!(free.admit(address("192.0.2.1"), start), Ok(()));
+        }
+        assert!(free.inner.lock().unwrap().1.is_empty());
+    }
+}
