@@ -9,7 +9,7 @@ use super::outlet::Outlet;
 use super::port::{Answered, Refusal};
 use crate::domain::channel::ListQuery;
 use crate::domain::command::{Command, SendOutcome, StandingCommand};
-use crate::domain::ids::{AgentId, ConversationId, Offset, ServiceId};
+use crate::domain::ids::{AgentId, ConversationId, Offset, ReplyId, ServiceId};
 use crate::domain::presence::Doing;
 
 /// Something asked of a channel.
@@ -46,6 +46,34 @@ pub enum Ask {
         agent: AgentId,
         /// What he does.
         doing: Doing,
+    },
+    /// What has become of a reply. For callers in this process.
+    Fate {
+        /// The service that sent it.
+        service: ServiceId,
+        /// The name that it gave the reply.
+        reply_id: ReplyId,
+        /// Whether the answer waits until there is an outcome.
+        wait: bool,
+    },
+    /// Who sent a reply waits no longer; answered with what has become of it. For callers in this process.
+    Withdraw {
+        /// The service that sent it.
+        service: ServiceId,
+        /// The name that it gave the reply.
+        reply_id: ReplyId,
+        /// Why it was not handed in time.
+        why: Arc<str>,
+    },
+    /// Who the customer of a conversation is, and what the service wrote for itself into a reply of its own. For callers
+    /// in this process.
+    Whom {
+        /// The service that asks.
+        service: ServiceId,
+        /// The conversation.
+        conversation: ConversationId,
+        /// A reply in it.
+        reply: Option<Offset>,
     },
     /// A connection acknowledges.
     Ack(Offset),

@@ -308,9 +308,15 @@ impl Broker {
     ///
     /// # Errors
     /// When portal, peer and token do not belong together, or the broker takes nobody.
-    pub fn connect(&self, mut hello: Hello) -> Result<Connected, ConnectError> {
+    pub fn connect(&self, hello: Hello) -> Result<Connected, ConnectError> {
+        self.inner.identities.admit(&hello).ok_or(ConnectError::Unauthenticated)?;
+        self.let_in(hello, false)
+    }
+
+    /// Lets a connection in that was admitted. `is_patient`: it is never ended as stalled.
+    pub(super) fn let_in(&self, mut hello: Hello, is_patient: bool) -> Result<Connected, ConnectError> {
         let shared = &self.inner.shared;
-        let portal = self.inner.identities.admit(&hello).ok_or(ConnectError::Unauthenticated)?;
+        let portal = self.setup_of(&hello.portal).ok_or(ConnectError::Unauthenticated)?;
         if shared.halt.is_halted() {
             return Err(ConnectError::Unavailable);
         }
@@ -350,6 +356,7 @@ impl Broker {
             deliver: hello.deliver.clone(),
             key: key.clone(),
             link,
+            is_patient,
         };
         let home = Arbiter::try_current().unwrap_or_else(|| self.inner.homes.least_loaded().0);
         let actor = ServiceAdapterActor::start_in_arbiter(&home, move |_| ServiceAdapterActor::new(parts));
@@ -379,6 +386,14 @@ impl Broker {
             draining: shared.draining.subscribe(),
         };
         Ok(Connected { session, channels, more })
+    }
+
+    pub(super) fn setup_of(&self, portal: &PortalId) -> Option<&PortalSetup> {
+        self.inner.identities.portals.get(portal)
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
     }
 
     /// Submits something for every channel of a number; none where no portal has the number.

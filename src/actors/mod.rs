@@ -11,6 +11,7 @@
 //!
 //! # Layout
 //! - [`broker`]: the handle; starting, connecting, submitting, stopping
+//! - `caller`: a service, as callers in this process speak for it
 //! - [`port`]: what a session and the actors say to each other · [`outlet`]: a connection's end of it
 //! - [`batch`]: records on their way out
 //! - [`adapter`], `portal`, `channel`, `conversation`: the actors
@@ -34,6 +35,7 @@ pub mod adapter;
 mod asking;
 pub mod batch;
 pub mod broker;
+mod caller;
 mod channel;
 mod clock;
 mod completion;
@@ -50,6 +52,7 @@ mod shared;
 
 pub use asking::Ask;
 pub use broker::Broker;
+pub use caller::Caller;
 #[doc(hidden)]
 pub use clock::simulate;
 pub use registry::Deliver;
