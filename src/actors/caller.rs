@@ -79,6 +79,19 @@ impl Caller {
         Some((entry.sight.seen(), entry.sight.standing(&self.service)))
     }
 
+    /// Whether every service of the portal has a channel of its own.
+    #[must_use]
+    pub fn is_isolated(&self) -> bool {
+        self.is_isolated
+    }
+
+    /// The number of a channel that the service may know of.
+    #[must_use]
+    pub fn number_of(&self, channel: ChannelId) -> Option<Number> {
+        let entry = self.shared.registry.channels.get(&channel)?;
+        entry.is_for(&self.portal, Some(&self.service)).then(|| entry.number.clone())
+    }
+
     /// Whether somebody could take a reply for this number now.
     #[must_use]
     pub fn has_gateway(&self, number: &Number) -> bool {

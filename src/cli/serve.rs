@@ -19,6 +19,7 @@ use crate::actors::broker::{PortalError, StartError};
 use crate::actors::{Broker, OpenBrokerError};
 use crate::config::Config;
 use crate::gateway::Route;
+use crate::gateway::facade::{self, CallbackPatience, Callbacks, Facade};
 use crate::gateway::numbers::{Numbers, WebhookNumber};
 use crate::gateway::webhook::{Patience, Settings, Webhook, routes};
 use crate::net::http::{self, Check, Health};
@@ -69,6 +70,8 @@ async fn serve(config: &Config) -> Outcome {
     let tcp = Listener::start(config.tcp.listen, &broker, settings)
         .map_err(|error| bind_failure("tcp", config.tcp.listen, error))?;
     let (mut http, http_address) = start_http(config, &broker)?;
+    let mut callbacks =
+        Callbacks::start(&broker, config, CallbackPatience::default()).map_err(Failure::io)?;
     out::line(&format!(
         "sharedline {} serves: tcp {}, http {http_address}, data {}",
         env!("CARGO_PKG_VERSION"),
@@ -99,6 +102,8 @@ async fn serve(config: &Config) -> Outcome {
         let limit = config.limits.drain_timeout;
         // Webhooks that were accepted need the broker to be answered.
         let _ = tokio::time::timeout(limit, http.drain()).await;
+        let callbacks = tokio::task::spawn_blocking(move || callbacks.stop());
+        let _ = tokio::time::timeout(limit, callbacks).await;
         broker.stop(limit).await
     };
     tokio::select! {
@@ -157,9 +162,14 @@ fn start_http(config: &Config, broker: &Broker) -> Result<(http::Server, SocketA
         verify_token: config.whatsapp.verify_token.as_ref().map(|token| token.expose().to_owned()),
     };
     let webhook = Webhook::new(broker.clone(), settings, Patience::default());
+    let facade = facade::routes(Facade::new(broker, config, facade::Patience::default()));
+    let webhook = routes(webhook);
+    let all = move |application: &mut actix_web::web::ServiceConfig| {
+        webhook(application);
+        facade(application);
+    };
     let limits = http::Limits { drain_within: config.limits.drain_timeout, ..http::Limits::default() };
-    let server =
-        http::run(listener, limits, Arc::new(Ready(broker.clone())), routes(webhook)).map_err(Failure::io)?;
+    let server = http::run(listener, limits, Arc::new(Ready(broker.clone())), all).map_err(Failure::io)?;
     let address = server.address();
     Ok((server, address))
 }

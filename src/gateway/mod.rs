@@ -1,13 +1,17 @@
-//! What connects the broker to WhatsApp: so far its way in, Meta's webhooks.
+//! What connects the broker to WhatsApp, and to programs that were written for it: Meta's webhooks in, and the Cloud API
+//! facade for services.
 //!
 //! ```text
 //! POST /webhooks/whatsapp ─▶ webhook (body, signature) ─▶ translate (Meta's JSON) ─▶ Intake (the broker) ─▶ 200
+//! POST /vN.N/…/messages   ─▶ facade ─▶ Caller (the broker) ─▶ whatever gateway the number has
 //! ```
 //!
 //! May import `domain`, `actors`, and of `wire` only its check of content, so that a customer's message is held to
-//! the same rules whichever way it comes in. Knows nothing of channels or services: [`Intake`] is all that it asks of
-//! the broker.
+//! the same rules whichever way it comes in. The webhooks know
+//! nothing of channels or services: [`Intake`] is all that they ask of the broker.
 
+mod body;
+pub mod facade;
 mod intake;
 mod json;
 pub mod numbers;

@@ -893,6 +893,7 @@ fn what_is_withdrawn_before_it_was_handed_is_never_sent_and_what_was_handed_is_u
     assert_eq!(withdraw(&mut world, first), (Answer::Ignored, vec![]));
     let fate = fate_of(&world, first);
     assert_eq!((fate.status, fate.outcome), (Status::Sent, Some(world.records.last().unwrap().offset)));
-    let nobodys = world.outbox.withdraw(&service("desk"), &ReplyId::trusted("r-1"), &why, START, &mut vec![]);
+    let nobodys =
+        world.outbox.withdraw(&service("desk"), &ReplyId::trusted("r-1"), &why, START, &mut Vec::new());
     assert_eq!(nobodys, None, "another service's name is its own");
 }
