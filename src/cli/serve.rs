@@ -69,9 +69,10 @@ async fn serve(config: &Config) -> Outcome {
     let settings = listener::Settings { ack_timeout: config.tcp.ack_timeout };
     let tcp = Listener::start(config.tcp.listen, &broker, settings)
         .map_err(|error| bind_failure("tcp", config.tcp.listen, error))?;
-    let (mut http, http_address) = start_http(config, &broker)?;
+    let facade = Facade::new(&broker, config, facade::Patience::default()).map_err(Failure::io)?;
+    let (mut http, http_address) = start_http(config, &broker, &facade)?;
     let mut callbacks =
-        Callbacks::start(&broker, config, CallbackPatience::default()).map_err(Failure::io)?;
+        Callbacks::start(&facade, config, CallbackPatience::default()).map_err(Failure::io)?;
     out::line(&format!(
         "sharedline {} serves: tcp {}, http {http_address}, data {}",
         env!("CARGO_PKG_VERSION"),
@@ -145,7 +146,11 @@ impl Signals {
     }
 }
 
-fn start_http(config: &Config, broker: &Broker) -> Result<(http::Server, SocketAddr), Failure> {
+fn start_http(
+    config: &Config,
+    broker: &Broker,
+    facade: &Arc<Facade>,
+) -> Result<(http::Server, SocketAddr), Failure> {
     let listener = TcpListener::bind(config.http.listen)
         .map_err(|error| bind_failure("http", config.http.listen, error))?;
     let secret = |secret: &crate::config::Secret| secret.expose().as_bytes().to_vec();
@@ -162,7 +167,7 @@ fn start_http(config: &Config, broker: &Broker) -> Result<(http::Server, SocketA
         verify_token: config.whatsapp.verify_token.as_ref().map(|token| token.expose().to_owned()),
     };
     let webhook = Webhook::new(broker.clone(), settings, Patience::default());
-    let facade = facade::routes(Facade::new(broker, config, facade::Patience::default()));
+    let facade = facade::routes(Arc::clone(facade));
     let webhook = routes(webhook);
     let all = move |application: &mut actix_web::web::ServiceConfig| {
         webhook(application);

@@ -12,5 +12,6 @@
 
 mod callback;
 mod kill;
+mod media;
 mod send;
 mod stand;

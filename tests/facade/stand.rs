@@ -169,7 +169,7 @@ pub(crate) fn http(
 }
 
 /// A head and its body, of a request or an answer; nothing where the connection ends.
-fn read_message(from: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
+pub(crate) fn read_message(from: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
     let mut head = String::new();
     loop {
         let mut line = String::new();

@@ -10,12 +10,14 @@ use tokio::time::timeout;
 
 use super::errors::GraphError;
 use super::message::{self, Wanted};
-use super::{Facade, send};
+use super::{Facade, media, send};
 use crate::domain::content::CONTENT_BYTES_MAX;
 use crate::domain::ids::ReplyId;
 use crate::gateway::body::{RefusalBody, UnreadBody};
 
-/// Any version of the Graph API, an object, and an edge of it.
+/// Any version of the Graph API, and an object.
+const OBJECT: &str = "/{version:v[0-9]+\\.[0-9]+}/{id}";
+/// The same, and an edge of it.
 const EDGE: &str = "/{version:v[0-9]+\\.[0-9]+}/{id}/{edge}";
 /// Largest body of a message, in bytes: the largest content, and room for its envelope.
 const MESSAGE_BYTES_MAX: usize = CONTENT_BYTES_MAX + (16 << 10);
@@ -26,33 +28,98 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Random bytes in a name that the broker gives, where the service gave none.
 const REPLY_ID_BYTES: usize = 16;
 
-type Answer = Result<Value, GraphError>;
+pub(super) type Answer = Result<Value, GraphError>;
 
 /// Registers the facade's routes; a part of the HTTP server's application.
 pub fn routes(facade: Arc<Facade>) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     move |config| {
         let facade = web::Data::from(Arc::clone(&facade));
-        config.service(web::resource(EDGE).app_data(facade).route(web::post().to(post_edge)));
+        let media = web::resource(media::LINK_PATH).app_data(facade.clone());
+        let object = web::resource(OBJECT).app_data(facade.clone());
+        let edge = web::resource(EDGE).app_data(facade);
+        config.service(media.route(web::get().to(media::fetch_link)));
+        config.service(
+            object
+                .route(web::get().to(get_object))
+                .route(web::delete().to(delete_object))
+                .route(web::post().to(change_object)),
+        );
+        config.service(
+            edge.route(web::get().to(get_edge))
+                .route(web::post().to(post_edge))
+                .route(web::delete().to(change_edge)),
+        );
     }
+}
+
+type Edge = web::Path<(String, String, String)>;
+type Object = web::Path<(String, String)>;
+
+async fn get_object(request: HttpRequest, facade: web::Data<Facade>, path: Object) -> HttpResponse {
+    let (_, id) = path.into_inner();
+    let answer = if facade.is_number(&request, &id) {
+        facade.number(&request, &id).await
+    } else {
+        facade.media(&request, &id).await
+    };
+    said(answer)
+}
+
+async fn delete_object(request: HttpRequest, facade: web::Data<Facade>, path: Object) -> HttpResponse {
+    let (_, id) = path.into_inner();
+    said(facade.delete_media(&request, &id).await)
+}
+
+async fn change_object(
+    request: HttpRequest,
+    payload: web::Payload,
+    facade: web::Data<Facade>,
+    path: Object,
+) -> HttpResponse {
+    respond(Err(facade.change(&request, &path.1)), UnreadBody::new(payload))
+}
+
+async fn change_edge(
+    request: HttpRequest,
+    payload: web::Payload,
+    facade: web::Data<Facade>,
+    path: Edge,
+) -> HttpResponse {
+    respond(Err(facade.change(&request, &path.1)), UnreadBody::new(payload))
+}
+
+async fn get_edge(request: HttpRequest, facade: web::Data<Facade>, path: Edge) -> HttpResponse {
+    let (_, id, edge) = path.into_inner();
+    said(facade.account(&request, &id, &edge).await)
 }
 
 async fn post_edge(
     request: HttpRequest,
     payload: web::Payload,
     facade: web::Data<Facade>,
-    path: web::Path<(String, String, String)>,
+    path: Edge,
 ) -> HttpResponse {
     let (_, id, edge) = path.into_inner();
     let mut unread = UnreadBody::new(payload);
     let answer = match edge.as_str() {
         "messages" => facade.messages(&request, &mut unread, &id).await,
-        _ => Err(facade.asking(&request, &id).err().unwrap_or_else(unsupported)),
+        "media" => facade.upload(&request, &mut unread, &id).await,
+        "subscribed_apps" => facade.subscribe(&request, &id).await,
+        _ => Err(facade.change(&request, &id)),
     };
     respond(answer, unread)
 }
 
-fn unsupported() -> GraphError {
-    GraphError::new(100, "The broker has no such request")
+/// An answer to a request without a body.
+fn said(answer: Answer) -> HttpResponse {
+    match answer {
+        Ok(value) => HttpResponse::Ok().json(value),
+        Err(error) => refusal(&error),
+    }
+}
+
+pub(super) fn refusal(error: &GraphError) -> HttpResponse {
+    HttpResponse::build(error.status()).json(error.body())
 }
 
 fn respond(answer: Answer, unread: UnreadBody) -> HttpResponse {
@@ -90,7 +157,7 @@ fn reply_id_of(request: &HttpRequest) -> Result<ReplyId, GraphError> {
     format!("api:{hex}").parse().map_err(|_| wrong())
 }
 
-async fn read_body(unread: &mut UnreadBody, bytes_max: usize) -> Result<Bytes, GraphError> {
+pub(super) async fn read_body(unread: &mut UnreadBody, bytes_max: usize) -> Result<Bytes, GraphError> {
     let read = async {
         let mut body = BytesMut::new();
         while let Some(chunk) = unread.next().await {

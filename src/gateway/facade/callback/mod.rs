@@ -31,8 +31,8 @@ use tokio::sync::watch;
 use self::envelope::Told;
 use self::post::Endpoint;
 use self::worker::Worker;
-use super::FacadeNumber;
-use crate::actors::Broker;
+use super::auth::Who;
+use super::{Facade, FacadeNumber};
 use crate::config::Config;
 
 /// How long things may take; shorter in tests.
@@ -70,18 +70,19 @@ impl Callbacks {
     ///
     /// # Errors
     /// When the thread or the client can not be made.
-    pub fn start(broker: &Broker, config: &Config, patience: Patience) -> io::Result<Self> {
+    pub fn start(facade: &Facade, config: &Config, patience: Patience) -> io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let client = post::client(patience.post_within).map_err(io::Error::other)?;
-        let numbers = super::numbers_of(config);
         let mut workers = Vec::new();
         for portal in &config.portals {
             let id = &portal.rules.portal;
             for (service, callback) in &portal.callbacks {
-                let Some(caller) = broker.caller(id, service) else { continue };
+                let Some(caller) = facade.broker.caller(id, service) else { continue };
                 let own: Vec<Arc<FacadeNumber>> =
-                    numbers.iter().filter(|number| number.portal == *id).cloned().collect();
+                    facade.numbers.iter().filter(|number| number.portal == *id).cloned().collect();
                 workers.push(Worker {
+                    who: Who { portal: id.clone(), service: service.clone() },
+                    shown: Arc::clone(&facade.shown),
                     caller,
                     numbers: own,
                     endpoint: Arc::new(Endpoint::new(client.clone(), callback)),

@@ -23,6 +23,8 @@ use crate::actors::{Ask, Caller, Deliver};
 use crate::domain::event::{Customer, Receipt, Record};
 use crate::domain::ids::{AdapterId, ChannelId, ConversationId, Offset, Timestamp};
 use crate::domain::view::{Masking, View, Viewer, view};
+use crate::gateway::facade::auth::Who;
+use crate::gateway::facade::media::{Shown, media_ids};
 
 /// The adapter's name. It holds what no name over the wire may hold, so that nobody replaces it.
 const ADAPTER: &str = "callback/url";
@@ -36,6 +38,9 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// One service's worker.
 pub(super) struct Worker {
     pub(super) caller: Caller,
+    pub(super) who: Who,
+    /// What it is told is shown to it, so it may fetch the media in it.
+    pub(super) shown: Arc<Shown>,
     pub(super) numbers: Vec<Arc<FacadeNumber>>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) told: Arc<Told>,
@@ -183,7 +188,12 @@ impl Worker {
         let viewer = Viewer { service: self.caller.service(), masking };
         let Some((_, seen)) = view(record, &viewer) else { return What::Nothing };
         let body = match (seen, record.conversation) {
-            (View::Message { message, content, .. }, _) => envelope::message(number, message, &content),
+            (View::Message { message, content, .. }, _) => {
+                for id in media_ids(message.content.kind(), &content) {
+                    self.shown.show(&self.who, &number.number, &id);
+                }
+                envelope::message(number, message, &content)
+            }
             (View::Notice(notice), _) => envelope::notice(number, notice, notice.content.expose()),
             // Its own: only one that was written on the phone is news to it.
             (View::Reply(reply), _) => envelope::phone_echo(number, reply, record.at),
