@@ -11,6 +11,7 @@
 #![allow(dead_code, reason = "not every helper is used by every test")]
 
 mod callback;
+mod clients;
 mod kill;
 mod media;
 mod send;

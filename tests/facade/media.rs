@@ -10,19 +10,19 @@ use serde_json::{Value, json};
 
 use crate::stand::{Broker, CUSTOMER, Callback, ID, Lines, http, read_message, webhook};
 
-const WABA: &str = "102290129340398";
+pub(crate) const WABA: &str = "102290129340398";
 const PICTURE: &[u8] = b"\x89PNG, as good as one";
 /// The SHA-256 of [`PICTURE`], from elsewhere than the code under test.
-const PICTURE_SHA256: &str = "989ca2d84e8d3b492d6ff17e54a6bec35a9caaef3ffd3df0f4ade74bb25a8eff";
+pub(crate) const PICTURE_SHA256: &str = "989ca2d84e8d3b492d6ff17e54a6bec35a9caaef3ffd3df0f4ade74bb25a8eff";
 
 /// Meta's Graph API, as far as the facade reads it.
-struct Meta {
+pub(crate) struct Meta {
     address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Meta {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let heads = Arc::new(Mutex::new(Vec::new()));
@@ -47,7 +47,7 @@ impl Meta {
         Self { address, heads }
     }
 
-    fn config(&self) -> String {
+    pub(crate) fn config(&self) -> String {
         format!("graph_url = \"http://{}/v23.0\"\n[media]\ncache_ttl = \"1h\"\n", self.address)
     }
 

@@ -118,8 +118,8 @@ pub(super) fn status(
     if let Some(recipient) = recipient {
         fields.insert("recipient_id".to_owned(), json!(recipient.as_str()));
     }
-    if let Some(user_id) = &customer.user_id {
-        fields.insert("recipient_user_id".to_owned(), json!(user_id.as_str()));
+    if let Some(id) = customer.id() {
+        fields.insert("recipient_user_id".to_owned(), json!(id.as_str()));
     }
     if let Some(data) = callback_data.and_then(|data| std::str::from_utf8(data).ok()) {
         fields.insert("biz_opaque_callback_data".to_owned(), json!(data));
