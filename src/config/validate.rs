@@ -42,6 +42,9 @@ const ARBITERS_MAX: usize = 8;
 /// Shortest and longest time to live of a claim or of a waiting reply.
 const TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(365 * 86_400));
 
+/// A service's rules, its tokens, the agents that stand in the file, and where it is told by HTTP.
+type Service = (ServiceRules, Vec<TokenHash>, Vec<Agent>, Option<Callback>);
+
 /// What was found wrong so far, and where secrets in files are looked for.
 struct Problems<'p> {
     found: Vec<Problem>,
@@ -420,12 +423,7 @@ impl Problems<'_> {
         }
     }
 
-    fn service(
-        &mut self,
-        key: &str,
-        raw: raw::Service,
-        rosters: RosterSource,
-    ) -> Option<(ServiceRules, Vec<TokenHash>, Vec<Agent>, Option<Callback>)> {
+    fn service(&mut self, key: &str, raw: raw::Service, rosters: RosterSource) -> Option<Service> {
         let callback = self.callback(key, raw.webhook, raw.masked_echo, raw.masked_echo_text);
         let id: Option<ServiceId> = self.id(format!("{key}.id"), &raw.id);
         let hashes = self.hashes(&format!("{key}.token_sha256"), raw.token_sha256, raw.token_sha256_file);

@@ -1,14 +1,11 @@
 //! What services are told at their callback URLs: in Meta's envelope, signed, in order, until it is taken.
 
-use std::thread;
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use sharedline::gateway::signature::sign;
 
 use crate::stand::{
-    Broker, CUSTOMER, Callback, Gateway, ID, Lines, NUMBER, SECRET, Told, by_body, http, sent, text_to,
-    webhook,
+    Broker, CUSTOMER, Callback, Gateway, ID, Lines, NUMBER, SECRET, Told, by_body, http, pause, sent,
+    text_to, webhook,
 };
 
 fn bodies(changes: &[Value]) -> Vec<String> {
@@ -25,9 +22,7 @@ fn joined(server: &Callback, keys: &str) -> (Broker, Lines, Lines) {
     let broker = Broker::start(&[("crm", String::new()), ("bot", format!("{}\n{keys}", webhook(server)))]);
     let mut crm = Lines::service(&broker, "crm");
     let channel = crm.create();
-    while crm.subscribers(&channel).len() < 2 {
-        thread::sleep(Duration::from_millis(20));
-    }
+    crm.until_joined(&channel, 2);
     assert_eq!(crm.subscribers(&channel), ["crm", "bot"], "having a URL makes nobody the parent");
     let bringer = Lines::bringer(&broker);
     (broker, crm, bringer)
@@ -108,7 +103,7 @@ fn an_endpoint_that_is_down_or_slow_is_waited_for_and_nobody_with_it() {
         crm.delivered("message");
     }
     // Twice as long as `ack_timeout`, which would end any other connection that acknowledges nothing.
-    thread::sleep(Duration::from_secs(5));
+    pause(5_000);
     assert!(!broker.log().contains("stalled"));
     let tried = server.told().len();
     assert!((1..=20).contains(&tried), "it is not stormed: {tried} in 5 s");
@@ -130,7 +125,7 @@ fn who_answers_410_is_told_nothing_more_until_the_next_start() {
     bringer.text("wamid.2", CUSTOMER, "two");
     crm.delivered("message");
     crm.delivered("message");
-    thread::sleep(Duration::from_secs(3));
+    pause(3_000);
     assert_eq!(server.told().len(), 1);
     server.answer_with(|_| 200);
     let _broker = broker.kill_and_restart();
@@ -151,9 +146,7 @@ fn statuses_go_to_who_sent_with_his_own_data_and_others_replies_are_told_without
     ]);
     let mut crm = Lines::service(&broker, "crm");
     let channel = crm.create();
-    while crm.subscribers(&channel).len() < 5 {
-        thread::sleep(Duration::from_millis(20));
-    }
+    crm.until_joined(&channel, 5);
     let _gateway = Gateway::start(&broker, sent);
     let mut bringer = Lines::bringer(&broker);
     bringer.text("wamid.in", CUSTOMER, "hello");
@@ -201,9 +194,7 @@ fn what_a_service_wrote_for_machines_comes_back_to_it_alone() {
     let broker = Broker::start(&[("crm", String::new()), ("bot", webhook(&bot)), ("desk", webhook(&desk))]);
     let mut crm = Lines::service(&broker, "crm");
     let channel = crm.create();
-    while crm.subscribers(&channel).len() < 3 {
-        thread::sleep(Duration::from_millis(20));
-    }
+    crm.until_joined(&channel, 3);
     let _gateway = Gateway::start(&broker, sent);
     let mut bringer = Lines::bringer(&broker);
     assert_eq!(broker.post_as("bot", "ask", &text_to(CUSTOMER, "Yes or no?")).0, 200);
@@ -232,9 +223,7 @@ fn notices_go_to_the_parent_alone() {
     let broker = Broker::start(&[("crm", webhook(&parent)), ("bot", webhook(&other))]);
     let mut crm = Lines::service(&broker, "crm");
     let channel = crm.create();
-    while crm.subscribers(&channel).len() < 2 {
-        thread::sleep(Duration::from_millis(20));
-    }
+    crm.until_joined(&channel, 2);
     let value =
         json!({ "display_phone_number": "15550783881", "event": "FLAGGED", "current_limit": "TIER_1K" });
     let body = json!({ "object": "whatsapp_business_account", "entry": [{ "id": "1", "changes": [
@@ -260,6 +249,6 @@ fn nothing_is_told_twice_that_was_taken() {
         bringer.text(&format!("wamid.{at}"), &format!("165055500{:02}", at % 7), &format!("m{at}"));
     }
     server.taken(50);
-    thread::sleep(Duration::from_millis(500));
+    pause(500);
     assert!(by_body(&server.told()).values().all(|times| *times == 1));
 }

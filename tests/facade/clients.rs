@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -96,9 +96,7 @@ fn two_programs_on_unmodified_libraries_share_a_number() {
     let broker = Broker::start_with(&services, &meta.config());
     let mut desk = Lines::service(&broker, "desk");
     let channel = desk.create();
-    while desk.subscribers(&channel).len() < 3 {
-        thread::sleep(Duration::from_millis(20));
-    }
+    desk.until_joined(&channel, 3);
     let gateway = Gateway::start(&broker, sent);
     let mut bringer = Lines::bringer(&broker);
     let bot = |path: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(path);

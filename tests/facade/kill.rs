@@ -2,10 +2,8 @@
 //! well before does not.
 
 use std::collections::BTreeSet;
-use std::thread;
-use std::time::Duration;
 
-use crate::stand::{Broker, CUSTOMER, Callback, Gateway, Lines, by_body, sent, text_to, webhook};
+use crate::stand::{Broker, CUSTOMER, Callback, Gateway, Lines, by_body, pause, sent, text_to, webhook};
 
 #[test]
 fn what_was_not_taken_when_the_process_was_killed_comes_again_as_it_was() {
@@ -13,16 +11,14 @@ fn what_was_not_taken_when_the_process_was_killed_comes_again_as_it_was() {
     let broker = Broker::start(&[("crm", String::new()), ("bot", webhook(&server))]);
     let mut crm = Lines::service(&broker, "crm");
     let channel = crm.create();
-    while crm.subscribers(&channel).len() < 2 {
-        thread::sleep(Duration::from_millis(20));
-    }
+    crm.until_joined(&channel, 2);
     let gateway = Gateway::start(&broker, sent);
     let mut bringer = Lines::bringer(&broker);
     bringer.text("wamid.before", CUSTOMER, "before");
     assert_eq!(broker.post_as("bot", "r", &text_to(CUSTOMER, "answer")).0, 200);
     server.taken(2);
     // What is acknowledged is recorded once a second.
-    thread::sleep(Duration::from_secs(2));
+    pause(2_000);
     server.answer_with(|_| 503);
     for at in 0..10 {
         bringer.text(&format!("wamid.{at}"), &format!("165055500{at:02}"), &format!("m{at}"));

@@ -4,7 +4,6 @@ use std::io::{BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -147,9 +146,7 @@ fn media_told_at_a_callback_url_may_be_fetched_at_once() {
     let broker = Broker::start_with(&services, &meta.config());
     let mut crm = Lines::service(&broker, "crm");
     let channel = crm.create();
-    while crm.subscribers(&channel).len() < 2 {
-        thread::sleep(Duration::from_millis(20));
-    }
+    crm.until_joined(&channel, 2);
     image(&mut Lines::bringer(&broker), "wamid.1");
     let change = &server.taken(1)[0];
     let id = change["value"]["messages"][0]["image"]["id"].as_str().unwrap();

@@ -1,11 +1,10 @@
 //! Programs that send: what they are answered, what leaves, and what never does.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::stand::{Broker, CUSTOMER, Callback, Gateway, ID, Lines, now_ms, sent, text_to, webhook};
+use crate::stand::{Broker, CUSTOMER, Callback, Gateway, ID, Lines, now_ms, pause, sent, text_to, webhook};
 
 fn plain() -> Broker {
     Broker::start(&[("crm", String::new()), ("bot", String::new()), ("books", "family = \"finance\"".into())])
@@ -162,9 +161,9 @@ fn a_program_that_hangs_up_leaves_nothing_that_is_sent_later() {
         body.len()
     );
     stream.write_all(head.as_bytes()).unwrap();
-    thread::sleep(Duration::from_secs(1));
+    pause(1_000);
     drop(stream);
-    thread::sleep(Duration::from_secs(11));
+    pause(11_000);
     let gateway = Gateway::start(&broker, sent);
     assert_eq!(broker.post_as("bot", "next", &text_to(CUSTOMER, "next")).0, 200);
     let names: Vec<Value> = gateway.sends().iter().map(|send| send["reply_id"].clone()).collect();
@@ -182,7 +181,7 @@ fn what_waits_behind_anothers_reply_to_the_same_customer_is_told_so() {
         "content": content }));
     assert_eq!(accepted["type"], "accepted", "{accepted}");
     while gateway.sends().is_empty() {
-        thread::sleep(Duration::from_millis(10));
+        pause(10);
     }
     assert_eq!(code(&broker.post_as("bot", "second", &text_to(CUSTOMER, "2"))), (400, 131_056));
     assert_eq!(code(&broker.post_as("bot", "second", &text_to(CUSTOMER, "2"))), (400, 131_056));

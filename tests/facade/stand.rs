@@ -277,6 +277,15 @@ impl Lines {
         seen["subscribers"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect()
     }
 
+    /// Waits until so many services are in the channel.
+    pub(crate) fn until_joined(&mut self, channel: &str, services: usize) {
+        let until = Instant::now() + WAIT;
+        while self.subscribers(channel).len() < services {
+            assert!(Instant::now() < until, "somebody has not joined");
+            pause(20);
+        }
+    }
+
     /// Reads deliveries until one is of that type.
     pub(crate) fn delivered(&mut self, kind: &str) -> Value {
         loop {
@@ -310,6 +319,12 @@ impl Lines {
         }));
         assert_eq!(told["type"], "ok", "{told}");
     }
+}
+
+/// Waits without doing anything.
+#[expect(clippy::disallowed_methods, reason = "a test's own thread, which stops nobody")]
+pub(crate) fn pause(for_ms: u64) {
+    thread::sleep(Duration::from_millis(for_ms));
 }
 
 pub(crate) fn now_ms() -> u64 {

@@ -18,9 +18,12 @@ use crate::domain::ids::{ConversationId, Offset, ReplyId, ServiceId, Timestamp};
 use crate::domain::outbox::Fate;
 use crate::journal::StreamId;
 
+/// Who waits for an answer.
+type Waiting = (Option<Arc<Outlet>>, ReplyTo);
+
 /// Who waits for a reply's first outcome.
 #[derive(Debug, Default)]
-pub(super) struct Fates(HashMap<Offset, Vec<(Option<Arc<Outlet>>, ReplyTo)>>);
+pub(super) struct Fates(HashMap<Offset, Vec<Waiting>>);
 
 impl Fates {
     /// The answers that a record gives: they wait until it is durable.

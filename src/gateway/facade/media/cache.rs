@@ -5,7 +5,7 @@
 //! retention like everything else; a file that is being served stays readable until it is.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
 
 /// Its folder in the data directory.
 const FOLDER: &str = "media";
@@ -37,7 +38,7 @@ struct Store {
 
 /// A file that is being written.
 pub(super) struct Growing {
-    file: File,
+    file: tokio::fs::File,
     path: PathBuf,
     digest: Sha256,
 }
@@ -78,11 +79,12 @@ impl Cache {
     pub(super) fn begin(&self) -> io::Result<Growing> {
         let number = self.files.fetch_add(1, Ordering::Relaxed);
         let path = self.store.directory.join(format!("{number}.part"));
-        Ok(Growing { file: File::create(&path)?, path, digest: Sha256::new() })
+        Ok(Growing { file: tokio::fs::File::from_std(File::create(&path)?), path, digest: Sha256::new() })
     }
 
     /// The file is whole: it is found from now on, if it fits. Gives it to be read.
-    pub(super) fn keep(&self, grown: Growing, number: &str, media_id: &str) -> io::Result<File> {
+    pub(super) async fn keep(&self, mut grown: Growing, number: &str, media_id: &str) -> io::Result<File> {
+        grown.file.flush().await?;
         let read = File::open(&grown.path)?;
         fs::rename(&grown.path, self.path_of(number, media_id))?;
         self.store.sweep();
@@ -125,9 +127,9 @@ impl Store {
 }
 
 impl Growing {
-    pub(super) fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
+    pub(super) async fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
         self.digest.update(chunk);
-        self.file.write_all(chunk)
+        self.file.write_all(chunk).await
     }
 
     /// The SHA-256 of what was written, in hexadecimal.
@@ -150,10 +152,14 @@ mod tests {
     use super::*;
 
     fn put(cache: &Cache, media_id: &str, bytes: &[u8]) -> String {
-        let mut growing = cache.begin().unwrap();
-        growing.write(bytes).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut file = runtime.block_on(async {
+            let mut growing = cache.begin().unwrap();
+            growing.write(bytes).await.unwrap();
+            cache.keep(growing, "1", media_id).await.unwrap()
+        });
         let mut text = String::new();
-        cache.keep(growing, "1", media_id).unwrap().read_to_string(&mut text).unwrap();
+        file.read_to_string(&mut text).unwrap();
         text
     }
 

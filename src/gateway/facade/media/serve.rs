@@ -74,18 +74,23 @@ impl Facade {
         id: &str,
     ) -> Answer {
         let Asking { caller, number } = self.asking(request, id)?;
-        let token = number.token()?;
+        let token = number.token()?.clone();
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let content_type = content_type.ok_or_else(|| GraphError::bad_parameter("Content-Type is needed"))?;
         let _turn = self.uploads.try_acquire().map_err(|_| {
             GraphError::new(130_429, "Rate limit hit").with("as many uploads as there may be are under way")
         })?;
         let body = read_body(unread, MEDIA_BYTES_MAX).await?;
-        let answer = self.graph.upload(token, &[id, "media"], content_type, body).await?;
+        let answer = self.graph.upload(&token, &[id, "media"], content_type, body).await?;
         if let Some(media_id) = answer.get("id").and_then(Value::as_str) {
             let who = Who { portal: caller.portal().clone(), service: caller.service().clone() };
-            let noted = self.shown.upload(&who, &number.number, media_id, now_ms());
-            noted.map_err(|_| GraphError::unavailable("the broker can not note the upload"))?;
+            let (shown, media_id) = (Arc::clone(&self.shown), media_id.to_owned());
+            // Off the server's thread, which must not wait for a disk.
+            let note = move || shown.upload(&who, &number.number, &media_id, now_ms());
+            let noted = web::block(note).await;
+            if !matches!(noted, Ok(Ok(()))) {
+                return Err(GraphError::unavailable("the broker can not note the upload"));
+            }
         }
         Ok(answer)
     }
@@ -168,13 +173,13 @@ impl Facade {
             if bytes > MEDIA_BYTES_MAX {
                 return Err(GraphError::new(131_052, "Media download error").with("the media are too large"));
             }
-            growing.write(&chunk).map_err(disk)?;
+            growing.write(&chunk).await.map_err(disk)?;
         }
         let expected = known.get("sha256").and_then(Value::as_str).filter(|digest| digest.len() == 64);
         if expected.is_some_and(|expected| !expected.eq_ignore_ascii_case(&growing.sha256())) {
             return Err(broken());
         }
-        self.cache.keep(growing, permitted.number_id(), id).map_err(disk)
+        self.cache.keep(growing, permitted.number_id(), id).await.map_err(disk)
     }
 }
 
