@@ -65,6 +65,13 @@ pub enum Ask {
         /// Why it was not handed in time.
         why: Arc<str>,
     },
+    /// The names of a service's replies without outcome that begin so. For callers in this process.
+    OpenNames {
+        /// The service that sent them.
+        service: ServiceId,
+        /// How they begin.
+        prefix: &'static str,
+    },
     /// Who the customer of a conversation is, and what the service wrote for itself into a reply of its own. For callers
     /// in this process.
     Whom {

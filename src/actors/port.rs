@@ -157,6 +157,8 @@ pub enum Answered {
     },
     /// What has become of a reply.
     Fate(Box<ReplyFate>),
+    /// Replies without outcome.
+    Names(Vec<ReplyId>),
     /// Who a conversation's customer is.
     Whom(Box<Whom>),
     /// A customer's message was taken.

@@ -66,10 +66,12 @@ async fn serve(config: &Config) -> Outcome {
     // First, so that a signal that comes while the journal is read is not missed.
     let mut signals = Signals::new()?;
     let broker = Broker::open(config).map_err(open_failure)?;
+    let facade = Facade::new(&broker, config, facade::Patience::default()).map_err(Failure::io)?;
+    // Before a gateway can connect.
+    facade.take_back_interrupted().await;
     let settings = listener::Settings { ack_timeout: config.tcp.ack_timeout };
     let tcp = Listener::start(config.tcp.listen, &broker, settings)
         .map_err(|error| bind_failure("tcp", config.tcp.listen, error))?;
-    let facade = Facade::new(&broker, config, facade::Patience::default()).map_err(Failure::io)?;
     let (mut http, http_address) = start_http(config, &broker, &facade)?;
     let mut callbacks =
         Callbacks::start(&facade, config, CallbackPatience::default()).map_err(Failure::io)?;

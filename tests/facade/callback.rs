@@ -185,6 +185,7 @@ fn statuses_go_to_who_sent_with_his_own_data_and_others_replies_are_told_without
             assert!(!String::from_utf8(told.body).unwrap().contains("cAnArY"));
         }
     }
+    assert_eq!(bodies(&bot.taken(5)), ["hello", "last"]);
     assert_eq!(bot.told().len(), 5, "its own reply is no news to it");
 }
 

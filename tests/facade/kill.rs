@@ -2,8 +2,11 @@
 //! well before does not.
 
 use std::collections::BTreeSet;
+use std::thread;
 
-use crate::stand::{Broker, CUSTOMER, Callback, Gateway, Lines, by_body, pause, sent, text_to, webhook};
+use crate::stand::{
+    Broker, CUSTOMER, Callback, Gateway, ID, Lines, by_body, http as request, pause, sent, text_to, webhook,
+};
 
 #[test]
 fn what_was_not_taken_when_the_process_was_killed_comes_again_as_it_was() {
@@ -40,4 +43,26 @@ fn what_was_not_taken_when_the_process_was_killed_comes_again_as_it_was() {
     let first: Vec<_> = told.iter().filter(|told| told.answered == 200).take(2).collect();
     assert!(first.iter().all(|told| counts[&told.body] == 1), "what was taken is not told again");
     drop(broker);
+}
+
+#[test]
+fn what_an_interrupted_request_had_under_way_is_never_sent() {
+    let broker = Broker::start(&[("crm", String::new()), ("bot", String::new())]);
+    Lines::service(&broker, "crm").create();
+    let http = broker.http;
+    // The connection ends with the process.
+    let posting = thread::spawn(move || {
+        let body = text_to(CUSTOMER, "interrupted").to_string();
+        let path = format!("/v23.0/{ID}/messages");
+        std::panic::catch_unwind(|| {
+            request(http, "POST", &path, &[("authorization", "Bearer bot")], body.as_bytes())
+        })
+    });
+    pause(1_500);
+    let broker = broker.kill_and_restart();
+    assert!(posting.join().unwrap().is_err(), "it got no answer");
+    let gateway = Gateway::start(&broker, sent);
+    assert_eq!(broker.post_as("bot", "next", &text_to(CUSTOMER, "next")).0, 200);
+    let names: Vec<_> = gateway.sends().iter().map(|send| send["reply_id"].clone()).collect();
+    assert_eq!(names, ["next"]);
 }

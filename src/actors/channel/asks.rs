@@ -88,7 +88,7 @@ fn is_new_work(ask: &Ask) -> bool {
         Ask::Get | Ask::List(_) | Ask::Open { .. } | Ask::Presence { .. } => false,
         Ask::Ack(_) | Ask::Outcome { .. } => false,
         // Ends something.
-        Ask::Withdraw { .. } | Ask::Fate { .. } | Ask::Whom { .. } => false,
+        Ask::Withdraw { .. } | Ask::Fate { .. } | Ask::OpenNames { .. } | Ask::Whom { .. } => false,
     }
 }
 
@@ -125,6 +125,10 @@ impl ChannelActor {
             }
             Ask::Withdraw { service, reply_id, why } => {
                 self.withdraw(origin, (service, reply_id), why, reply_to, now);
+            }
+            Ask::OpenNames { service, prefix } => {
+                let names = self.channel.outbox().open_names(&service, prefix);
+                self.hold(origin, reply_to, Answered::Names(names));
             }
             Ask::Whom { service, conversation, reply } => {
                 self.whom(origin, service, (conversation, reply), reply_to, now);

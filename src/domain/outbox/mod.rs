@@ -249,6 +249,17 @@ impl Outbox {
         Some(Fate { offset, conversation: self.resolve(facts.conversation), status, outcome, is_behind })
     }
 
+    /// The names of a service's replies without outcome that begin so.
+    #[must_use]
+    pub fn open_names(&self, service: &ServiceId, prefix: &str) -> Vec<ReplyId> {
+        let Some(number) = self.services.numbers.get(service) else { return Vec::new() };
+        let facts = self.open.iter().map(|(_, open)| &open.facts);
+        let own = facts.filter(|facts| facts.service == *number);
+        own.filter(|facts| facts.reply_id.as_str().starts_with(prefix))
+            .map(|facts| facts.reply_id.clone())
+            .collect()
+    }
+
     /// The reply that a message of the last 30 days was: how a repeated echo is told (B17), and whose a status is.
     #[must_use]
     pub fn reply_of(&self, message_id: &MessageId) -> Option<Offset> {

@@ -3,6 +3,8 @@
 //! **Invariants:** every configured token is compared, always and in constant time; tokens are known by their SHA-256
 //! alone, and none stands in a log: nothing here logs, and nothing else sees the request's query.
 
+use std::collections::BTreeSet;
+
 use actix_web::HttpRequest;
 use actix_web::http::header;
 use actix_web::web::Query;
@@ -28,6 +30,11 @@ pub(super) struct Tokens(Vec<([u8; 32], Who)>);
 impl Tokens {
     pub(super) fn add(&mut self, sha256: [u8; 32], who: Who) {
         self.0.push((sha256, who));
+    }
+
+    /// Everybody who has a token.
+    pub(super) fn everybody(&self) -> BTreeSet<&Who> {
+        self.0.iter().map(|(_, who)| who).collect()
     }
 
     /// Everybody whose token it is: one, unless the same was given out in two portals.

@@ -129,6 +129,18 @@ impl Facade {
         }))
     }
 
+    /// Takes back what requests to a process before this one had under way. To be called before a gateway can connect, so
+    /// that none of it leaves late.
+    pub async fn take_back_interrupted(&self) {
+        for who in self.tokens.everybody() {
+            for number in self.numbers.iter().filter(|number| number.portal == who.portal) {
+                if let Some(caller) = self.broker.caller(&who.portal, &who.service) {
+                    send::take_back_orphans(&Asking { caller, number: Arc::clone(number) }).await;
+                }
+            }
+        }
+    }
+
     /// Everybody that the request's token speaks for; never nobody.
     fn who(&self, request: &HttpRequest) -> Result<Vec<&Who>, GraphError> {
         let owners = token_of(request).map(|token| self.tokens.owners(&token)).unwrap_or_default();

@@ -154,7 +154,7 @@ fn reply_id_of(request: &HttpRequest) -> Result<ReplyId, GraphError> {
     let mut raw = [0; REPLY_ID_BYTES];
     getrandom::fill(&mut raw).map_err(|_| GraphError::unavailable("there is no randomness"))?;
     let hex: String = raw.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("api:{hex}").parse().map_err(|_| wrong())
+    format!("{}{hex}", send::OWN_NAMES).parse().map_err(|_| wrong())
 }
 
 pub(super) async fn read_body(unread: &mut UnreadBody, bytes_max: usize) -> Result<Bytes, GraphError> {

@@ -24,11 +24,14 @@ use crate::domain::event::{Receipt, Status, StatusError};
 use crate::domain::ids::{ChannelId, ConversationId, CustomerName, ReplyId};
 use crate::domain::outbox::{CHANNEL_CLOSED, EXPIRED, WITHDRAWN};
 
+/// How names begin that the broker gives, where a service gave none.
+pub(super) const OWN_NAMES: &str = "api:";
 /// How long a request waits for Meta's answer (contract: 10 s).
 pub const SENT_WITHIN: Duration = Duration::from_secs(10);
 /// Why a reply was not handed in time; stands in its receipt, so that a repeat gets the same answer.
 const NO_GATEWAY: &str = "no gateway was connected in time";
 const BEHIND_ANOTHER: &str = "another reply to the same customer was not done in time";
+const INTERRUPTED: &str = "the request was interrupted";
 const TOO_MUCH: &str = "the number had too much to send in time";
 
 /// Sends a message and answers as Meta would.
@@ -70,6 +73,21 @@ pub(super) async fn send(
     }
     let contact = contact(asking, channel, conversation, &wanted.to, wanted.input).await;
     Ok(json!({ "messaging_product": "whatsapp", "contacts": [contact], "messages": [message] }))
+}
+
+/// Takes back what requests to a process before this one had under way: nobody waits for it any more, and who asked has
+/// no name to ask again by. To be called before anything can be handed to a gateway.
+pub(super) async fn take_back_orphans(asking: &Asking) {
+    let Some((seen, _)) = asking.caller.channel(&asking.number.number) else { return };
+    let service = asking.caller.service();
+    let names = Ask::OpenNames { service: service.clone(), prefix: OWN_NAMES };
+    let Answered::Names(names) = asking.caller.ask(seen.channel, names, 1).await else { return };
+    for reply_id in names {
+        let withdraw = Ask::Withdraw { service: service.clone(), reply_id, why: INTERRUPTED.into() };
+        if !matches!(asking.caller.ask(seen.channel, withdraw, 1).await, Answered::Fate(_)) {
+            tracing::error!(%service, "a message of an interrupted request can not be taken back");
+        }
+    }
 }
 
 /// The channel of the number. A service that never had a record there joins: a program written for the Cloud API has no
