@@ -126,6 +126,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if is_mistake { EXIT_USAGE } else { 0 });
         }
     };
+    crate::gateway::facade::choose_crypto();
     let outcome = match cli.verb {
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),

@@ -108,7 +108,12 @@ fn rejected(rejection: &Rejection) -> GraphError {
         Rejection::Claimed { .. } => GraphError::new(131_005, "Access denied").with(text),
         Rejection::Conflict => GraphError::bad_parameter("the Idempotency-Key is in use for another message"),
         Rejection::NotFound | Rejection::ChannelClosed => GraphError::no_object(),
-        _ => GraphError::bad_parameter(text),
+        Rejection::BadMessage(_)
+        | Rejection::UnknownAgent
+        | Rejection::NotClaimed
+        | Rejection::Forbidden
+        | Rejection::StaleConfirm
+        | Rejection::TooManyHolders => GraphError::bad_parameter(text),
     }
 }
 

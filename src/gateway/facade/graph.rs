@@ -37,8 +37,7 @@ impl Graph {
     /// # Errors
     /// When the address or the client can not be made.
     pub(super) fn new(base: &str) -> Result<Self, String> {
-        // One provider for the process; whoever comes second finds it there.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        super::choose_crypto();
         let client = Client::builder().redirect(Policy::none()).no_proxy().connect_timeout(CONNECTED_WITHIN);
         let base =
             Url::parse(&format!("{}/", base.trim_end_matches('/'))).map_err(|error| error.to_string())?;

@@ -160,6 +160,12 @@ impl Facade {
     }
 }
 
+/// Chooses the one crypto provider of this process, where none was chosen. Whoever makes an HTTP client calls it before.
+pub fn choose_crypto() {
+    // An error says that there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// The wall clock, in milliseconds since the Unix epoch.
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

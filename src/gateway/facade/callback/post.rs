@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, USER_AGENT};
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
 
-use bytes::Bytes;
-
 use crate::config::{Callback, Secret};
+use crate::gateway::facade::choose_crypto;
 use crate::gateway::signature::{SIGNATURE_HEADER, sign};
 
 /// What the broker calls itself.
@@ -29,8 +29,7 @@ pub(super) enum Said {
 
 /// A client for callbacks: it follows no redirects, so that nobody is sent to where he was not told.
 pub(super) fn client(within: Duration) -> Result<Client, reqwest::Error> {
-    // One provider for the process; whoever comes second finds it there.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    choose_crypto();
     let client = Client::builder().redirect(Policy::none()).no_proxy();
     client.timeout(within).connect_timeout(CONNECTED_WITHIN.min(within)).build()
 }
