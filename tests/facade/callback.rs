@@ -253,3 +253,21 @@ fn nothing_is_told_twice_that_was_taken() {
     pause(500);
     assert!(by_body(&server.told()).values().all(|times| *times == 1));
 }
+
+#[test]
+fn on_the_isolated_plan_a_service_with_a_url_has_a_channel_of_its_own_from_the_start() {
+    let server = Callback::start(|_| 200);
+    let services = [("crm", String::new()), ("bot", webhook(&server))];
+    let broker = Broker::start_planned(&services, "", "isolated");
+    let gateway = Gateway::start(&broker, sent);
+    let mut bringer = Lines::bringer(&broker);
+    let mut bot = Lines::service(&broker, "bot");
+    let has_joined = |bot: &mut Lines| bot.ask(json!({ "type": "list_channels" }))["channels"][0].is_object();
+    while !has_joined(&mut bot) {
+        pause(20);
+    }
+    bringer.text("wamid.1", CUSTOMER, "to it alone");
+    assert_eq!(bodies(&server.taken(1)), ["to it alone"]);
+    assert_eq!(broker.post_as("bot", "r", &text_to(CUSTOMER, "answer")).0, 200);
+    assert_eq!(gateway.sends().len(), 1);
+}

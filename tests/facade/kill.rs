@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::thread;
+use std::time::Duration;
 
 use crate::stand::{
     Broker, CUSTOMER, Callback, Gateway, ID, Lines, by_body, http as request, pause, sent, text_to, webhook,
@@ -65,4 +66,19 @@ fn what_an_interrupted_request_had_under_way_is_never_sent() {
     assert_eq!(broker.post_as("bot", "next", &text_to(CUSTOMER, "next")).0, 200);
     let names: Vec<_> = gateway.sends().iter().map(|send| send["reply_id"].clone()).collect();
     assert_eq!(names, ["next"]);
+}
+
+#[test]
+fn a_stop_waits_for_no_endpoint_and_loses_nothing() {
+    let server = Callback::start(|_| 0);
+    let broker = Broker::start(&[("crm", String::new()), ("bot", webhook(&server))]);
+    let mut crm = Lines::service(&broker, "crm");
+    let channel = crm.create();
+    crm.until_joined(&channel, 2);
+    Lines::bringer(&broker).text("wamid.1", CUSTOMER, "still there");
+    server.until("it is being told", |told| told.len() == 1);
+    let (_broker, took) = broker.stop_and_restart();
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    server.answer_with(|_| 200);
+    assert_eq!(server.taken(1)[0]["value"]["messages"][0]["text"]["body"], "still there");
 }

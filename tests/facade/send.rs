@@ -1,5 +1,6 @@
 //! Programs that send: what they are answered, what leaves, and what never does.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -125,7 +126,14 @@ fn one_name_is_one_message_also_after_the_process_was_killed() {
     assert_eq!(broker.post_as("bot", "key", &text_to(CUSTOMER, "once")), first);
     assert_eq!(code(&broker.post_as("bot", "key", &text_to(CUSTOMER, "another"))), (400, 100));
     assert_eq!(code(&broker.post_as("bot", "key", &text_to("1999", "once"))), (400, 100));
-    assert_eq!(gateway.sends().len(), 1);
+    let at_once: Vec<_> = thread::scope(|scope| {
+        let post = || broker.post_as("bot", "at once", &text_to(CUSTOMER, "at once"));
+        let posts: Vec<_> = (0..8).map(|_| scope.spawn(post)).collect();
+        posts.into_iter().map(|post| post.join().unwrap()).collect()
+    });
+    assert_eq!(at_once[0].1["messages"][0]["id"], "wamid.at once");
+    assert!(at_once.iter().all(|answer| *answer == at_once[0]), "{at_once:?}");
+    assert_eq!(gateway.sends().len(), 2);
     drop(gateway);
     let broker = broker.kill_and_restart();
     assert_eq!(broker.post_as("bot", "key", &text_to(CUSTOMER, "once")), first, "without any gateway");

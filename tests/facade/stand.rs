@@ -44,11 +44,15 @@ impl Broker {
     }
 
     pub(crate) fn start_with(services: Services<'_>, more: &str) -> Self {
+        Self::start_planned(services, more, "bundle")
+    }
+
+    pub(crate) fn start_planned(services: Services<'_>, more: &str, plan: &str) -> Self {
         let directory = Arc::new(tempfile::tempdir().unwrap());
         let hash = |token: &str| TokenHash::of(token).to_string();
         let mut text = format!(
             "data_dir = {:?}\n[tcp]\nlisten = \"127.0.0.1:0\"\nack_timeout = \"2s\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
-             [whatsapp]\napp_secret = \"meta's secret\"\n{more}\n[[portals]]\nid = \"acme\"\n",
+             [whatsapp]\napp_secret = \"meta's secret\"\n{more}\n[[portals]]\nid = \"acme\"\nplan = \"{plan}\"\n",
             directory.path().join("data")
         );
         for (id, keys) in services {
@@ -92,6 +96,16 @@ impl Broker {
             rest.split(',').next().unwrap().parse().unwrap()
         };
         Self { tcp: address("tcp"), http: address("http"), child, config, directory }
+    }
+
+    /// Asks it to stop, waits until it has, and starts it again on the same data; gives how long it took to stop.
+    pub(crate) fn stop_and_restart(mut self) -> (Self, Duration) {
+        let began = Instant::now();
+        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(asked.success());
+        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{}", self.log());
+        let took = began.elapsed();
+        (Self::run(self.config.clone(), Arc::clone(&self.directory)), took)
     }
 
     /// Kills it at once, and starts it again on the same data.

@@ -210,3 +210,95 @@ fn id_of(number: &FacadeNumber) -> &str {
 fn seconds(at: Timestamp) -> String {
     (at.0 / 1_000).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::content::Content;
+    use crate::domain::event::Settings;
+    use crate::domain::ids::{MessageId, ReplyId, ServiceId};
+
+    fn number() -> FacadeNumber {
+        FacadeNumber {
+            portal: "acme".parse().unwrap(),
+            number: "+15550783881".parse().unwrap(),
+            phone_number_id: Some("1065".to_owned()),
+            waba_id: None,
+            access_token: None,
+        }
+    }
+
+    fn by_user_id() -> Customer {
+        Customer { user_id: Some("US.1349".parse().unwrap()), ..Customer::default() }
+    }
+
+    fn value_of(body: Option<Bytes>) -> Value {
+        let whole: Value = serde_json::from_slice(&body.unwrap()).unwrap();
+        assert_eq!(whole["entry"][0]["id"], "1065", "without an account the number stands for it");
+        let change = &whole["entry"][0]["changes"][0];
+        assert_eq!(change["value"]["metadata"]["phone_number_id"], "1065");
+        change["value"].clone()
+    }
+
+    #[test]
+    fn a_reply_that_was_written_on_the_phone_is_told_in_full() {
+        let json = r#"{"type":"text","text":{"body":"from the phone"}}"#;
+        let reply = Reply {
+            service: ServiceId::trusted("crm"),
+            agent: None,
+            reply_id: ReplyId::trusted("echo:wamid.1"),
+            digest: 0,
+            content: Content::checked(Bytes::from(json), 9..13, &[]),
+            callback_data: None,
+            to: by_user_id(),
+            reveal: Settings::default(),
+            echo_of: Some(MessageId::trusted("wamid.1")),
+        };
+        let value = value_of(phone_echo(&number(), &reply, Timestamp(1_749_416_383_999)));
+        let echo = &value["message_echoes"][0];
+        assert_eq!((&echo["id"], &echo["timestamp"]), (&json!("wamid.1"), &json!("1749416383")));
+        assert_eq!(
+            (&echo["to_user_id"], &echo["text"]["body"]),
+            (&json!("US.1349"), &json!("from the phone"))
+        );
+        assert_eq!(value["contacts"][0]["user_id"], "US.1349");
+        assert!(
+            phone_echo(&number(), &Reply { echo_of: None, ..reply }, Timestamp(0)).is_none(),
+            "its own is no news"
+        );
+    }
+
+    #[test]
+    fn a_status_says_why_it_failed_and_one_that_no_program_could_know_is_not_told() {
+        let receipt = |message_id: Option<MessageId>, status: Status| Receipt {
+            reply: Offset(7),
+            service: ServiceId::trusted("crm"),
+            reply_id: ReplyId::trusted("r"),
+            message_id,
+            status,
+            error: (status == Status::Failed).then(|| StatusError {
+                code: Arc::from("131026"),
+                title: Some(Arc::from("Message undeliverable")),
+                details: Some(Arc::from("no such phone")),
+            }),
+            status_at: Timestamp(1_749_416_383_000),
+        };
+        let id = || Some(MessageId::trusted("wamid.1"));
+        let told = |receipt: &Receipt| status(&number(), receipt, &by_user_id(), Some(b"mine"));
+        let value = value_of(told(&receipt(id(), Status::Failed)));
+        let failed = &value["statuses"][0];
+        assert_eq!((&failed["status"], &failed["recipient_user_id"]), (&json!("failed"), &json!("US.1349")));
+        assert_eq!(failed["biz_opaque_callback_data"], "mine");
+        let error = &failed["errors"][0];
+        assert_eq!(
+            (&error["code"], &error["error_data"]["details"]),
+            (&json!(131_026), &json!("no such phone"))
+        );
+        assert!(
+            told(&receipt(id(), Status::Unknown)).is_none() && told(&receipt(None, Status::Failed)).is_none()
+        );
+        assert_eq!(told(&receipt(id(), Status::Read)), told(&receipt(id(), Status::Read)), "the same bytes");
+    }
+}
