@@ -78,7 +78,7 @@ pub(super) fn message(number: &FacadeNumber, message: &Message, content: &[u8]) 
     let _ = write!(head, "\"id\":{id},\"timestamp\":{at},");
     let value = format!(
         "\"contacts\":[{}],\"messages\":[{}]",
-        contact(customer),
+        sender(customer),
         head + std::str::from_utf8(content).ok()?.strip_prefix('{')?
     );
     Some(envelope(number, "messages", &value))
@@ -160,6 +160,15 @@ fn contact(customer: &Customer) -> Value {
         }
     }
     contact
+}
+
+/// Who wrote: as [`contact`], and always with a name, which Meta always gives.
+fn sender(customer: &Customer) -> Value {
+    let mut sender = contact(customer);
+    if let (Some(fields), None, Some(id)) = (sender.as_object_mut(), &customer.name, customer.id()) {
+        fields.insert("profile".to_owned(), json!({ "name": id.as_str() }));
+    }
+    sender
 }
 
 fn address(echo: &mut Value, customer: &Customer) {

@@ -18,6 +18,7 @@ use super::{FacadeNumber, Patience};
 use crate::actors::adapter::Request;
 use crate::actors::batch::{BatchEntry, Slice};
 use crate::actors::broker::{Connected, Session};
+use crate::actors::outlet::WINDOW_MAX;
 use crate::actors::port::{Answered, EndReason, Outgoing};
 use crate::actors::{Ask, Caller, Deliver};
 use crate::domain::event::{Customer, Receipt, Record};
@@ -29,7 +30,7 @@ use crate::gateway::facade::media::{Shown, media_ids};
 /// The adapter's name. It holds what no name over the wire may hold, so that nobody replaces it.
 const ADAPTER: &str = "callback/url";
 /// The window, in deliveries: so many may be told behind one that is refused again and again.
-const WINDOW: u32 = 16_384;
+const WINDOW: u32 = WINDOW_MAX;
 /// How long answers to what was posted are waited for when the worker is to end.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 /// How long to wait before connecting again, where the broker ended the connection.
