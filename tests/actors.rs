@@ -412,6 +412,68 @@ fn on_the_isolated_plan_every_service_has_its_own_channel() {
 }
 
 #[test]
+fn who_waits_for_a_replys_outcome_gets_it_and_so_does_who_asks_after_a_restart() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let broker = start(directory.path(), Plan::Bundle);
+        let mut crm = Connection::service(&broker, "crm");
+        let mut gateway = Connection::gateway(&broker);
+        let channel = crm.create().await;
+        gateway.inbound("wamid.1", "hello").await;
+        let fate = |reply_id: &str, wait| Ask::Fate {
+            service: service("crm"),
+            reply_id: reply_id.parse().unwrap(),
+            wait,
+        };
+        let caller = broker.caller(&"acme".parse().unwrap(), &service("crm")).unwrap();
+        assert!(caller.has_gateway(&NUMBER.parse().unwrap()));
+        let unknown = caller.ask(channel, fate("r1", true), 1).await;
+        assert!(matches!(unknown, Answered::Refused(Refusal::NotFound)), "{unknown:?}");
+        assert!(matches!(crm.reply(channel, "r1").await, Answered::Accepted { .. }));
+        let waiting = tokio::spawn({
+            let (caller, ask) = (caller.clone(), fate("r1", true));
+            async move { caller.ask(channel, ask, 1).await }
+        });
+        while gateway.sends.is_empty() {
+            gateway.take().await;
+        }
+        let Answered::Fate(open) = caller.ask(channel, fate("r1", false), 1).await else { panic!() };
+        assert!(open.outcome.is_none() && !waiting.is_finished());
+        let (reply, _) = gateway.sends.remove(0);
+        // The second waits behind the first, and is taken back before it could leave.
+        assert!(matches!(crm.reply(channel, "r2").await, Answered::Accepted { .. }));
+        let why = Arc::from("too late");
+        let withdraw = Ask::Withdraw { service: service("crm"), reply_id: "r2".parse().unwrap(), why };
+        let Answered::Fate(withdrawn) = caller.ask(channel, withdraw, 1).await else { panic!() };
+        assert!(withdrawn.is_behind);
+        assert_eq!(&*withdrawn.outcome.unwrap().error.unwrap().code, "withdrawn");
+        let outcome = SendOutcome::Sent("wamid.r1".parse().unwrap());
+        assert!(matches!(
+            gateway.ask(Request::Of(channel, Ask::Outcome { reply, outcome })).await,
+            Answered::Ok
+        ));
+        let Answered::Fate(told) = waiting.await.unwrap() else { panic!() };
+        let id_of = |fate: sharedline::actors::port::ReplyFate| fate.outcome.unwrap().message_id.unwrap();
+        assert_eq!(id_of(*told).as_str(), "wamid.r1");
+        assert!(gateway.sends.is_empty(), "what was taken back never left");
+        let conversation = conversation_of(&mut crm, channel).await;
+        let whom = Ask::Whom { service: service("crm"), conversation, reply: Some(reply) };
+        let Answered::Whom(whom) = caller.ask(channel, whom, 1).await else { panic!() };
+        assert_eq!(whom.customer.wa_id, Some("16505551234".parse().unwrap()));
+        drop((crm, gateway, caller));
+        broker.stop(WAIT).await.unwrap();
+        let broker = start(directory.path(), Plan::Bundle);
+        let caller = broker.caller(&"acme".parse().unwrap(), &service("crm")).unwrap();
+        let Answered::Fate(again) = caller.ask(channel, fate("r1", true), 1).await else { panic!() };
+        assert_eq!(id_of(*again).as_str(), "wamid.r1");
+        let Answered::Fate(again) = caller.ask(channel, fate("r2", true), 1).await else { panic!() };
+        assert_eq!(again.outcome.unwrap().error.unwrap().title.as_deref(), Some("too late"));
+        drop(caller);
+        broker.stop(WAIT).await.unwrap();
+    });
+}
+
+#[test]
 fn nothing_is_answered_before_it_is_durable_and_nothing_after_the_journal_has_failed() {
     run(async {
         let journal = Arc::new(MemoryJournal::new());

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sharedline::config::{Config, Durability, LoadError, Overrides, Problem, TokenHash, Way};
+use sharedline::config::{Config, Durability, LoadError, MaskedEcho, Overrides, Problem, TokenHash, Way};
 use sharedline::domain::portal::{PickUpRule, Plan, RosterSource};
 use sharedline::domain::view::Masking;
 
@@ -253,8 +253,38 @@ fn beyond_loopback_needs_a_word_and_what_is_not_there_is_refused() {
         half.iter().map(|problem| &*problem.key).collect::<Vec<_>>(),
         ["http.tls.cert", "http.tls.key"]
     );
-    let facade = "[[portals]]\nid = \"a\"\n[[portals.services]]\nid = \"s\"\nwebhook = { url = \"u\" }\nmasked_echo = \"off\"\n";
-    assert_eq!(problems(facade).len(), 2);
+}
+
+#[test]
+fn a_callback_url_needs_its_secret_and_what_others_say_there_is_one_of_three() {
+    let service = |keys: &str| format!("[[portals]]\nid = \"a\"\n[[portals.services]]\nid = \"s\"\n{keys}\n");
+    let hook = "webhook = { url = \"https://bot.example/hook\", app_secret = \"s3cret\" }";
+    let config = load(&service(hook)).unwrap();
+    let (id, callback) = &config.portals[0].callbacks[0];
+    assert_eq!((id.as_str(), callback.url.as_str()), ("s", "https://bot.example/hook"));
+    assert_eq!(callback.masked_echo, MaskedEcho::Echo);
+    assert_eq!(callback.masked_echo_text, "A reply was sent from another service.");
+    assert!(!format!("{config:?}").contains("s3cret"));
+    let with =
+        load(&service(&format!("{hook}\nmasked_echo = \"standby\"\nmasked_echo_text = \"x\""))).unwrap();
+    let callback = &with.portals[0].callbacks[0].1;
+    assert_eq!((callback.masked_echo, callback.masked_echo_text.as_str()), (MaskedEcho::Standby, "x"));
+    let keys = |keys: &str| -> Vec<String> {
+        problems(&service(keys)).into_iter().map(|problem| problem.key).collect()
+    };
+    let key = |name: &str| format!("portals[0].services[0].{name}");
+    assert_eq!(keys("webhook = { url = \"https://x\" }"), [key("webhook.app_secret")]);
+    assert_eq!(keys("webhook = { app_secret = \"x\" }"), [key("webhook.url")]);
+    for wrong in ["u", "ftp://x/y", "http://"] {
+        let text = format!("webhook = {{ url = \"{wrong}\", app_secret = \"x\" }}");
+        assert_eq!(keys(&text), [key("webhook.url")], "{wrong}");
+    }
+    assert_eq!(keys("masked_echo = \"loud\""), [key("masked_echo")]);
+    assert_eq!(keys("masked_echo_text = \"\""), [key("masked_echo_text")]);
+    let waba = "[[portals]]\nid = \"a\"\n[[portals.numbers]]\nnumber = \"+15550783881\"\nwaba_id = \"x\"\n";
+    assert_eq!(problems(waba)[0].key, "portals[0].numbers[0].waba_id");
+    assert_eq!(problems("[http]\npublic_url = \"x\"\n")[0].key, "http.public_url");
+    assert_eq!(problems("[media]\ncache_ttl = \"0s\"\n")[0].key, "media.cache_ttl");
 }
 
 #[test]

@@ -114,6 +114,8 @@ pub(super) struct Parts {
     pub(super) key: SessionKey,
     /// Of a gateway's connection that gets `send`.
     pub(super) link: Option<Arc<GatewayLink>>,
+    /// It is in this process and waits for others: what it leaves unacknowledged ends nothing.
+    pub(super) is_patient: bool,
 }
 
 /// The actor of one connection.
@@ -390,7 +392,8 @@ impl ServiceAdapterActor {
         let credit = self.parts.outlet.credit();
         let returns = credit.returns();
         // Only who shares has anything to acknowledge: what a watcher has not read yet waits for him.
-        let is_idle = credit.outstanding() == 0 || self.parts.deliver != Deliver::Share;
+        let is_idle =
+            credit.outstanding() == 0 || self.parts.deliver != Deliver::Share || self.parts.is_patient;
         // One that is not read because of its own requests can not acknowledge.
         let is_paused = !self.parts.outlet.has_request_room();
         if is_idle || is_paused || returns != self.alive.0 {

@@ -11,7 +11,7 @@ use super::sender::Pause;
 use crate::domain::channel::ListQuery;
 use crate::domain::command::{Command, SendOutcome, StandingCommand};
 use crate::domain::event::StatusError;
-use crate::domain::ids::{AgentId, ConversationId, Offset, ServiceId};
+use crate::domain::ids::{AgentId, ConversationId, Offset, ReplyId, ServiceId};
 use crate::domain::presence::Doing;
 
 /// Something asked of a channel.
@@ -59,6 +59,41 @@ pub enum Ask {
         agent: AgentId,
         /// What he does.
         doing: Doing,
+    },
+    /// What has become of a reply. For callers in this process.
+    Fate {
+        /// The service that sent it.
+        service: ServiceId,
+        /// The name that it gave the reply.
+        reply_id: ReplyId,
+        /// Whether the answer waits until there is an outcome.
+        wait: bool,
+    },
+    /// Who sent a reply waits no longer; answered with what has become of it. For callers in this process.
+    Withdraw {
+        /// The service that sent it.
+        service: ServiceId,
+        /// The name that it gave the reply.
+        reply_id: ReplyId,
+        /// Why it was not handed in time.
+        why: Arc<str>,
+    },
+    /// The names of a service's replies without outcome that begin so. For callers in this process.
+    OpenNames {
+        /// The service that sent them.
+        service: ServiceId,
+        /// How they begin.
+        prefix: &'static str,
+    },
+    /// Who the customer of a conversation is, and what the service wrote for itself into a reply of its own. For callers
+    /// in this process.
+    Whom {
+        /// The service that asks.
+        service: ServiceId,
+        /// The conversation.
+        conversation: ConversationId,
+        /// A reply in it.
+        reply: Option<Offset>,
     },
     /// A connection acknowledges.
     Ack(Offset),

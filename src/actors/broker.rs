@@ -304,11 +304,22 @@ impl Broker {
     ///
     /// # Errors
     /// When portal, peer and token do not belong together, or the broker takes nobody.
-    pub fn connect(&self, mut hello: Hello) -> Result<Connected, ConnectError> {
-        let shared = &self.inner.shared;
+    pub fn connect(&self, hello: Hello) -> Result<Connected, ConnectError> {
         let token = digest(&hello.token);
-        let settings = shared.settings();
+        let settings = self.inner.shared.settings();
         settings.admit(&hello.portal, &hello.peer, &token).ok_or(ConnectError::Unauthenticated)?;
+        self.let_in(hello, Some(token))
+    }
+
+    /// Lets a connection in that was admitted: by its token, or without one as a part of this process, which is never ended
+    /// as stalled.
+    pub(super) fn let_in(
+        &self,
+        mut hello: Hello,
+        token: Option<TokenSha256>,
+    ) -> Result<Connected, ConnectError> {
+        let shared = &self.inner.shared;
+        let settings = shared.settings();
         if shared.halt.is_halted() || *shared.draining.borrow() {
             return Err(ConnectError::Unavailable);
         }
@@ -344,6 +355,7 @@ impl Broker {
             deliver: hello.deliver.clone(),
             key: key.clone(),
             link,
+            is_patient: token.is_none(),
         };
         let home = Arbiter::try_current().unwrap_or_else(|| self.inner.homes.least_loaded().0);
         let actor = ServiceAdapterActor::start_in_arbiter(&home, move |_| ServiceAdapterActor::new(parts));
@@ -377,6 +389,10 @@ impl Broker {
             draining: shared.draining.subscribe(),
         };
         Ok(Connected { session, channels, more })
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
     }
 
     /// Submits something for every channel of a number; none where no portal has the number.

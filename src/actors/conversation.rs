@@ -189,7 +189,7 @@ impl Handler<HandOver> for ConversationActor {
 }
 
 /// A record that the state rests on: from the journal, or from what the base keeps of it.
-fn read_record(journal: &dyn Journal, stream: StreamId, offset: Offset) -> Option<Record> {
+pub(super) fn read_record(journal: &dyn Journal, stream: StreamId, offset: Offset) -> Option<Record> {
     let read = match journal.read_one(stream, offset) {
         Err(ReadError::NotFound { .. }) => journal.kept(stream, offset),
         read => read,

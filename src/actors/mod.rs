@@ -13,6 +13,7 @@
 //! - [`broker`]: the handle; starting, connecting, submitting, stopping · `reload`: another configuration, under way
 //! - `settings`: what the configuration says now
 //! - [`operator`]: the operator's way in
+//! - `caller`: a service, as callers in this process speak for it
 //! - [`port`]: what a session and the actors say to each other · [`outlet`]: a connection's end of it
 //! - [`sender`]: replies that this process sends itself
 //! - [`batch`]: records on their way out
@@ -38,6 +39,7 @@ pub mod adapter;
 mod asking;
 pub mod batch;
 pub mod broker;
+mod caller;
 mod channel;
 mod clock;
 mod completion;
@@ -60,6 +62,7 @@ mod shared;
 
 pub use asking::Ask;
 pub use broker::Broker;
+pub use caller::Caller;
 #[doc(hidden)]
 pub use clock::simulate;
 pub use registry::Deliver;

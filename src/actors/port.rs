@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::batch::{BatchEntry, Slice};
 use crate::domain::command::{ChannelSeen, ConversationSeen, Opened, Rejection, Warned};
-use crate::domain::event::Customer;
+use crate::domain::event::{Customer, Receipt, Status};
 use crate::domain::ids::{AgentId, ChannelId, ConversationId, CustomerName, Offset, ReplyId, Timestamp};
 use crate::domain::presence::Doing;
 
@@ -82,6 +82,30 @@ pub struct Timeline {
     pub more: bool,
 }
 
+/// What has become of a reply.
+#[derive(Debug)]
+pub struct ReplyFate {
+    /// Where it stands.
+    pub offset: Offset,
+    /// Its conversation.
+    pub conversation: ConversationId,
+    /// How far it has come; `Accepted` where there is no outcome.
+    pub status: Status,
+    /// Its first outcome, as it is recorded; none where there is none, or history has dropped it.
+    pub outcome: Option<Receipt>,
+    /// Whether it waited behind another reply of its conversation.
+    pub is_behind: bool,
+}
+
+/// Who a conversation's customer is, for a service that has a reply in it or is shown it.
+#[derive(Debug)]
+pub struct Whom {
+    /// By his newest names.
+    pub customer: Customer,
+    /// What the service wrote for itself into the reply that was asked for.
+    pub callback_data: Option<Bytes>,
+}
+
 /// The answer to a request.
 #[derive(Debug)]
 pub enum Answered {
@@ -131,6 +155,12 @@ pub enum Answered {
         /// Whether it was accepted before.
         duplicate: bool,
     },
+    /// What has become of a reply.
+    Fate(Box<ReplyFate>),
+    /// Replies without outcome.
+    Names(Vec<ReplyId>),
+    /// Who a conversation's customer is.
+    Whom(Box<Whom>),
     /// A customer's message was taken.
     Taken {
         /// How many channels have it, now or from before.

@@ -234,7 +234,8 @@ pub(super) struct SessionEntry {
     pub(super) portal: PortalId,
     /// Who it is, and the digest of what proved it: a reload may take either away.
     pub(super) peer: Peer,
-    pub(super) token: [u8; 32],
+    /// None: it is a part of this process.
+    pub(super) token: Option<[u8; 32]>,
     pub(super) actor: Addr<ServiceAdapterActor>,
     pub(super) outlet: Arc<Outlet>,
     /// What the channels deliver to it.

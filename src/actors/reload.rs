@@ -51,7 +51,10 @@ pub enum ReloadError {
 impl SessionEntry {
     /// Lets the session go on by what the configuration says now, or ends it; says whether it goes on.
     pub(super) fn follow(&self, settings: &Settings) -> bool {
-        let stays = settings.admit(&self.portal, &self.peer, &self.token).is_some();
+        let stays = match &self.token {
+            Some(token) => settings.admit(&self.portal, &self.peer, token).is_some(),
+            None => settings.has(&self.portal, &self.peer),
+        };
         if !stays {
             self.stop(EndReason::Revoked);
         } else if let Some(service) = self.outlet.service() {

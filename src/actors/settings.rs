@@ -49,6 +49,14 @@ impl Settings {
         bool::from(found).then_some(portal)
     }
 
+    /// Whether there is such a peer.
+    pub(super) fn has(&self, portal: &PortalId, peer: &Peer) -> bool {
+        self.portals.get(portal).is_some_and(|portal| match peer {
+            Peer::Service(service) => portal.rules.services.iter().any(|rules| rules.service == *service),
+            Peer::Gateway(gateway) => portal.gateway_tokens.contains_key(gateway),
+        })
+    }
+
     pub(super) fn plan(&self, portal: &PortalId) -> Option<Plan> {
         self.portals.get(portal).map(|portal| portal.rules.plan)
     }

@@ -1,4 +1,5 @@
-//! The HTTP server of `serve`, put together: health, webhooks, metrics, the admin API, WebSockets.
+//! The HTTP server of `serve`, put together: health, webhooks, metrics, the admin API, WebSockets, the Cloud
+//! API facade.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use crate::admin::metrics::{self, Beside};
 use crate::config::{Config, Secret, TokenHash};
 use crate::domain::view::Viewer;
 use crate::gateway::Route;
+use crate::gateway::facade::{self, Facade};
 use crate::gateway::numbers::{Numbers, WebhookNumber};
 use crate::gateway::webhook::{self, BODIES_BYTES_MAX, Patience, Settings, Webhook};
 use crate::net::http::{self, Check, Health};
@@ -99,6 +101,7 @@ pub(super) fn start(
     tls: Option<&Identity>,
     broker: &Broker,
     tcp: &Arc<Listener>,
+    facade: &Arc<Facade>,
 ) -> Result<(http::Server, Following), Failure> {
     let listener = TcpListener::bind(config.http.listen)
         .map_err(|error| bind_failure("http", config.http.listen, error))?;
@@ -109,11 +112,13 @@ pub(super) fn start(
     let doors = Doors { tcp: Arc::clone(tcp), webhook: Arc::clone(&webhook), desk: Arc::clone(&desk) };
     let (webhooks, scrapes) = (webhook::routes(webhook), metrics::routes(broker.clone(), Arc::new(doors)));
     let (calls, sockets) = (api::routes(desk), websocket::routes(broker.clone()));
+    let programs = facade::routes(Arc::clone(facade));
     let routes = move |config: &mut actix_web::web::ServiceConfig| {
         webhooks(config);
         scrapes(config);
         calls(config);
         sockets(config);
+        programs(config);
     };
     let limits = http::Limits {
         drain_within: config.limits.drain_timeout,

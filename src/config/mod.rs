@@ -42,6 +42,8 @@ pub struct Config {
     pub limits: Limits,
     /// The organisations.
     pub portals: Vec<Portal>,
+    /// What is kept of media.
+    pub media: Media,
     /// What the numbers of the built-in gateway have in common.
     pub whatsapp: WhatsApp,
 }
@@ -62,6 +64,8 @@ pub struct Tcp {
 pub struct Http {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Where others reach it, for the addresses of media; by default as each of them has called it.
+    pub public_url: Option<String>,
     /// Who may use the admin API; nobody without.
     pub admin_token: Option<TokenHash>,
     /// What it proves itself with; none: it speaks plain text.
@@ -103,6 +107,39 @@ pub struct Limits {
     pub peer_failed_hellos_per_minute: u32,
 }
 
+/// `[media]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Media {
+    /// How long media that a service has fetched are kept; never longer than history.
+    pub cache_ttl: Duration,
+    /// How much is kept of them, in bytes; 0: nothing.
+    pub cache_bytes: u64,
+}
+
+/// What the services see of others' replies at their callback URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaskedEcho {
+    /// As replies that were written on the phone are told: `smb_message_echoes`.
+    Echo,
+    /// As replies of another partner are told: `standby`.
+    Standby,
+    /// Nothing.
+    Off,
+}
+
+/// How a service is told by HTTP, as WhatsApp's Cloud API tells its apps.
+#[derive(Debug, Clone)]
+pub struct Callback {
+    /// Where.
+    pub url: String,
+    /// What signs it.
+    pub app_secret: Secret,
+    /// How other services' replies are told.
+    pub masked_echo: MaskedEcho,
+    /// What stands in the place of what they say.
+    pub masked_echo_text: String,
+}
+
 /// One `[[portals]]`.
 #[derive(Debug, Clone)]
 pub struct Portal {
@@ -110,6 +147,8 @@ pub struct Portal {
     pub rules: PortalRules,
     /// Each service's tokens.
     pub service_tokens: Vec<(ServiceId, Vec<TokenHash>)>,
+    /// The services that have a callback URL.
+    pub callbacks: Vec<(ServiceId, Callback)>,
     /// Each TCP gateway's tokens.
     pub gateways: Vec<(GatewayId, Vec<TokenHash>)>,
     /// Its numbers.
@@ -134,6 +173,8 @@ pub struct NumberConfig {
     pub number: Number,
     /// Meta's id of it.
     pub phone_number_id: Option<String>,
+    /// Meta's id of the account that it belongs to.
+    pub waba_id: Option<String>,
     /// How its replies leave.
     pub way: Way,
     /// How long a reply waits for its gateway.
@@ -168,7 +209,12 @@ impl Default for Config {
                 ack_timeout: Duration::from_secs(60),
                 tls: None,
             },
-            http: Http { listen: SocketAddr::from(([127, 0, 0, 1], 7412)), admin_token: None, tls: None },
+            http: Http {
+                listen: SocketAddr::from(([127, 0, 0, 1], 7412)),
+                public_url: None,
+                admin_token: None,
+                tls: None,
+            },
             journal: Journal {
                 durability: Durability::Fsync,
                 retention: Duration::from_secs(7 * 86_400),
@@ -181,6 +227,7 @@ impl Default for Config {
                 peer_connections_per_second: 100,
                 peer_failed_hellos_per_minute: 60,
             },
+            media: Media { cache_ttl: Duration::from_secs(3_600), cache_bytes: 256 << 20 },
             portals: Vec::new(),
             whatsapp: WhatsApp {
                 app_secret: None,
@@ -192,6 +239,8 @@ impl Default for Config {
     }
 }
 
+/// What stands in the place of what another service's reply says, where a service sets no text of its own.
+pub const MASKED_ECHO_TEXT_DEFAULT: &str = "A reply was sent from another service.";
 /// How long replies wait for their gateway where a number does not say (contract: 1 h).
 pub const SEND_TTL_DEFAULT: Duration = Duration::from_secs(3_600);
 /// How many messages a second a number may send where it does not say (contract: 80, WhatsApp's own default).

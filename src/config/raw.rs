@@ -17,6 +17,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) limits: Limits,
     #[serde(default)]
+    pub(super) media: Media,
+    #[serde(default)]
     pub(super) whatsapp: WhatsApp,
     #[serde(default)]
     pub(super) portals: Vec<Portal>,
@@ -35,6 +37,7 @@ pub(super) struct Tcp {
 #[serde(deny_unknown_fields)]
 pub(super) struct Http {
     pub(super) listen: Option<String>,
+    pub(super) public_url: Option<String>,
     pub(super) admin_token_sha256: Option<String>,
     pub(super) admin_token_sha256_file: Option<PathBuf>,
     pub(super) insecure: Option<bool>,
@@ -66,6 +69,13 @@ pub(super) struct Limits {
     pub(super) arbiters: Option<usize>,
     pub(super) peer_connections_per_second: Option<u32>,
     pub(super) peer_failed_hellos_per_minute: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Media {
+    pub(super) cache_ttl: Option<String>,
+    pub(super) cache_bytes: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -106,8 +116,17 @@ pub(super) struct Service {
     pub(super) claim_ttl: Option<String>,
     pub(super) bot_when_claimed: Option<String>,
     pub(super) agents: Option<Vec<Agent>>,
-    pub(super) webhook: Option<toml::Value>,
-    pub(super) masked_echo: Option<toml::Value>,
+    pub(super) webhook: Option<Webhook>,
+    pub(super) masked_echo: Option<String>,
+    pub(super) masked_echo_text: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Webhook {
+    pub(super) url: Option<String>,
+    pub(super) app_secret: Option<String>,
+    pub(super) app_secret_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -132,6 +151,7 @@ pub(super) struct Gateway {
 pub(super) struct Number {
     pub(super) number: String,
     pub(super) phone_number_id: Option<String>,
+    pub(super) waba_id: Option<String>,
     pub(super) gateway: Option<String>,
     pub(super) send_ttl: Option<String>,
     pub(super) messages_per_second: Option<u32>,

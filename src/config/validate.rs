@@ -11,8 +11,9 @@ use super::raw::{self, OneOrMany, Raw};
 use super::tls::{self, Tls};
 use super::value::{Secret, TokenHash, bytes, bytes_text, duration, duration_text};
 use super::{
-    Config, Durability, Http, Journal, Limits, MESSAGES_PER_SECOND_DEFAULT, NumberConfig, Portal, Problem,
-    SEND_TTL_DEFAULT, Tcp, Way, WhatsApp,
+    Callback, Config, Durability, Http, Journal, Limits, MASKED_ECHO_TEXT_DEFAULT,
+    MESSAGES_PER_SECOND_DEFAULT, MaskedEcho, Media, NumberConfig, Portal, Problem, SEND_TTL_DEFAULT, Tcp,
+    Way, WhatsApp,
 };
 use crate::domain::event::Agent;
 use crate::domain::ids::{GatewayId, NAME_BYTES_MAX, Number, PortalId, ServiceId};
@@ -29,6 +30,12 @@ const RETENTION: (Duration, Duration) = (Duration::from_secs(1), Duration::from_
 const RETENTION_BYTES: (u64, u64) = (64 << 20, 1 << 50);
 /// Fewest and most bytes of `recent_bytes_max`.
 const RECENT_BYTES: (u64, u64) = (64 << 10, 1 << 30);
+/// Shortest and longest time that media are kept.
+const CACHE_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
+/// Fewest and most bytes of media that are kept.
+const CACHE_BYTES: (u64, u64) = (0, 1 << 40);
+/// Longest `masked_echo_text`, in bytes: WhatsApp's own longest text.
+const MASKED_ECHO_TEXT_BYTES_MAX: usize = 4_096;
 /// Shortest and longest `drain_timeout`.
 const DRAIN_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(600));
 /// Most `arbiters`: what is beyond serves the journal, the readers and the system.
@@ -37,6 +44,9 @@ const ARBITERS_MAX: usize = 8;
 const PEER_RATE_MAX: u32 = 1_000_000;
 /// Shortest and longest time to live of a claim or of a waiting reply.
 const TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(365 * 86_400));
+
+/// A service's rules, its tokens, the agents that stand in the file, and where it is told by HTTP.
+type Service = (ServiceRules, Vec<TokenHash>, Vec<Agent>, Option<Callback>);
 
 /// What was found wrong so far, and where secrets in files are looked for.
 struct Problems<'p> {
@@ -71,6 +81,21 @@ pub(super) fn validate(raw: Raw, beside: &Path) -> Result<Config, Vec<Problem>> 
     let admin_token = admin_token.and_then(|hash| problems.hash("http.admin_token_sha256", hash.expose()));
     let journal = problems.journal(raw.journal, &default.journal);
     let limits = problems.limits(raw.limits, &default.limits);
+    let public_url = problems.url("http.public_url", raw.http.public_url);
+    let media = Media {
+        cache_ttl: problems.duration(
+            "media.cache_ttl",
+            raw.media.cache_ttl,
+            default.media.cache_ttl,
+            CACHE_TTL,
+        ),
+        cache_bytes: problems.bytes(
+            "media.cache_bytes",
+            raw.media.cache_bytes,
+            default.media.cache_bytes,
+            CACHE_BYTES,
+        ),
+    };
     let portals = problems.portals(raw.portals, &whatsapp);
     if !problems.found.is_empty() {
         return Err(problems.found);
@@ -78,9 +103,10 @@ pub(super) fn validate(raw: Raw, beside: &Path) -> Result<Config, Vec<Problem>> 
     Ok(Config {
         data_dir: raw.data_dir.unwrap_or(default.data_dir),
         tcp: Tcp { listen: tcp_listen, ack_timeout, tls: tcp_tls },
-        http: Http { listen: http_listen, admin_token, tls: http_tls },
+        http: Http { listen: http_listen, public_url, admin_token, tls: http_tls },
         journal,
         limits,
+        media,
         portals,
         whatsapp,
     })
@@ -123,6 +149,18 @@ impl Problems<'_> {
                 default
             }
         }
+    }
+
+    /// An address that can be called; never shown whole, since it may hold a password.
+    fn url(&mut self, key: &str, text: Option<String>) -> Option<String> {
+        let text = text?;
+        let can_be_called = reqwest::Url::parse(&text)
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        if !can_be_called {
+            let value = format!("<{} characters>", text.chars().count());
+            self.add(key, value, "a URL that begins with https:// or http://");
+        }
+        Some(text)
     }
 
     fn word<T: Copy>(&mut self, key: &str, text: Option<String>, words: &[(&str, T)], default: T) -> T {
@@ -352,9 +390,13 @@ impl Problems<'_> {
         let mut services = Vec::new();
         let mut service_tokens: Vec<(ServiceId, Vec<TokenHash>)> = Vec::new();
         let mut fixed_rosters = BTreeMap::new();
+        let mut callbacks = Vec::new();
         for (at, service) in raw.services.into_iter().enumerate() {
             let key = format!("{key}.services[{at}]");
-            let Some((rules, hashes, agents)) = self.service(&key, service, rosters) else { continue };
+            let Some((rules, hashes, agents, callback)) = self.service(&key, service, rosters) else {
+                continue;
+            };
+            callbacks.extend(callback.map(|callback| (rules.service.clone(), callback)));
             self.one_identity(&key, &hashes, &mut tokens);
             if service_tokens.iter().any(|(known, _)| *known == rules.service) {
                 self.quoted(
@@ -397,7 +439,7 @@ impl Problems<'_> {
             numbers.push(number);
         }
         let rules = PortalRules { portal: id?, plan, rosters, services, fixed_rosters };
-        Some(Portal { rules, service_tokens, gateways, numbers })
+        Some(Portal { rules, service_tokens, callbacks, gateways, numbers })
     }
 
     /// The same token for two would let one speak for the other.
@@ -410,22 +452,8 @@ impl Problems<'_> {
         }
     }
 
-    fn service(
-        &mut self,
-        key: &str,
-        raw: raw::Service,
-        rosters: RosterSource,
-    ) -> Option<(ServiceRules, Vec<TokenHash>, Vec<Agent>)> {
-        if raw.webhook.is_some() {
-            self.add(format!("{key}.webhook"), "<given>", "nothing yet: the Cloud API facade is not there");
-        }
-        if raw.masked_echo.is_some() {
-            self.add(
-                format!("{key}.masked_echo"),
-                "<given>",
-                "nothing yet: the Cloud API facade is not there",
-            );
-        }
+    fn service(&mut self, key: &str, raw: raw::Service, rosters: RosterSource) -> Option<Service> {
+        let callback = self.callback(key, raw.webhook, raw.masked_echo, raw.masked_echo_text);
         let id: Option<ServiceId> = self.id(format!("{key}.id"), &raw.id);
         let hashes = self.hashes(&format!("{key}.token_sha256"), raw.token_sha256, raw.token_sha256_file);
         let masking = [("broker", Masking::Broker), ("service", Masking::Service)];
@@ -457,7 +485,36 @@ impl Problems<'_> {
             ServiceRules { service, family, masking, pick_up, claim_ttl_ms, bot_when_claimed },
             hashes,
             agents,
+            callback,
         ))
+    }
+
+    fn callback(
+        &mut self,
+        key: &str,
+        webhook: Option<raw::Webhook>,
+        masked_echo: Option<String>,
+        text: Option<String>,
+    ) -> Option<Callback> {
+        let words = [("echo", MaskedEcho::Echo), ("standby", MaskedEcho::Standby), ("off", MaskedEcho::Off)];
+        let masked_echo = self.word(&format!("{key}.masked_echo"), masked_echo, &words, MaskedEcho::Echo);
+        let masked_echo_text = text.unwrap_or_else(|| MASKED_ECHO_TEXT_DEFAULT.to_owned());
+        if masked_echo_text.is_empty() || masked_echo_text.len() > MASKED_ECHO_TEXT_BYTES_MAX {
+            let value = format!("<{} bytes>", masked_echo_text.len());
+            self.add(format!("{key}.masked_echo_text"), value, "1 to 4096 bytes");
+        }
+        let webhook = webhook?;
+        if webhook.url.is_none() {
+            self.add(format!("{key}.webhook.url"), "<missing>", "where the service is told");
+        }
+        let url = self.url(&format!("{key}.webhook.url"), webhook.url);
+        let secret_key = format!("{key}.webhook.app_secret");
+        let is_missing = webhook.app_secret.is_none() && webhook.app_secret_file.is_none();
+        if is_missing {
+            self.add(secret_key.clone(), "<missing>", "what signs what the service is told");
+        }
+        let app_secret = self.secret(&secret_key, webhook.app_secret, webhook.app_secret_file);
+        Some(Callback { url: url?, app_secret: app_secret?, masked_echo, masked_echo_text })
     }
 
     fn agents(&mut self, key: &str, raw: Vec<raw::Agent>) -> Vec<Agent> {
@@ -514,6 +571,11 @@ impl Problems<'_> {
         if way == Way::Builtin {
             self.built_in(key, phone_number_id.is_some(), access_token.as_ref(), whatsapp);
         }
+        if let Some(id) = &raw.waba_id
+            && (id.is_empty() || id.len() > 32 || !id.bytes().all(|byte| byte.is_ascii_digit()))
+        {
+            self.quoted(format!("{key}.waba_id"), id, "1 to 32 digits, as Meta gives them");
+        }
         let messages_per_second = raw.messages_per_second.unwrap_or(MESSAGES_PER_SECOND_DEFAULT);
         if !(1..=10_000).contains(&messages_per_second) {
             self.add(format!("{key}.messages_per_second"), messages_per_second, "1 to 10000");
@@ -522,6 +584,7 @@ impl Problems<'_> {
         Some(NumberConfig {
             number: number?,
             phone_number_id,
+            waba_id: raw.waba_id,
             way,
             send_ttl,
             messages_per_second,

@@ -85,6 +85,15 @@ pub enum Command {
         /// What became of it.
         outcome: SendOutcome,
     },
+    /// Who sent a reply waits no longer: what was not handed fails for good, what was is `unknown`.
+    Withdraw {
+        /// The service that sent it.
+        service: ServiceId,
+        /// The name that it gave the reply.
+        reply_id: ReplyId,
+        /// Why it was not handed in time; stands in the receipt.
+        why: Arc<str>,
+    },
     /// A service's adapters have acknowledged.
     Acknowledge {
         /// The service.

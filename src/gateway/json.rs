@@ -64,8 +64,17 @@ impl<'a> Object<'a> {
 
     /// The object without `left_out`: what is left is byte for byte as it came, but for white space between tokens.
     pub(super) fn without(&self, left_out: &[&str]) -> String {
+        self.with_those(|field| !left_out.contains(&&*field.key))
+    }
+
+    /// As [`without`](Self::without), and without what is null.
+    pub(super) fn given_without(&self, left_out: &[&str]) -> String {
+        self.with_those(|field| field.value.get() != "null" && !left_out.contains(&&*field.key))
+    }
+
+    fn with_those(&self, wanted: impl Fn(&Field<'a>) -> bool) -> String {
         let mut kept = String::from("{");
-        for field in self.fields.iter().filter(|field| !left_out.contains(&&*field.key)) {
+        for field in self.fields.iter().filter(|field| wanted(field)) {
             if kept.len() > 1 {
                 kept.push(',');
             }

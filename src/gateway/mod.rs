@@ -1,8 +1,10 @@
-//! What connects the broker to WhatsApp: Meta's webhooks in, the Graph API out.
+//! What connects the broker to WhatsApp, and to programs that were written for it: Meta's webhooks in, the Graph API out, and
+//! the Cloud API facade for services.
 //!
 //! ```text
 //! POST /webhooks/whatsapp ─▶ webhook (body, signature) ─▶ translate (Meta's JSON) ─▶ Intake (the broker) ─▶ 200
 //! Sender (the broker) ─▶ outbound ─▶ graph (POST /{phone_number_id}/messages) ─▶ what became of it ─▶ Sender
+//! POST /vN.N/…/messages   ─▶ facade ─▶ Caller (the broker) ─▶ whatever gateway the number has
 //! ```
 //!
 //! # Layout
@@ -11,10 +13,12 @@
 //! - [`simulated`]: a Graph API on loopback, for the demo and the tests
 //!
 //! May import `domain`, `actors`, and of `wire` only its check of content, so that a customer's message is held to
-//! the same rules whichever way it comes in. Knows nothing of channels or services: [`Intake`] is all that it asks of
-//! the broker.
+//! the same rules whichever way it comes in. The webhooks know
+//! nothing of channels or services: [`Intake`] is all that they ask of the broker.
 
+mod body;
 mod echo;
+pub mod facade;
 pub mod graph;
 mod intake;
 pub mod intent;

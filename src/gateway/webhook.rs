@@ -11,14 +11,10 @@
 //! - What is left out of a signed webhook is named with kind, reason and number, never with content or customer.
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::body::{BodySize, BodyStream, MessageBody};
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
@@ -26,6 +22,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::time::timeout;
 
+use super::body::{RefusalBody, UnreadBody};
 use super::numbers::Numbers;
 use super::signature::{SIGNATURE_HEADER, SignatureError};
 use super::translate::{LeftOut, NotAnObject, Part, Reason, translate};
@@ -261,7 +258,7 @@ async fn receive<I: Intake>(
     payload: web::Payload,
     hook: web::Data<Webhook<I>>,
 ) -> HttpResponse {
-    let mut unread = UnreadBody(Box::pin(BodyStream::new(payload)));
+    let mut unread = UnreadBody::new(payload);
     match hook.handle(&request, &mut unread).await {
         Ok(()) => {
             count(&hook.counters.taken);
@@ -272,7 +269,7 @@ async fn receive<I: Intake>(
             tracing::debug!(reason = %refusal, "a webhook is refused");
             HttpResponse::build(refusal.status())
                 .content_type("text/plain; charset=utf-8")
-                .body(RefusalBody { text: Some(Bytes::from(format!("{refusal}\n"))), _unread: unread })
+                .body(RefusalBody::new(format!("{refusal}\n"), unread))
         }
     }
 }
@@ -462,33 +459,5 @@ impl Body<'_> {
 impl Drop for Body<'_> {
     fn drop(&mut self) {
         self.all_bytes.fetch_sub(self.bytes.len(), Ordering::Relaxed);
-    }
-}
-
-/// What is left of a request's body.
-struct UnreadBody(Pin<Box<BodyStream<web::Payload>>>);
-
-impl UnreadBody {
-    async fn next(&mut self) -> Option<Result<Bytes, ()>> {
-        poll_fn(|context| self.0.as_mut().poll_next(context)).await.map(|chunk| chunk.map_err(drop))
-    }
-}
-
-/// The body of a refusal. It keeps what is unread of the request, because a chunked request body that is dropped is
-/// read to its end, which a hostile sender never reaches; one that is held makes the server close the connection.
-struct RefusalBody {
-    text: Option<Bytes>,
-    _unread: UnreadBody,
-}
-
-impl MessageBody for RefusalBody {
-    type Error = std::convert::Infallible;
-
-    fn size(&self) -> BodySize {
-        BodySize::Sized(self.text.as_ref().map_or(0, |text| text.len() as u64))
-    }
-
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Poll::Ready(self.text.take().map(Ok))
     }
 }

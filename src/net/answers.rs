@@ -65,6 +65,10 @@ pub(super) fn response(answered: Answered) -> Result<Response, Box<Timeline>> {
         Answered::Taken { channels, duplicate } => {
             Response::InboundAccepted(responses::InboundAccepted { channels, duplicate })
         }
+        // Asked in this process alone.
+        Answered::Fate(_) | Answered::Names(_) | Answered::Whom(_) => {
+            Response::Error(Error::new(ErrorCode::Internal, "an answer to something that can not be asked"))
+        }
         Answered::Refused(refusal) => Response::Error(refused(refusal)),
     })
 }

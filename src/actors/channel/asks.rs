@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::fates::HeldWhom;
 use super::{Answer, ChannelActor, Command, ConversationActor, Rejection};
 use crate::actors::asking::{Ask, Asked, ReplyTo};
 use crate::actors::conversation::{ReadTimeline, Renew, customer_in};
@@ -12,6 +13,7 @@ use crate::domain::channel::{ConversationNow, ListQuery};
 use crate::domain::command::{ConversationSeen, Opened, ReplyCommand, StandingChange, StandingCommand};
 use crate::domain::event::Customer;
 use crate::domain::ids::{AgentId, ConversationId, Offset, ServiceId, Timestamp};
+use crate::domain::outbox::Fate;
 use crate::domain::presence::Doing;
 use crate::domain::view::Masking;
 use crate::journal::StreamId;
@@ -30,6 +32,8 @@ pub(super) enum HeldWhat {
     Answer(Answered),
     Open(Box<HeldOpen>),
     List(HeldList),
+    Fate(Fate),
+    Whom(HeldWhom),
 }
 
 /// An `open` that was decided.
@@ -83,6 +87,8 @@ fn is_new_work(ask: &Ask) -> bool {
         }
         Ask::Get | Ask::List(_) | Ask::Open { .. } | Ask::Look { .. } | Ask::Presence { .. } => false,
         Ask::Ack(_) | Ask::Outcome { .. } | Ask::Again { .. } => false,
+        // Ends something.
+        Ask::Withdraw { .. } | Ask::Fate { .. } | Ask::OpenNames { .. } | Ask::Whom { .. } => false,
     }
 }
 
@@ -113,6 +119,19 @@ impl ChannelActor {
                 let decided = self.decide(&command, now);
                 let answered = self.answered(decided);
                 self.hold(origin, reply_to, answered);
+            }
+            Ask::Fate { service, reply_id, wait } => {
+                self.fate(origin, (&service, &reply_id), wait, reply_to);
+            }
+            Ask::Withdraw { service, reply_id, why } => {
+                self.withdraw(origin, (service, reply_id), why, reply_to, now);
+            }
+            Ask::OpenNames { service, prefix } => {
+                let names = self.channel.outbox().open_names(&service, prefix);
+                self.hold(origin, reply_to, Answered::Names(names));
+            }
+            Ask::Whom { service, conversation, reply } => {
+                self.whom(origin, service, (conversation, reply), reply_to, now);
             }
             Ask::Standing(standing) => self.standing(origin, standing, reply_to, now),
             Ask::Get => {

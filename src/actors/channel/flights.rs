@@ -156,6 +156,14 @@ impl ChannelActor {
                     self.read_customers(origin, reply_to, list);
                     continue;
                 }
+                HeldWhat::Fate(fate) => {
+                    self.read_fate(origin, reply_to, fate);
+                    continue;
+                }
+                HeldWhat::Whom(whom) => {
+                    self.read_whom(origin, reply_to, whom);
+                    continue;
+                }
             };
             match (origin, reply_to) {
                 (Some(outlet), ReplyTo::Session(id)) => {
@@ -177,6 +185,7 @@ impl ChannelActor {
 
     /// Nothing more will be durable: what is held is refused, its effects never happen.
     pub(super) fn abandon(&mut self) {
+        self.fates.abandon();
         let open = mem::take(&mut self.open);
         for flight in mem::take(&mut self.flights).into_iter().chain([open]) {
             for held in flight.held {

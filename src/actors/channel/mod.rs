@@ -12,6 +12,7 @@
 //! # Layout
 //! - `mod.rs`: the actor, its messages, deciding and recording
 //! - `asks`: each request, and what is held of its answer
+//! - `fates`: what has become of a reply, for who waits for it
 //! - `flights`: blocks on their way to the journal, and what happens when they have landed
 //! - `cursors`: how far each service and each watcher has got · `feeds`: connections, acknowledgements, backlogs
 //! - `sending`: the outbox and its gateway
@@ -24,6 +25,7 @@
 
 pub(super) mod asks;
 mod cursors;
+mod fates;
 mod feeds;
 mod flights;
 mod lookups;
@@ -39,6 +41,7 @@ use std::time::Duration;
 use actix::{Actor, Addr, AsyncContext, Context, Handler, SpawnHandle};
 
 use self::cursors::{Feed, Scratch, Watcher};
+use self::fates::Fates;
 use self::feeds::FoundBacklog;
 use self::flights::Flight;
 use self::lookups::Lookups;
@@ -110,6 +113,7 @@ pub(super) struct ChannelActor {
     watchers: Vec<Watcher>,
     sending: Sending,
     lookups: Lookups,
+    fates: Fates,
     /// The conversations that somebody looks at, and how much each actor was told.
     conversations: HashMap<ConversationId, (Addr<ConversationActor>, u64)>,
     /// The deadline that a timer is set for.
@@ -145,6 +149,7 @@ impl ChannelActor {
             sending: Sending::new(number.link()),
             number,
             lookups: Lookups::default(),
+            fates: Fates::default(),
             conversations: HashMap::new(),
             waiting_for: None,
             acks_asked: false,
@@ -195,7 +200,9 @@ impl ChannelActor {
             is_membership |= matches!(record.event, Event::Membership(_));
             self.open.synced |= matches!(record.event, Event::Handed(_));
             self.sending.decided(&record);
+            let told = self.fates.told_by(&record);
             self.open.entries.push(BatchEntry::Record(record));
+            self.open.held.extend(told);
         }
         self.drafts = drafts;
         if is_membership {

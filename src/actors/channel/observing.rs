@@ -25,7 +25,7 @@ impl ChannelActor {
     pub(super) fn count_answers(&self, held: &[Held]) {
         let answers = held.iter().filter_map(|held| match &held.what {
             HeldWhat::Answer(answered) => Some(answered),
-            HeldWhat::Open(_) | HeldWhat::List(_) => None,
+            HeldWhat::Open(_) | HeldWhat::List(_) | HeldWhat::Fate(_) | HeldWhat::Whom(_) => None,
         });
         self.shared.counters.answered(answers);
     }

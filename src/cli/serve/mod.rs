@@ -25,6 +25,7 @@ use super::{Configured, EXIT_CONFIG, EXIT_IO, Failure, Outcome, block_on, http, 
 use crate::actors::broker::{PortalError, StartError};
 use crate::actors::{Broker, OpenBrokerError};
 use crate::config::{Config, Tls, Way};
+use crate::gateway::facade::{self, CallbackPatience, Callbacks, Facade};
 use crate::gateway::graph::Graph;
 use crate::gateway::outbound::Outbound;
 use crate::net::listener::{self, Guard, Listener};
@@ -78,12 +79,17 @@ async fn serve(configured: &Configured, config: &Config) -> Outcome {
     let manager = Manager::of_process();
     let broker = Broker::open(config).map_err(open_failure)?;
     let tls = Identities::of(config)?;
+    let facade = Facade::new(&broker, config, facade::Patience::default()).map_err(Failure::io)?;
+    // Before a gateway can connect.
+    facade.take_back_interrupted().await;
     let settings = listener::Settings { ack_timeout: config.tcp.ack_timeout };
     let guard = Guard { tls: tls.tcp.clone(), peers: peer_limits(config) };
     let tcp = Listener::start_guarded(config.tcp.listen, &broker, settings, guard)
         .map_err(|error| bind_failure("tcp", config.tcp.listen, error))?;
     let tcp = Arc::new(tcp);
-    let (mut http, open) = http::start(config, tls.http.as_ref(), &broker, &tcp)?;
+    let (mut http, open) = http::start(config, tls.http.as_ref(), &broker, &tcp, &facade)?;
+    let mut callbacks =
+        Callbacks::start(&facade, config, CallbackPatience::default()).map_err(Failure::io)?;
     let outbound = start_outbound(config, &broker)?;
     let http_address = http.address();
     out::line(&format!(
@@ -131,6 +137,8 @@ async fn serve(configured: &Configured, config: &Config) -> Outcome {
         // HTTP waits for its WebSockets to end. Webhooks that were accepted need the broker to be answered, and so do replies
         // that were posted.
         broker.end_sessions(limit).await;
+        let callbacks = tokio::task::spawn_blocking(move || callbacks.stop());
+        let _ = tokio::time::timeout(limit, callbacks).await;
         let _ = tokio::join!(tokio::time::timeout(limit, http.drain()), outbound.stop(limit));
         alive.abort();
         broker.stop(limit).await

@@ -277,6 +277,10 @@ impl Channel {
             Command::Outcome { reply, outcome } => {
                 Ok(self.outbox.outcome(*reply, outcome, turn.now, turn.out))
             }
+            Command::Withdraw { service, reply_id, why } => {
+                let withdrawn = self.outbox.withdraw(service, reply_id, why, turn.now, turn.out);
+                withdrawn.ok_or(Rejection::NotFound)
+            }
             Command::Acknowledge { service, through } => Ok(self.decide_acknowledge(turn, service, *through)),
             Command::RosterChanged { service } => {
                 if let Some(slot) = self.services.of(service) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CHANNEL_CLOSED, EXPIRED, Facts, OUTCOME_MS, Outbox};
+use super::{CHANNEL_CLOSED, EXPIRED, Facts, OUTCOME_MS, Outbox, WITHDRAWN};
 use crate::domain::channel::Draft;
 use crate::domain::command::{Answer, SendOutcome, StatusCommand, StatusOf};
 use crate::domain::event::{Event, Handed, Receipt, Status, StatusError, StatusParked};
@@ -89,6 +89,29 @@ impl Outbox {
             }
             _ => Answer::Ignored,
         }
+    }
+
+    /// Who sent a reply waits no longer: one that is not handed fails for good, so that it is never sent after all; one
+    /// that is handed may have left, and is `unknown`. Says nothing where the name is not in use.
+    pub fn withdraw(
+        &self,
+        service: &ServiceId,
+        reply_id: &ReplyId,
+        why: &Arc<str>,
+        now: Timestamp,
+        out: &mut Vec<Draft>,
+    ) -> Option<Answer> {
+        let fate = self.fate(service, reply_id)?;
+        let Some(open) = self.open.get(&fate.offset) else { return Some(Answer::Ignored) };
+        let news = if self.queue.is_handed(open.facts.conversation, fate.offset) {
+            News::own(Status::Unknown, None, now)
+        } else {
+            let title = Some(Arc::clone(why));
+            let error = StatusError { code: Arc::from(WITHDRAWN), title, details: None };
+            News { error: Some(error), ..News::own(Status::Failed, None, now) }
+        };
+        self.receipt(&open.facts, fate.offset, news, out);
+        Some(Answer::Done)
     }
 
     /// A gateway or a webhook tells how far a message has come. One of a message that is not known is parked, if it

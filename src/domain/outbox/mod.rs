@@ -100,6 +100,21 @@ pub struct ReplyNow<'a> {
     pub attempts: u32,
 }
 
+/// What has become of a reply, by the name that its service gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fate {
+    /// Where the reply stands.
+    pub offset: Offset,
+    /// Its conversation, or the older one that it has become part of.
+    pub conversation: ConversationId,
+    /// How far it has come; while it is `Accepted` there is no outcome yet.
+    pub status: Status,
+    /// Where its first outcome stands (the later `sent` or `failed` after an `unknown`).
+    pub outcome: Option<Offset>,
+    /// Whether it waits behind another reply of its conversation.
+    pub is_behind: bool,
+}
+
 /// What a reply is called, and what a repeat is compared with.
 #[derive(Debug, Clone, PartialEq)]
 struct Facts {
@@ -224,6 +239,34 @@ impl Outbox {
             return Known::Conflict;
         }
         Known::Same { offset, conversation: at_home, status, outcome }
+    }
+
+    /// What has become of a reply, by its name; nothing where that is not in use.
+    #[must_use]
+    pub fn fate(&self, service: &ServiceId, reply_id: &ReplyId) -> Option<Fate> {
+        let offset = self.offset_of(service, reply_id)?;
+        let (facts, status, outcome) = match (self.open.get(&offset), self.done.get(offset)) {
+            (Some(open), _) => (&open.facts, Status::Accepted, None),
+            (None, done) => done.map(|done| (&done.facts, done.status, Some(done.outcome)))?,
+        };
+        if facts.reply_id != *reply_id || self.services.get(facts.service) != Some(service) {
+            // Another one's fingerprint happens to be the same.
+            return None;
+        }
+        let waits = status == Status::Accepted && !self.queue.is_handed(facts.conversation, offset);
+        let is_behind = waits && !self.queue.is_sendable(facts.conversation, offset);
+        Some(Fate { offset, conversation: self.resolve(facts.conversation), status, outcome, is_behind })
+    }
+
+    /// The names of a service's replies without outcome that begin so.
+    #[must_use]
+    pub fn open_names(&self, service: &ServiceId, prefix: &str) -> Vec<ReplyId> {
+        let Some(number) = self.services.numbers.get(service) else { return Vec::new() };
+        let facts = self.open.iter().map(|(_, open)| &open.facts);
+        let own = facts.filter(|facts| facts.service == *number);
+        own.filter(|facts| facts.reply_id.as_str().starts_with(prefix))
+            .map(|facts| facts.reply_id.clone())
+            .collect()
     }
 
     /// The reply that a message of the last 30 days was: how a repeated echo is told (B17), and whose a status is.

@@ -928,3 +928,38 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_withdrawn_before_it_was_handed_is_never_sent_and_what_was_handed_is_unknown() {
+    let mut world = World::new();
+    let why: Arc<str> = Arc::from("too late");
+    let withdraw = |world: &mut World, reply: Offset| {
+        let reply_id = world.outbox.reply(reply).unwrap().reply_id.clone();
+        let mut out = Vec::new();
+        let answer = world.outbox.withdraw(&service("crm"), &reply_id, &why, world.now, &mut out).unwrap();
+        (answer, world.record_all(out))
+    };
+    let first = world.handed("crm", 1);
+    let behind = world.reply("crm", 1);
+    let fate_of = |world: &World, reply: Offset| {
+        let reply_id = world.outbox.reply(reply).unwrap().reply_id.clone();
+        world.outbox.fate(&service("crm"), &reply_id).unwrap()
+    };
+    assert!(fate_of(&world, behind).is_behind && !fate_of(&world, first).is_behind);
+    assert_eq!(withdraw(&mut world, behind), (Answer::Done, vec![(behind, Status::Failed)]));
+    let Some(Event::Receipt(receipt)) = world.records.last().map(|record| &record.event) else { panic!() };
+    let error = receipt.error.as_ref().unwrap();
+    assert_eq!((&*error.code, error.title.as_deref()), (WITHDRAWN, Some("too late")));
+    assert_eq!(withdraw(&mut world, first), (Answer::Done, vec![(first, Status::Unknown)]));
+    assert!(!world.hand(behind), "it is never sent");
+    assert_eq!(withdraw(&mut world, behind), (Answer::Ignored, vec![]));
+    // A late answer of the gateway still counts for the one that may have left.
+    let sent = SendOutcome::Sent(message_of(first));
+    assert_eq!(world.outcome(first, &sent), vec![(first, Status::Sent)]);
+    assert_eq!(withdraw(&mut world, first), (Answer::Ignored, vec![]));
+    let fate = fate_of(&world, first);
+    assert_eq!((fate.status, fate.outcome), (Status::Sent, Some(world.records.last().unwrap().offset)));
+    let nobodys =
+        world.outbox.withdraw(&service("desk"), &ReplyId::trusted("r-1"), &why, START, &mut Vec::new());
+    assert_eq!(nobodys, None, "another service's name is its own");
+}

@@ -1,0 +1,313 @@
+//! A delivery as Meta's webhooks would tell it: one update in Meta's envelope.
+//!
+//! Pure: the same delivery and the same configuration give the same bytes, so that a repeat is known by them. A message's
+//! content is spliced in as it came. **Invariant:** of another service's reply nothing goes in but that there was one and
+//! when; `None` is what the Cloud API has no word for.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::config::{Callback, MaskedEcho};
+use crate::domain::event::{Customer, Message, Notice, Receipt, Reply, Status, StatusError};
+use crate::domain::ids::{ChannelId, CustomerName, Offset, Timestamp};
+use crate::gateway::facade::FacadeNumber;
+
+/// How a service is told of what others reply.
+#[derive(Debug)]
+pub(super) struct Told {
+    masked_echo: MaskedEcho,
+    text: String,
+}
+
+impl Told {
+    pub(super) fn new(callback: &Callback) -> Self {
+        Self { masked_echo: callback.masked_echo, text: callback.masked_echo_text.clone() }
+    }
+
+    /// Whether others' replies are told at all.
+    pub(super) fn has_echoes(&self) -> bool {
+        self.masked_echo != MaskedEcho::Off
+    }
+
+    /// Another service's reply: that there was one, to whom and when.
+    pub(super) fn masked_reply(
+        &self,
+        number: &FacadeNumber,
+        (channel, offset, at): (ChannelId, Offset, Timestamp),
+        customer: &Customer,
+    ) -> Option<Bytes> {
+        let id = format!("masked.{channel}.{}", offset.0);
+        let text = json!({ "body": self.text });
+        let to = customer.wa_id.as_ref().or(customer.user_id.as_ref()).map(CustomerName::as_str);
+        match self.masked_echo {
+            MaskedEcho::Off => None,
+            MaskedEcho::Echo => {
+                let mut echo = json!({
+                    "from": digits(number), "id": id, "timestamp": seconds(at), "type": "text", "text": text,
+                });
+                address(&mut echo, customer);
+                let value = json!({ "message_echoes": [echo], "contacts": [contact(customer)] });
+                Some(change(number, "smb_message_echoes", value))
+            }
+            MaskedEcho::Standby => {
+                let message = json!({
+                    "to": to, "recipient_type": "individual", "type": "text", "text": text,
+                });
+                let echo = json!({ "id": id, "timestamp": seconds(at), "message": message });
+                let value =
+                    json!({ "standby": { "message_echoes": [echo], "contacts": [contact(customer)] } });
+                Some(change(number, "standby", value))
+            }
+        }
+    }
+}
+
+/// What a customer wrote.
+pub(super) fn message(number: &FacadeNumber, message: &Message, content: &[u8]) -> Option<Bytes> {
+    let customer = &message.customer;
+    let mut head = String::from("{");
+    if let Some(wa_id) = &customer.wa_id {
+        let _ = write!(head, "\"from\":{},", json!(wa_id.as_str()));
+    }
+    if let Some(user_id) = &customer.user_id {
+        let _ = write!(head, "\"from_user_id\":{},", json!(user_id.as_str()));
+    }
+    let (id, at) = (json!(message.message_id.as_str()), json!(seconds(message.sent_at)));
+    let _ = write!(head, "\"id\":{id},\"timestamp\":{at},");
+    let value = format!(
+        "\"contacts\":[{}],\"messages\":[{}]",
+        sender(customer),
+        head + std::str::from_utf8(content).ok()?.strip_prefix('{')?
+    );
+    Some(envelope(number, "messages", &value))
+}
+
+/// A reply that was written on the phone, for who gets it in full.
+pub(super) fn phone_echo(number: &FacadeNumber, reply: &Reply, at: Timestamp) -> Option<Bytes> {
+    let id = reply.echo_of.as_ref()?;
+    let mut head = json!({ "from": digits(number), "id": id.as_str(), "timestamp": seconds(at) });
+    address(&mut head, &reply.to);
+    let head = head.to_string();
+    let content = std::str::from_utf8(reply.content.expose()).ok()?;
+    let echo = format!("{},{}", head.strip_suffix('}')?, content.strip_prefix('{')?);
+    let value = format!("\"contacts\":[{}],\"message_echoes\":[{echo}]", contact(&reply.to));
+    Some(envelope(number, "smb_message_echoes", &value))
+}
+
+/// News of the service's own reply. One without a message's id is none that a program could know: it was answered with
+/// an error, or came another way.
+pub(super) fn status(
+    number: &FacadeNumber,
+    receipt: &Receipt,
+    customer: &Customer,
+    callback_data: Option<&[u8]>,
+) -> Option<Bytes> {
+    let status = match receipt.status {
+        Status::Accepted | Status::Unknown => return None,
+        Status::Sent | Status::Delivered | Status::Read | Status::Played | Status::Failed => receipt.status,
+    };
+    let mut told = json!({
+        "id": receipt.message_id.as_ref()?.as_str(),
+        "status": status.as_str(),
+        "timestamp": seconds(receipt.status_at),
+    });
+    let fields = told.as_object_mut()?;
+    let recipient = customer.wa_id.as_ref().or(customer.user_id.as_ref());
+    if let Some(recipient) = recipient {
+        fields.insert("recipient_id".to_owned(), json!(recipient.as_str()));
+    }
+    if let Some(id) = customer.id() {
+        fields.insert("recipient_user_id".to_owned(), json!(id.as_str()));
+    }
+    if let Some(data) = callback_data.and_then(|data| std::str::from_utf8(data).ok()) {
+        fields.insert("biz_opaque_callback_data".to_owned(), json!(data));
+    }
+    if let Some(error) = &receipt.error {
+        fields.insert("errors".to_owned(), json!([failure(error)]));
+    }
+    Some(change(number, "messages", json!({ "contacts": [contact(customer)], "statuses": [told] })))
+}
+
+/// A change that is neither message nor status nor echo, as it came.
+pub(super) fn notice(number: &FacadeNumber, notice: &Notice, content: &[u8]) -> Option<Bytes> {
+    let value = std::str::from_utf8(content).ok()?;
+    Some(around(number, &notice.field, value))
+}
+
+fn failure(error: &StatusError) -> Value {
+    let title = error.title.as_deref().unwrap_or("The message was not sent");
+    let mut told = json!({
+        "code": error.code.parse::<i64>().unwrap_or(131_000), "title": title, "message": title,
+    });
+    if let (Some(fields), Some(details)) = (told.as_object_mut(), &error.details) {
+        fields.insert("error_data".to_owned(), json!({ "details": &**details }));
+    }
+    told
+}
+
+/// The customer as programs know him: `user_id` always, the phone in its place where Meta gave none.
+fn contact(customer: &Customer) -> Value {
+    let id = customer.id().map(CustomerName::as_str);
+    let mut contact = json!({ "user_id": id });
+    if let Some(fields) = contact.as_object_mut() {
+        if let Some(name) = &customer.name {
+            fields.insert("profile".to_owned(), json!({ "name": &**name }));
+        }
+        if let Some(wa_id) = &customer.wa_id {
+            fields.insert("wa_id".to_owned(), json!(wa_id.as_str()));
+        }
+    }
+    contact
+}
+
+/// Who wrote: as [`contact`], and always with a name, which Meta always gives.
+fn sender(customer: &Customer) -> Value {
+    let mut sender = contact(customer);
+    if let (Some(fields), None, Some(id)) = (sender.as_object_mut(), &customer.name, customer.id()) {
+        fields.insert("profile".to_owned(), json!({ "name": id.as_str() }));
+    }
+    sender
+}
+
+fn address(echo: &mut Value, customer: &Customer) {
+    let Some(fields) = echo.as_object_mut() else { return };
+    if let Some(to) = customer.wa_id.as_ref().or(customer.user_id.as_ref()) {
+        fields.insert("to".to_owned(), json!(to.as_str()));
+    }
+    if let Some(user_id) = &customer.user_id {
+        fields.insert("to_user_id".to_owned(), json!(user_id.as_str()));
+    }
+}
+
+fn change(number: &FacadeNumber, field: &str, value: Value) -> Bytes {
+    let value = value.to_string();
+    envelope(
+        number,
+        field,
+        value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default(),
+    )
+}
+
+/// Puts the members of a change's value behind what every change of a number begins with.
+fn envelope(number: &FacadeNumber, field: &str, members: &str) -> Bytes {
+    let metadata = json!({ "display_phone_number": digits(number), "phone_number_id": id_of(number) });
+    let value = format!("{{\"messaging_product\":\"whatsapp\",\"metadata\":{metadata},{members}}}");
+    around(number, field, &value)
+}
+
+fn around(number: &FacadeNumber, field: &str, value: &str) -> Bytes {
+    let account = json!(number.waba_id.as_deref().unwrap_or_else(|| id_of(number)));
+    let field = json!(field);
+    Bytes::from(format!(
+        "{{\"object\":\"whatsapp_business_account\",\"entry\":[{{\"id\":{account},\"changes\":\
+         [{{\"value\":{value},\"field\":{field}}}]}}]}}"
+    ))
+}
+
+fn digits(number: &FacadeNumber) -> &str {
+    number.number.as_str().trim_start_matches('+')
+}
+
+/// Meta's id of the number; its digits where the configuration does not say.
+fn id_of(number: &FacadeNumber) -> &str {
+    number.phone_number_id.as_deref().unwrap_or_else(|| digits(number))
+}
+
+/// Meta's times are seconds, as text.
+fn seconds(at: Timestamp) -> String {
+    (at.0 / 1_000).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::content::Content;
+    use crate::domain::event::Settings;
+    use crate::domain::ids::{MessageId, ReplyId, ServiceId};
+
+    fn number() -> FacadeNumber {
+        FacadeNumber {
+            portal: "acme".parse().unwrap(),
+            number: "+15550783881".parse().unwrap(),
+            phone_number_id: Some("1065".to_owned()),
+            waba_id: None,
+            access_token: None,
+        }
+    }
+
+    fn by_user_id() -> Customer {
+        Customer { user_id: Some("US.1349".parse().unwrap()), ..Customer::default() }
+    }
+
+    fn value_of(body: Option<Bytes>) -> Value {
+        let whole: Value = serde_json::from_slice(&body.unwrap()).unwrap();
+        assert_eq!(whole["entry"][0]["id"], "1065", "without an account the number stands for it");
+        let change = &whole["entry"][0]["changes"][0];
+        assert_eq!(change["value"]["metadata"]["phone_number_id"], "1065");
+        change["value"].clone()
+    }
+
+    #[test]
+    fn a_reply_that_was_written_on_the_phone_is_told_in_full() {
+        let json = r#"{"type":"text","text":{"body":"from the phone"}}"#;
+        let reply = Reply {
+            service: ServiceId::trusted("crm"),
+            agent: None,
+            reply_id: ReplyId::trusted("echo:wamid.1"),
+            digest: 0,
+            content: Content::checked(Bytes::from(json), 9..13, &[]),
+            callback_data: None,
+            to: by_user_id(),
+            reveal: Settings::default(),
+            echo_of: Some(MessageId::trusted("wamid.1")),
+        };
+        let value = value_of(phone_echo(&number(), &reply, Timestamp(1_749_416_383_999)));
+        let echo = &value["message_echoes"][0];
+        assert_eq!((&echo["id"], &echo["timestamp"]), (&json!("wamid.1"), &json!("1749416383")));
+        assert_eq!(
+            (&echo["to_user_id"], &echo["text"]["body"]),
+            (&json!("US.1349"), &json!("from the phone"))
+        );
+        assert_eq!(value["contacts"][0]["user_id"], "US.1349");
+        assert!(
+            phone_echo(&number(), &Reply { echo_of: None, ..reply }, Timestamp(0)).is_none(),
+            "its own is no news"
+        );
+    }
+
+    #[test]
+    fn a_status_says_why_it_failed_and_one_that_no_program_could_know_is_not_told() {
+        let receipt = |message_id: Option<MessageId>, status: Status| Receipt {
+            reply: Offset(7),
+            service: ServiceId::trusted("crm"),
+            reply_id: ReplyId::trusted("r"),
+            message_id,
+            status,
+            error: (status == Status::Failed).then(|| StatusError {
+                code: Arc::from("131026"),
+                title: Some(Arc::from("Message undeliverable")),
+                details: Some(Arc::from("no such phone")),
+            }),
+            status_at: Timestamp(1_749_416_383_000),
+        };
+        let id = || Some(MessageId::trusted("wamid.1"));
+        let told = |receipt: &Receipt| status(&number(), receipt, &by_user_id(), Some(b"mine"));
+        let value = value_of(told(&receipt(id(), Status::Failed)));
+        let failed = &value["statuses"][0];
+        assert_eq!((&failed["status"], &failed["recipient_user_id"]), (&json!("failed"), &json!("US.1349")));
+        assert_eq!(failed["biz_opaque_callback_data"], "mine");
+        let error = &failed["errors"][0];
+        assert_eq!(
+            (&error["code"], &error["error_data"]["details"]),
+            (&json!(131_026), &json!("no such phone"))
+        );
+        assert!(
+            told(&receipt(id(), Status::Unknown)).is_none() && told(&receipt(None, Status::Failed)).is_none()
+        );
+        assert_eq!(told(&receipt(id(), Status::Read)), told(&receipt(id(), Status::Read)), "the same bytes");
+    }
+}

@@ -1,0 +1,314 @@
+//! One service's worker: a connection of the service like any adapter's, and what is told of each delivery.
+//!
+//! Takes what the broker delivers, keeps of it what is to be told (never more than the window), posts what may be posted,
+//! and acknowledges what is done. It ends when the broker drains, and for good when the service answers 410.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::envelope::{self, Told};
+use super::join::join;
+use super::lanes::{Attempt, Lane, Lanes, Next};
+use super::post::{Endpoint, Said};
+use super::{FacadeNumber, Patience};
+use crate::actors::adapter::Request;
+use crate::actors::batch::{BatchEntry, Slice};
+use crate::actors::broker::{Connected, Session};
+use crate::actors::outlet::WINDOW_MAX;
+use crate::actors::port::{Answered, EndReason, Outgoing};
+use crate::actors::{Ask, Caller, Deliver};
+use crate::domain::event::{Customer, Receipt, Record};
+use crate::domain::ids::{AdapterId, ChannelId, ConversationId, Offset, Timestamp};
+use crate::domain::view::{Masking, View, Viewer, view};
+use crate::gateway::facade::auth::Who;
+use crate::gateway::facade::media::{Shown, media_ids};
+
+/// The adapter's name. It holds what no name over the wire may hold, so that nobody replaces it.
+const ADAPTER: &str = "callback/url";
+/// The window, in deliveries: so many may be told behind one that is refused again and again.
+const WINDOW: u32 = WINDOW_MAX;
+/// How long answers to what was posted are waited for when the worker is to end.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+/// How long to wait before connecting again, where the broker ended the connection.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// One service's worker.
+pub(super) struct Worker {
+    pub(super) caller: Caller,
+    pub(super) who: Who,
+    /// What it is told is shown to it, so it may fetch the media in it.
+    pub(super) shown: Arc<Shown>,
+    pub(super) numbers: Vec<Arc<FacadeNumber>>,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) told: Arc<Told>,
+    pub(super) patience: Patience,
+    pub(super) stopped: watch::Receiver<bool>,
+}
+
+/// What is to be told of a delivery.
+#[derive(Debug, Clone)]
+enum What {
+    /// This.
+    Body(Bytes),
+    /// News of a reply; who the customer is must be asked.
+    Receipt(Arc<FacadeNumber>, Box<Receipt>, ConversationId),
+    /// Another service's reply; likewise.
+    Masked(Arc<FacadeNumber>, Offset, Timestamp, ConversationId),
+    /// Nothing.
+    Nothing,
+}
+
+/// How a delivery was dealt with.
+enum Dealt {
+    Said(Said),
+    /// There was nothing to tell.
+    Nothing,
+    /// The broker could not say what was needed.
+    NotNow,
+}
+
+/// Why a connection is over.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Shutdown,
+    Gone,
+    Lost,
+}
+
+type Posts = JoinSet<(Lane, What, Dealt)>;
+
+impl Worker {
+    pub(super) async fn run(mut self) {
+        let joining = tokio::spawn(join(self.caller.clone(), self.numbers.clone()));
+        loop {
+            let end = match self.caller.connect(AdapterId::trusted(ADAPTER), WINDOW, Deliver::Share) {
+                Ok(connected) => self.serve(&connected).await,
+                Err(_) => End::Lost,
+            };
+            match end {
+                End::Shutdown => break,
+                End::Gone => {
+                    tracing::warn!(service = %self.caller.service(), "answered 410: it is told nothing more");
+                    break;
+                }
+                End::Lost => tokio::select! {
+                    () = tokio::time::sleep(AGAIN_AFTER) => {}
+                    () = stopped(&mut self.stopped) => break,
+                },
+            }
+        }
+        joining.abort();
+    }
+
+    async fn serve(&mut self, connected: &Connected) -> End {
+        let session = &connected.session;
+        let mut lanes: Lanes<What> = Lanes::new(self.patience);
+        let mut posts: Posts = JoinSet::new();
+        let mut out = Vec::new();
+        let end = loop {
+            if let Some(end) = self.take(session, &mut out, &mut lanes) {
+                break end;
+            }
+            while let Some((lane, what)) = lanes.next(Instant::now()) {
+                self.start(&mut posts, lane, what);
+            }
+            let due = lanes.next_due().unwrap_or_else(|| Instant::now() + self.patience.retry_longest);
+            tokio::select! {
+                () = session.outlet().ready() => {}
+                Some(dealt) = posts.join_next() => {
+                    let Ok(dealt) = dealt else { break End::Lost };
+                    if self.finish(session, &mut lanes, dealt).await {
+                        break End::Gone;
+                    }
+                }
+                () = tokio::time::sleep_until(due.into()) => {}
+                () = session.draining() => break End::Shutdown,
+                () = stopped(&mut self.stopped) => break End::Shutdown,
+            }
+        };
+        if end == End::Shutdown {
+            // What was posted is acknowledged where its answer still comes; the rest comes again after the next start.
+            let rest = async {
+                while let Some(Ok(dealt)) = posts.join_next().await {
+                    self.finish(session, &mut lanes, dealt).await;
+                }
+            };
+            let _ = tokio::time::timeout(ANSWERED_WITHIN, rest).await;
+        }
+        end
+    }
+
+    /// Takes what the broker delivers.
+    fn take(&self, session: &Session, out: &mut Vec<Outgoing>, lanes: &mut Lanes<What>) -> Option<End> {
+        session.outlet().take(out);
+        for outgoing in out.drain(..) {
+            match outgoing {
+                Outgoing::Deliveries(slice) => self.take_slice(&slice, session, lanes),
+                Outgoing::End(EndReason::Shutdown) => return Some(End::Shutdown),
+                Outgoing::End(_) | Outgoing::Fail(_) => return Some(End::Lost),
+                Outgoing::Answers(_)
+                | Outgoing::Presence(_)
+                | Outgoing::Send(_)
+                | Outgoing::Goaway { .. } => {}
+            }
+        }
+        session.outlet().is_ended().then_some(End::Lost)
+    }
+
+    fn take_slice(&self, slice: &Slice, session: &Session, lanes: &mut Lanes<What>) {
+        let channel = slice.batch.channel();
+        let number = self.number_of(channel);
+        let now = Instant::now();
+        for entry in slice.entries() {
+            let what = match (entry, &number) {
+                (BatchEntry::Record(record), Some(number)) => {
+                    self.what(number, record, session.outlet().masking())
+                }
+                (BatchEntry::Gap { from, to, reason, .. }, _) => {
+                    let (service, reason) = (self.caller.service(), reason.as_str());
+                    tracing::warn!(%service, %channel, %from, %to, reason, "a service has lost what was not told yet");
+                    What::Nothing
+                }
+                (BatchEntry::Record(_), None) => What::Nothing,
+            };
+            lanes.push((channel, entry.conversation()), entry.offset(), what, now);
+        }
+    }
+
+    fn number_of(&self, channel: ChannelId) -> Option<Arc<FacadeNumber>> {
+        let number = self.caller.number_of(channel)?;
+        self.numbers.iter().find(|known| known.number == number).cloned()
+    }
+
+    /// What is to be told of a record: what the service's view of it says.
+    fn what(&self, number: &Arc<FacadeNumber>, record: &Record, masking: Masking) -> What {
+        let viewer = Viewer { service: self.caller.service(), masking };
+        let Some((_, seen)) = view(record, &viewer) else { return What::Nothing };
+        let body = match (seen, record.conversation) {
+            (View::Message { message, content, .. }, _) => {
+                for id in media_ids(message.content.kind(), &content) {
+                    self.shown.show(&self.who, &number.number, &id);
+                }
+                envelope::message(number, message, &content)
+            }
+            (View::Notice(notice), _) => envelope::notice(number, notice, notice.content.expose()),
+            // Its own: only one that was written on the phone is news to it.
+            (View::Reply(reply), _) => envelope::phone_echo(number, reply, record.at),
+            (View::MaskedReply { .. }, Some(conversation)) if self.told.has_echoes() => {
+                return What::Masked(Arc::clone(number), record.offset, record.at, conversation);
+            }
+            (View::Receipt(receipt), Some(conversation)) if receipt.message_id.is_some() => {
+                return What::Receipt(Arc::clone(number), Box::new(receipt.clone()), conversation);
+            }
+            // What the Cloud API has no word for.
+            (
+                View::MaskedReply { .. }
+                | View::Receipt(_)
+                | View::Claim { .. }
+                | View::Merged { .. }
+                | View::Membership(_),
+                _,
+            ) => None,
+        };
+        body.map_or(What::Nothing, What::Body)
+    }
+
+    fn start(&self, posts: &mut Posts, lane: Lane, what: What) {
+        let (caller, endpoint, told) =
+            (self.caller.clone(), Arc::clone(&self.endpoint), Arc::clone(&self.told));
+        posts.spawn(async move {
+            match body_of(&caller, &told, lane.0, &what).await {
+                Ok(Some(body)) => {
+                    let said = endpoint.post(body.clone()).await;
+                    // From now on it is these bytes, whatever becomes known of the customer.
+                    (lane, What::Body(body), Dealt::Said(said))
+                }
+                Ok(None) => (lane, what, Dealt::Nothing),
+                Err(NotNow) => (lane, what, Dealt::NotNow),
+            }
+        });
+    }
+
+    /// Notes how it went, and acknowledges; says whether the service wants nothing more.
+    async fn finish(
+        &self,
+        session: &Session,
+        lanes: &mut Lanes<What>,
+        (lane, what, dealt): (Lane, What, Dealt),
+    ) -> bool {
+        let now = Instant::now();
+        let next = match dealt {
+            Dealt::Said(Said::Gone) => return true,
+            Dealt::Said(Said::Taken) => lanes.back(lane, what, Attempt::Done, now, 0),
+            Dealt::Nothing => lanes.skip(lane, now),
+            Dealt::Said(Said::Refused) if lanes.is_over(lane, now) => {
+                let service = self.caller.service();
+                tracing::error!(%service, channel = %lane.0, "a delivery was refused for too long and is given up");
+                lanes.skip(lane, now)
+            }
+            Dealt::Said(Said::Refused) | Dealt::NotNow => {
+                lanes.back(lane, what, Attempt::Refused, now, chance())
+            }
+        };
+        if let Next::Ack(channel, offset) = next {
+            // A broker that is gone delivers it again to the next one.
+            let _ = session.ask(vec![(0, Request::Of(channel, Ask::Ack(offset)))], 1).await;
+        }
+        false
+    }
+}
+
+/// The broker could not say what was needed.
+struct NotNow;
+
+/// What is posted, if anything is.
+async fn body_of(
+    caller: &Caller,
+    told: &Told,
+    channel: ChannelId,
+    what: &What,
+) -> Result<Option<Bytes>, NotNow> {
+    match what {
+        What::Nothing => Ok(None),
+        What::Body(body) => Ok(Some(body.clone())),
+        What::Receipt(number, receipt, conversation) => {
+            let (customer, data) = whom(caller, channel, *conversation, Some(receipt.reply)).await?;
+            Ok(envelope::status(number, receipt, &customer, data.as_deref()))
+        }
+        What::Masked(number, offset, at, conversation) => {
+            let (customer, _) = whom(caller, channel, *conversation, None).await?;
+            Ok(told.masked_reply(number, (channel, *offset, *at), &customer))
+        }
+    }
+}
+
+async fn whom(
+    caller: &Caller,
+    channel: ChannelId,
+    conversation: ConversationId,
+    reply: Option<Offset>,
+) -> Result<(Customer, Option<Bytes>), NotNow> {
+    let service = caller.service().clone();
+    match caller.ask(channel, Ask::Whom { service, conversation, reply }, 1).await {
+        Answered::Whom(whom) => Ok((whom.customer, whom.callback_data)),
+        _ => Err(NotNow),
+    }
+}
+
+/// By which attempts are spread.
+fn chance() -> u8 {
+    let mut raw = [128];
+    // Without randomness they are not spread, and come all the same.
+    let _ = getrandom::fill(&mut raw);
+    raw[0]
+}
+
+/// Resolves when the workers are told to stop.
+async fn stopped(stopped: &mut watch::Receiver<bool>) {
+    // An error means that whoever could stop them is gone, which stops them too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
