@@ -11,4 +11,5 @@ mod fair;
 mod phone;
 mod retries;
 mod sending;
+mod simulated;
 mod stage;
