@@ -19,7 +19,7 @@
 )]
 #![cfg_attr(
     feature = "broker",
-    doc = "| [`gateway`] | what connects to WhatsApp: Meta's webhooks, their signature, what they say | `actors`, `domain`, `wire`, `config` |"
+    doc = "| [`gateway`] | what connects to WhatsApp: Meta's webhooks in, the Graph API out, and a simulated one to try it against | `actors`, `domain`, `wire`, `config` |"
 )]
 #![cfg_attr(
     feature = "broker",
@@ -43,7 +43,8 @@
 //!  embedding program ──────▶ Broker ───────────────┘                                          │
 //!                                                          Journal::append ◀── a block of records
 //!                                                                 │ durable
-//!  adapter ◀══ net::writer ◀─ domain::view ◀─ ServiceCursor ◀─────┘──▶ held answers, sends to the gateway
+//!  adapter ◀══ net::writer ◀─ domain::view ◀─ ServiceCursor ◀─────┘──▶ held answers, sends: to a gateway over TCP, or
+//!                                                                      gateway::outbound ══HTTPS══▶ the Graph API
 //! ```
 //!
 //! # Invariants worth naming

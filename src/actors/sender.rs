@@ -116,6 +116,11 @@ impl Sender {
         }
     }
 
+    /// Nothing of the number is handed over for so long; then one reply goes ahead.
+    pub fn pause(&self, wait: Duration) {
+        self.link.pause(now().plus_ms(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
+    }
+
     /// Takes nothing new; what was handed before still comes out.
     pub fn close(&self) {
         self.link.close();

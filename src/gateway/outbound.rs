@@ -5,6 +5,9 @@
 //! Sender::next ─▶ Graph::post ─▶ sent, failed, unknown ─▶ Sender::tell
 //!                      └─ refused for now ─▶ wait (back-off, jitter, Retry-After) ─▶ Sender::tell: again
 //! ```
+//! Where several in a row come to nothing that one can know, WhatsApp is in trouble: the number waits then too, and one
+//! reply goes ahead at a time, so that an outage does not make a whole queue `unknown`.
+//!
 //! One conversation's replies come out one at a time, so each is posted as soon as it comes, beside those of others:
 //! who waits for an answer holds up nobody else.
 
@@ -53,6 +56,17 @@ fn wait(limit: Limit, refusals: u32, retry_after: Option<Duration>, jitter: u8) 
     least + least.mul_f64(f64::from(jitter) / 512.0)
 }
 
+/// How many in a row come to nothing before the number waits.
+const UNKNOWNS_MAX: u32 = 3;
+/// The first wait then, and the longest, each twice the one before: short, since one reply is lost each time.
+const UNKNOWN_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+
+/// How long to wait after so many in a row; not at all where they are few.
+fn wait_after_unknown(unknowns: u32) -> Option<Duration> {
+    let over = unknowns.checked_sub(UNKNOWNS_MAX)?;
+    Some(UNKNOWN_WAIT.0.saturating_mul(2_u32.saturating_pow(over)).min(UNKNOWN_WAIT.1))
+}
+
 fn jitter() -> u8 {
     let mut byte = [0];
     // Without randomness all wait as long as they must, and no longer.
@@ -66,6 +80,8 @@ struct Refusals {
     /// Of the number, and how many of its pauses there have been: those that were posted before one count once.
     number: u32,
     pauses: u64,
+    /// How many in a row came to nothing that one can know.
+    unknowns: u32,
     customers: HashMap<(ChannelId, ConversationId), u32>,
 }
 
@@ -86,7 +102,19 @@ impl Refusals {
         Pause::Number(wait(limit, self.number, retry_after, jitter()))
     }
 
+    /// Nobody can know what became of it; gives how long the number waits, if it does.
+    fn unknown(&mut self, began: u64) -> Option<Duration> {
+        if began != self.pauses {
+            return None;
+        }
+        self.unknowns = self.unknowns.saturating_add(1);
+        let wait = wait_after_unknown(self.unknowns)?;
+        self.pauses += 1;
+        Some(wait)
+    }
+
     fn passed(&mut self, send: &SendNow, began: u64) {
+        self.unknowns = 0;
         self.customers.remove(&(send.channel, send.conversation));
         if began == self.pauses {
             self.number = 0;
@@ -115,6 +143,7 @@ impl Line {
                 Told::Outcome(SendOutcome::Sent(message_id))
             }
             Posted::Refused(error) => {
+                self.refusals().passed(&send, began);
                 tracing::warn!(number = %self.sender.number(), channel = %send.channel, offset = send.offset.0,
                     code = %error.code, "a reply was refused");
                 Told::Outcome(SendOutcome::Failed(error))
@@ -127,6 +156,11 @@ impl Line {
             Posted::Unknown => {
                 tracing::warn!(number = %self.sender.number(), channel = %send.channel, offset = send.offset.0,
                     "nobody can know whether a reply was sent");
+                let wait = self.refusals().unknown(began);
+                if let Some(wait) = wait {
+                    tracing::warn!(number = %self.sender.number(), ?wait, "the number waits");
+                    self.sender.pause(wait);
+                }
                 Told::Outcome(SendOutcome::Unknown)
             }
         };
@@ -219,6 +253,9 @@ mod tests {
             assert_eq!(wait(limit, 1, Some(asked), 0), asked);
             assert!(wait(limit, 1, Some(asked), 255) > asked);
         }
+        let unknown: Vec<_> = (1..=9).map(|n| wait_after_unknown(n).map(|wait| wait.as_secs())).collect();
+        assert_eq!(unknown[..2], [None, None]);
+        assert_eq!(unknown[2..], [1, 2, 4, 8, 10, 10, 10].map(Some));
         let pair: Vec<u64> = (1..=4).map(|n| wait(Limit::Pair, n, None, 0).as_secs()).collect();
         assert_eq!(pair, [4, 16, 64, 256]);
     }

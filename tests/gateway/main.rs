@@ -3,7 +3,7 @@
 //! Each test looks at three ends: what the services were told, what the Graph API saw, and what it took. The rules of
 //! Meta's description are checked on every request, and no test may end with one broken ([`stage::Stage::end`]).
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test: a panic is its report")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test: a panic is its report")]
 #![allow(clippy::indexing_slicing, reason = "a test: a panic is its report")]
 
 mod crash;
@@ -11,4 +11,5 @@ mod fair;
 mod phone;
 mod retries;
 mod sending;
+mod simulated;
 mod stage;

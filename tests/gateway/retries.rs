@@ -73,3 +73,26 @@ async fn every_limit_that_meta_has_is_tried_again_and_no_other_refusal() {
     assert_eq!(stage.seen_by("16505550009").len(), 1);
     stage.end();
 }
+
+#[tokio::test]
+async fn an_outage_does_not_make_a_whole_queue_unknown() {
+    const REPLIES: usize = 200;
+    let stage = Stage::new().await;
+    let crm = Adapter::enter(&stage, "crm").await;
+    stage.graph.otherwise(Behaviour::Status(503));
+    for n in 0..REPLIES {
+        crm.text(&format!("1650555{n:04}"), &format!("r-{n}")).await;
+    }
+    stage.until_logged("the number waits").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    stage.graph.otherwise(Behaviour::Accept);
+    for n in 0..REPLIES {
+        let id = format!("r-{n}");
+        crm.until(&stage, &format!("an outcome of {id}"), |crm| !crm.receipts(&id).is_empty()).await;
+    }
+    let is_unknown = |n: &usize| crm.receipts(&format!("r-{n}")) == [(Status::Unknown, None)];
+    let unknown = (0..REPLIES).filter(is_unknown).count();
+    // At 80 a second the queue would have been gone in 2.5 seconds.
+    assert!((3..60).contains(&unknown), "{unknown} of {REPLIES} are unknown");
+    stage.end();
+}

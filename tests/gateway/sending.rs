@@ -10,7 +10,7 @@ use super::stage::{Adapter, Setup, Stage, free_address, graph_settings};
 
 #[tokio::test]
 async fn a_reply_leaves_once_over_the_graph_api_and_its_statuses_come_back() {
-    let stage = Stage::new().await;
+    let stage = Stage::with(Setup { log: "trace", ..Setup::default() }).await;
     let (crm, desk) = (Adapter::enter(&stage, "crm").await, Adapter::enter(&stage, "desk").await);
     let content = json!({"type": "text", "text": {"body": "Your account is 4711"},
         "biz_opaque_callback_data": "crm's own"});
@@ -39,8 +39,9 @@ async fn a_reply_leaves_once_over_the_graph_api_and_its_statuses_come_back() {
     );
     assert_eq!(stage.graph.seen().len(), 1);
     let log = stage.log_text();
+    assert!(log.contains("TRACE"), "it says all that it can");
     for secret in ["4711", "16505551234", super::stage::ACCESS_TOKEN] {
-        assert!(!log.contains(secret), "the log shows {secret}: {log}");
+        assert!(!log.contains(secret), "the log shows {secret}, however much it says");
     }
     stage.end();
 }
@@ -78,6 +79,35 @@ async fn every_type_of_message_leaves_as_metas_description_wants_it() {
     crm.until_told(&stage, "wrong", &[Status::Failed]).await;
     assert_eq!(crm.receipts("wrong")[0].1.as_deref(), Some("131009"));
     assert_eq!(stage.graph.wrongs().len(), 1);
+}
+
+#[tokio::test]
+async fn services_with_channels_of_their_own_send_from_one_number_and_each_has_its_own_statuses() {
+    let stage = Stage::with(Setup { plan: "isolated", messages_per_second: 20, ..Setup::default() }).await;
+    let (crm, desk) = (Adapter::enter(&stage, "crm").await, Adapter::enter(&stage, "desk").await);
+    assert_ne!(crm.channel, desk.channel);
+    // The same names in both channels are different replies.
+    for n in 0..30 {
+        crm.text(&format!("1650555{n:04}"), &format!("r-{n}")).await;
+        desk.text(&format!("1650555{n:04}"), &format!("r-{n}")).await;
+    }
+    for n in 0..30 {
+        crm.until_told(&stage, &format!("r-{n}"), &[Status::Sent]).await;
+        desk.until_told(&stage, &format!("r-{n}"), &[Status::Sent]).await;
+    }
+    // The number's rate is shared in turns: neither channel runs ahead of the other.
+    let of_crm = format!("sharedline:1:{:032x}:", crm.channel.0);
+    let seen = stage.graph.seen();
+    assert_eq!(seen.len(), 60);
+    let first: Vec<_> = seen.iter().take(40).collect();
+    let crms = first.iter().filter(|seen| seen.callback_data().unwrap().starts_with(&of_crm)).count();
+    assert!((12..=28).contains(&crms), "of the first 40 CRM had {crms}");
+    let one = seen.iter().find(|seen| seen.callback_data().unwrap().starts_with(&of_crm)).unwrap();
+    let id = one.body["text"]["body"].as_str().unwrap();
+    stage.status(one, "read", true).await;
+    crm.until_told(&stage, id, &[Status::Sent, Status::Read]).await;
+    assert_eq!(desk.receipts(id), [(Status::Sent, None)]);
+    stage.end();
 }
 
 #[tokio::test]

@@ -35,13 +35,22 @@ pub(crate) const WITHIN: Duration = Duration::from_secs(60);
 pub(crate) struct Setup {
     pub(crate) messages_per_second: u32,
     pub(crate) services: &'static [&'static str],
+    pub(crate) plan: &'static str,
+    /// How much the broker logs.
+    pub(crate) log: &'static str,
     /// Where the Graph API is, if not where the stage starts one.
     pub(crate) graph_port: u16,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { messages_per_second: 80, services: &["crm", "desk"], graph_port: 0 }
+        Self {
+            messages_per_second: 80,
+            services: &["crm", "desk"],
+            plan: "bundle",
+            log: "info",
+            graph_port: 0,
+        }
     }
 }
 
@@ -52,6 +61,7 @@ pub(crate) struct Stage {
     http: reqwest::Client,
     pub(crate) tcp: SocketAddr,
     broker: Option<Child>,
+    log_filter: &'static str,
 }
 
 pub(crate) fn graph_settings() -> Settings {
@@ -89,16 +99,17 @@ impl Stage {
         let text = format!(
             "data_dir = {:?}\n[tcp]\nlisten = \"{tcp}\"\n[http]\nlisten = \"{http}\"\n\
              [whatsapp]\napp_secret = \"{SECRET}\"\naccess_token = \"{ACCESS_TOKEN}\"\n\
-             graph_url = \"http://127.0.0.1:{port}/v23.0\"\n[[portals]]\nid = \"acme\"\n{services}\
+             graph_url = \"http://127.0.0.1:{port}/v23.0\"\n[[portals]]\nid = \"acme\"\nplan = \"{}\"\n{services}\
              [[portals.numbers]]\nnumber = \"{NUMBER}\"\nphone_number_id = \"{PHONE_NUMBER_ID}\"\n\
              messages_per_second = {}\n",
             directory.path().join("data"),
+            setup.plan,
             setup.messages_per_second
         );
         fs::write(directory.path().join("sharedline.toml"), text).unwrap();
         // A connection to a process that was killed is of no use to the next.
         let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
-        let mut stage = Self { directory, graph, webhooks, http, tcp, broker: None };
+        let mut stage = Self { directory, graph, webhooks, http, tcp, broker: None, log_filter: setup.log };
         stage.start();
         stage
     }
@@ -116,6 +127,7 @@ impl Stage {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sharedline"))
             .args(["serve", "--config"])
             .arg(self.directory.path().join("sharedline.toml"))
+            .env("RUST_LOG", self.log_filter)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
