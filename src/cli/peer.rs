@@ -80,7 +80,9 @@ impl Peer {
     pub(super) fn refuse_tls(&self) -> Result<(), Failure> {
         match self.tls_ca {
             None => Ok(()),
-            Some(_) => Err(usage(anyhow::anyhow!("the verbs over HTTP speak no TLS yet: ask on the broker's machine"))),
+            Some(_) => Err(usage(anyhow::anyhow!(
+                "the verbs over HTTP speak no TLS yet: ask on the broker's machine"
+            ))),
         }
     }
 
