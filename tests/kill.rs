@@ -266,6 +266,7 @@ async fn customers(tcp: SocketAddr, round: usize, log: Log) {
 }
 
 async fn webhooks(http: SocketAddr, round: usize, log: Log) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::new();
     let mut set = JoinSet::new();
     for lane in 0..4 {
