@@ -92,12 +92,10 @@ impl Writer {
                 if self.outlet.is_ended() && !self.outlet.take(&mut self.taken) {
                     return Ok(());
                 }
-                if self.taken.is_empty() {
-                    if timeout(IDLE_AFTER, self.outlet.ready()).await.is_err() {
-                        // A connection that is silent keeps no room.
-                        (self.buffer, self.taken) = Default::default();
-                        self.outlet.ready().await;
-                    }
+                if self.taken.is_empty() && timeout(IDLE_AFTER, self.outlet.ready()).await.is_err() {
+                    // A connection that is silent keeps no room.
+                    (self.buffer, self.taken) = Default::default();
+                    self.outlet.ready().await;
                 }
                 continue;
             }
