@@ -111,7 +111,7 @@ pub(super) fn start(
     let following = Following { webhook: Arc::clone(&webhook), desk: Arc::clone(&desk) };
     let doors = Doors { tcp: Arc::clone(tcp), webhook: Arc::clone(&webhook), desk: Arc::clone(&desk) };
     let (webhooks, scrapes) = (webhook::routes(webhook), metrics::routes(broker.clone(), Arc::new(doors)));
-    let (calls, sockets) = (api::routes(desk), websocket::routes(broker.clone()));
+    let (calls, sockets) = (api::routes(desk), websocket::routes_guarded(broker.clone(), tcp.peers()));
     let programs = facade::routes(Arc::clone(facade));
     let routes = move |config: &mut actix_web::web::ServiceConfig| {
         webhooks(config);

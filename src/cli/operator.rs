@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::Args;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
+use reqwest::redirect::Policy;
 use reqwest::{Client, Method};
 use serde_json::Value;
 
 use super::peer::Peer;
 use super::{Configured, Failure, Outcome, block_on, out};
 use crate::admin::api::PREFIX;
-use crate::config::Secret;
+use crate::config::{Config, Secret};
 
 /// How long a call may take, in all: more than the broker gives itself.
 const CALL_WITHIN: Duration = Duration::from_secs(30);
@@ -42,12 +43,29 @@ impl Asking {
         self.ask(Method::POST, path, Some(body), show)
     }
 
+    /// What asks, and where: over TLS where that is asked for.
+    fn client(&self, config: &Config) -> Result<(Client, String), Failure> {
+        let address = self.peer.http_address(config);
+        // The broker is asked, and no proxy; and a broker sends nobody elsewhere with his token.
+        let client = Client::builder().no_proxy().redirect(Policy::none()).timeout(CALL_WITHIN);
+        let (client, base) = match (self.peer.tls()?, self.peer.tls_name()) {
+            (None, _) => (client, format!("http://{address}")),
+            (Some(tls), None) => {
+                (client.tls_backend_preconfigured(tls.config().clone()), format!("https://{address}"))
+            }
+            (Some(tls), Some(name)) => {
+                let client = client.tls_backend_preconfigured(tls.config().clone()).resolve(name, address);
+                (client, format!("https://{name}:{}", address.port()))
+            }
+        };
+        Ok((client.build().map_err(Failure::io)?, base))
+    }
+
     fn ask(&self, method: Method, path: &str, body: Option<&Value>, show: impl FnOnce(&Value)) -> Outcome {
         let config = self.configured.load()?;
-        self.peer.refuse_tls()?;
         let token = self.peer.token()?;
-        let url = format!("http://{}{PREFIX}{path}", self.peer.http_address(&config));
-        let answer = block_on(call(method, &url, body, &token))?;
+        let (client, base) = self.client(&config)?;
+        let answer = block_on(call(&client, method, &format!("{base}{PREFIX}{path}"), body, &token))?;
         if self.json {
             out::line(&answer.to_string());
         }
@@ -62,9 +80,13 @@ impl Asking {
     }
 }
 
-async fn call(method: Method, url: &str, body: Option<&Value>, token: &Secret) -> Result<Value, Failure> {
-    // The broker is asked, and no proxy.
-    let client = Client::builder().no_proxy().timeout(CALL_WITHIN).build().map_err(Failure::io)?;
+async fn call(
+    client: &Client,
+    method: Method,
+    url: &str,
+    body: Option<&Value>,
+    token: &Secret,
+) -> Result<Value, Failure> {
     let mut request = client.request(method, url).header(AUTHORIZATION, format!("Bearer {}", token.expose()));
     if let Some(body) = body {
         request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());

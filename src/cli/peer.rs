@@ -76,14 +76,9 @@ impl Peer {
         }
     }
 
-    /// For verbs over HTTP, which speak no TLS yet: rather a word than a token in plain text.
-    pub(super) fn refuse_tls(&self) -> Result<(), Failure> {
-        match self.tls_ca {
-            None => Ok(()),
-            Some(_) => Err(usage(anyhow::anyhow!(
-                "the verbs over HTTP speak no TLS yet: ask on the broker's machine"
-            ))),
-        }
+    /// The name in the broker's certificate, where it is not its address.
+    pub(super) fn tls_name(&self) -> Option<&str> {
+        self.tls_name.as_deref()
     }
 
     pub(super) fn address(&self, config: &Config) -> SocketAddr {

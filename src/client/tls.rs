@@ -69,6 +69,12 @@ impl Tls {
         Ok(Self { name: Some(name), ..self })
     }
 
+    /// The library's own configuration, for who speaks something else over it.
+    #[must_use]
+    pub fn config(&self) -> &ClientConfig {
+        &self.config
+    }
+
     pub(super) async fn connect(
         &self,
         stream: TcpStream,

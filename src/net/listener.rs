@@ -130,6 +130,12 @@ impl Listener {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
+    /// What it knows of source addresses, for who lets the same peers in another way.
+    #[must_use]
+    pub fn peers(&self) -> Arc<Peers> {
+        Arc::clone(&self.peers)
+    }
+
     /// Exchanges what one source address may do; where that changes, every address begins anew.
     pub fn set_peers(&self, limits: PeerLimits) {
         self.peers.set(limits);
@@ -191,10 +197,7 @@ impl Accepting {
     }
 
     fn begin(&self, stream: TcpStream, from: IpAddr, turn: usize) {
-        if let Err((flood, is_news)) = self.peers.admit(from, Instant::now()) {
-            if is_news {
-                tracing::warn!(%from, ?flood, "connections of an address are refused for a while");
-            }
+        if !self.peers.lets_in(from) {
             return;
         }
         if self.open.fetch_add(1, Ordering::AcqRel) >= CONNECTIONS_MAX {

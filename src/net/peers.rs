@@ -28,7 +28,7 @@ pub struct PeerLimits {
 
 /// Why an address is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flood {
+enum Flood {
     Connections,
     FailedHellos,
 }
@@ -44,8 +44,8 @@ struct Bucket {
 }
 
 /// The addresses that were here of late.
-#[derive(Debug)]
-pub(super) struct Peers {
+#[derive(Debug, Default)]
+pub struct Peers {
     inner: Mutex<(PeerLimits, HashMap<IpAddr, Bucket>)>,
 }
 
@@ -95,8 +95,21 @@ impl Peers {
         }
     }
 
+    /// Whether a connection from there is let in. Who is turned away is named in the log when that begins.
+    pub(super) fn lets_in(&self, from: IpAddr) -> bool {
+        match self.admit(from, Instant::now()) {
+            Ok(()) => true,
+            Err((flood, is_news)) => {
+                if is_news {
+                    tracing::warn!(%from, ?flood, "connections of an address are refused for a while");
+                }
+                false
+            }
+        }
+    }
+
     /// Whether a connection from there is let in; if not, why, and whether that is news.
-    pub(super) fn admit(&self, from: IpAddr, now: Instant) -> Result<(), (Flood, bool)> {
+    fn admit(&self, from: IpAddr, now: Instant) -> Result<(), (Flood, bool)> {
         self.with(from, now, |limits, bucket| match limits.flood(bucket) {
             Some(flood) => Err((flood, !std::mem::replace(&mut bucket.told, true))),
             None => {

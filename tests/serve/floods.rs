@@ -62,3 +62,35 @@ fn a_flood_of_connections_is_turned_away_beyond_its_burst() {
     assert!((10..30).contains(&let_in), "{let_in}");
     serving.adapter("crm", "crm");
 }
+
+#[test]
+fn a_flood_over_websockets_counts_as_one_over_tcp() {
+    let stage = Stage::new();
+    stage.configure("", "", &format!("[limits]\npeer_failed_hellos_per_minute = 3\n{}", usual()));
+    let serving = stage.serve();
+    let flood = [127, 0, 0, 4];
+    let upgrade = "GET /v1/ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                   sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    let mut answers = Vec::new();
+    for _ in 0..30 {
+        let mut stream = from(flood, serving.http);
+        stream.write_all(upgrade.as_bytes()).unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).unwrap();
+        answers.push(String::from_utf8_lossy(&head[9..]).into_owned());
+        if answers.last().unwrap() != "101" {
+            break;
+        }
+        // One text frame, masked with zeros.
+        let hello = hello("crm", "wrong");
+        let length = u16::try_from(hello.len()).unwrap().to_be_bytes();
+        stream.write_all(&[&[0x81, 0xfe], &length[..], &[0; 4], hello.as_bytes()].concat()).unwrap();
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+    }
+    assert_eq!(answers.last().unwrap(), "429", "{answers:?}");
+    assert!((3..8).contains(&answers.len()), "{answers:?}");
+    let mut shut_out = Peer::over(from(flood, serving.tcp));
+    assert!(shut_out.ask(&hello("crm", "crm")).is_null(), "and over TCP too");
+    serving.adapter("crm", "crm");
+}

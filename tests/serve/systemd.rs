@@ -1,11 +1,14 @@
 //! What a service manager hears.
 
 use std::os::unix::net::UnixDatagram;
+use std::time::Instant;
 
 use crate::stage::{Stage, WITHIN, usual};
 
 fn heard(socket: &UnixDatagram, but: &str) -> String {
+    let until = Instant::now() + WITHIN;
     loop {
+        assert!(Instant::now() < until, "it is told in time");
         let mut text = [0; 256];
         let read = socket.recv(&mut text).unwrap();
         let text = String::from_utf8(text[..read].to_vec()).unwrap();

@@ -9,6 +9,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 use sharedline::client::{self, Client, Options};
+use sharedline::config::TokenHash;
 use sharedline::wire::frame::Encoding;
 use sharedline::wire::message::requests::Hello;
 use sharedline::wire::message::{DeliverMode, Private, Who};
@@ -73,7 +74,8 @@ const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::v
 
 fn served(stage: &Stage, authority: &Authority) -> Serving {
     authority.write(stage, "server");
-    stage.configure(TLS, TLS, &usual());
+    let admin = format!("{TLS}\nadmin_token_sha256 = \"{}\"", TokenHash::of("admin"));
+    stage.configure(TLS, &admin, &usual());
     stage.serve()
 }
 
@@ -249,4 +251,13 @@ fn the_verbs_speak_tls() {
     assert_eq!(sent.status.code(), Some(0), "{}", String::from_utf8_lossy(&sent.stderr));
     assert_eq!(send(&[]).status.code(), Some(74), "in plain text it is not let in");
     assert_eq!(send(&["--tls-cert", "x"]).status.code(), Some(64));
+    let list = |tls: &[&str]| {
+        let mut list = stage.command(&["channel", "list", "--http", &serving.http.to_string()]);
+        list.args(tls).env("SHAREDLINE_TOKEN", "admin").output().unwrap()
+    };
+    let listed = list(&["--tls-ca", ca.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains(NUMBER), "{listed:?}");
+    assert_eq!(list(&[]).status.code(), Some(74));
+    fs::write(stage.path("stranger.pem"), Authority::new().pem()).unwrap();
+    assert_eq!(list(&["--tls-ca", stage.path("stranger.pem").to_str().unwrap()]).status.code(), Some(74));
 }

@@ -77,7 +77,8 @@ mod tests {
         assert_eq!(schedule.due(1_500), Some(Duration::from_millis(1_500)));
         let begun = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
         assert_eq!(schedule.wait(0, 64, begun), 64, "all that are late go at once");
-        assert_eq!(schedule.wait(11_000, 64, begun), 1, "the first that is due is waited for");
+        // More than one where the machine has slept longer.
+        assert!(schedule.wait(11_000, 64, begun) >= 1, "the first that is due is waited for");
         assert!(begun.elapsed() >= Duration::from_secs(11));
         let none = Schedule::of(None);
         assert_eq!((none.due(5), none.wait(5, 64, begun)), (None, 64));

@@ -26,6 +26,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 pub(super) use self::reading::Reading;
 pub(super) use self::writing::Writing;
+use super::peers::Peers;
 use super::{carrier, session};
 use crate::actors::Broker;
 use crate::wire::frame::Splitter;
@@ -39,6 +40,7 @@ pub const PATH: &str = "/v1/ws";
 struct Sockets {
     broker: Broker,
     open: Arc<AtomicUsize>,
+    peers: Arc<Peers>,
 }
 
 /// Counts a connection for as long as it lives.
@@ -59,7 +61,15 @@ impl Sockets {
 
 /// The route, for an HTTP server whose other routes are somebody else's.
 pub fn routes(broker: Broker) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
-    let sockets = Sockets { broker, open: Arc::default() };
+    routes_guarded(broker, Arc::default())
+}
+
+/// The same, where one source address may do only so much.
+pub fn routes_guarded(
+    broker: Broker,
+    peers: Arc<Peers>,
+) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
+    let sockets = Sockets { broker, open: Arc::default(), peers };
     move |config| {
         config.app_data(web::Data::new(sockets.clone()));
         config.service(web::resource(PATH).route(web::get().to(upgrade)));
@@ -69,6 +79,13 @@ pub fn routes(broker: Broker) -> impl Fn(&mut web::ServiceConfig) + Clone + Send
 async fn upgrade(request: HttpRequest, payload: web::Payload, sockets: web::Data<Sockets>) -> HttpResponse {
     if !is_same_host(&request) {
         return refuse(StatusCode::FORBIDDEN, "a page of another origin may not connect");
+    }
+    let from = request.peer_addr().map(|address| address.ip());
+    if from.is_some_and(|from| !sockets.peers.lets_in(from)) {
+        return refuse(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many connections or wrong tokens from this address",
+        );
     }
     let mut response = match ws::handshake(request.head()) {
         Ok(response) => response,
@@ -80,12 +97,13 @@ async fn upgrade(request: HttpRequest, payload: web::Payload, sockets: web::Data
     let (pipe, body) = pipe::pipe();
     let reading = Reading::new(payload, Rc::clone(&pipe));
     let writing = Writing::new(pipe);
-    let broker = Rc::new(sockets.broker.clone());
+    let (broker, peers) = (Rc::new(sockets.broker.clone()), Arc::clone(&sockets.peers));
     actix_web::rt::spawn(async move {
         let _counted = counted;
         let reading = carrier::Reading::WebSocket(reading);
         let writing = carrier::Writing::WebSocket(writing);
-        session::run(reading, writing, Splitter::of_text_frames(), &broker, None).await;
+        session::run(reading, writing, Splitter::of_text_frames(), &broker, from.map(|from| (&*peers, from)))
+            .await;
     });
     match response.message_body(body) {
         Ok(response) => HttpResponse::from(response).map_into_boxed_body(),
