@@ -287,8 +287,19 @@ impl Config {
             ("limits.arbiters", self.limits.arbiters != other.limits.arbiters),
             ("whatsapp.graph_url", self.whatsapp.graph_url != other.whatsapp.graph_url),
             ("what the built-in gateway sends with", !self.built_in().eq(other.built_in())),
+            ("http.public_url", self.http.public_url != other.http.public_url),
+            ("media", self.media != other.media),
+            ("webhook and masked_echo of services", !self.callbacks().eq(other.callbacks())),
         ];
         keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    }
+
+    /// The callback URLs of services, and what is told there.
+    fn callbacks(&self) -> impl Iterator<Item = (&ServiceId, &str, &str, MaskedEcho, &str)> {
+        self.portals.iter().flat_map(|portal| &portal.callbacks).map(|(service, callback)| {
+            let Callback { url, app_secret, masked_echo, masked_echo_text } = callback;
+            (service, url.as_str(), app_secret.expose(), *masked_echo, masked_echo_text.as_str())
+        })
     }
 
     /// The numbers of the built-in gateway, and what each is sent with.
