@@ -1,7 +1,7 @@
 //! A service, as callers in this process speak for it: with no connection, or with one that no token was asked for.
 //!
-//! For programs that embed the broker and for the parts of it that are nobody's socket. **Invariant:** nothing here
-//! checks who asks; whoever hands a [`Caller`] out has done so.
+//! For programs that embed the broker and for the parts of it that are nobody's socket. **Invariant:** a
+//! [`Caller`] does not ask who uses it; whoever hands one out has checked that, by [`Broker::is_token_of`] or otherwise.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use super::broker::{Broker, ConnectError, Connected, Hello};
 use super::port::{Answered, Refusal};
 use super::portal::{Create, PortalActor};
 use super::registry::{ChannelEntry, Deliver};
+use super::settings::digest;
 use super::shared::{PROCESS_BYTES_MAX, Shared};
 use crate::domain::channel::Standing;
 use crate::domain::command::{ChannelSeen, StandingChange, StandingCommand};
@@ -39,6 +40,13 @@ impl std::fmt::Debug for Caller {
 }
 
 impl Broker {
+    /// Whether a token is the service's, by what the configuration says now.
+    #[must_use]
+    pub fn is_token_of(&self, portal: &PortalId, service: &ServiceId, token: &str) -> bool {
+        let peer = Peer::Service(service.clone());
+        self.shared().settings().admit(portal, &peer, &digest(token)).is_some()
+    }
+
     /// A service of a portal; nothing where there is no such service.
     #[must_use]
     pub fn caller(&self, portal: &PortalId, service: &ServiceId) -> Option<Caller> {

@@ -55,6 +55,16 @@ fn a_message_leaves_as_a_reply_of_the_service_and_is_answered_as_meta_answers() 
 }
 
 #[test]
+fn a_token_that_a_reload_takes_away_is_nobodys_at_once() {
+    let broker = plain();
+    Lines::service(&broker, "crm").create();
+    let _gateway = Gateway::start(&broker, sent);
+    assert_eq!(broker.post("bot", "messages", &text_to(CUSTOMER, "Hi")).0, 200);
+    broker.change_token("bot", "another");
+    assert_eq!(code(&broker.post("bot", "messages", &text_to(CUSTOMER, "Hi"))), (401, 190));
+}
+
+#[test]
 fn every_type_of_message_leaves_whole_and_signs_are_only_answered() {
     let broker = plain();
     Lines::service(&broker, "crm").create();

@@ -115,6 +115,21 @@ impl Broker {
         Self::run(self.config.clone(), Arc::clone(&self.directory))
     }
 
+    /// Gives a service another token, and lets the broker read its configuration anew.
+    pub(crate) fn change_token(&self, before: &str, now: &str) {
+        let (before, now) = (TokenHash::of(before).to_string(), TokenHash::of(now).to_string());
+        let text = fs::read_to_string(&self.config).unwrap();
+        assert!(text.contains(&before));
+        fs::write(&self.config, text.replace(&before, &now)).unwrap();
+        let asked = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status().unwrap();
+        assert!(asked.success());
+        let until = Instant::now() + WAIT;
+        while !self.log().contains("the configuration is reloaded") {
+            assert!(Instant::now() < until, "{}", self.log());
+            pause(10);
+        }
+    }
+
     pub(crate) fn log(&self) -> String {
         log_of(&self.config)
     }

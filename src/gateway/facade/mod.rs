@@ -143,7 +143,10 @@ impl Facade {
 
     /// Everybody that the request's token speaks for; never nobody.
     fn who(&self, request: &HttpRequest) -> Result<Vec<&Who>, GraphError> {
-        let owners = token_of(request).map(|token| self.tokens.owners(&token)).unwrap_or_default();
+        let token = token_of(request).ok_or_else(GraphError::bad_token)?;
+        let mut owners = self.tokens.owners(&token);
+        // A reload may have taken it away.
+        owners.retain(|who| self.broker.is_token_of(&who.portal, &who.service, &token));
         if owners.is_empty() { Err(GraphError::bad_token()) } else { Ok(owners) }
     }
 
