@@ -224,6 +224,31 @@ fn a_secret_may_stand_in_a_file_and_in_no_problem() {
 }
 
 #[test]
+fn what_a_reload_can_not_take_is_named() {
+    let with = |number: &str, more: &str| {
+        let service =
+            "[[portals.services]]\nid = \"bot\"\nwebhook = { url = \"http://a/b\", app_secret = \"s\" }\n";
+        let builtin = "gateway = \"builtin\"\nphone_number_id = \"1\"\naccess_token = \"t\"\n";
+        load(&format!(
+            "{more}\n[[portals]]\nid = \"acme\"\n{service}[[portals.numbers]]\nnumber = \"+15550783881\"\n{builtin}{number}"
+        ))
+        .unwrap()
+    };
+    let before = with("", "");
+    let named = |number: &str, more: &str| before.needs_restart(&with(number, more));
+    assert_eq!(named("", ""), [""; 0]);
+    assert_eq!(named("send_ttl = \"2h\"\n", ""), [""; 0], "that holds from the reload on");
+    assert_eq!(named("messages_per_second = 9\n", ""), ["what the built-in gateway sends with"]);
+    assert_eq!(named("", "[whatsapp]\ngraph_url = \"http://127.0.0.1:1/v23.0\""), ["whatsapp.graph_url"]);
+    assert_eq!(named("", "[http]\npublic_url = \"https://a.example\""), ["http.public_url"]);
+    assert_eq!(named("", "[media]\ncache_ttl = \"2h\""), ["media"]);
+    assert_eq!(named("", "[tcp]\nlisten = \"127.0.0.1:1\""), ["tcp.listen"]);
+    let mut told_elsewhere = before.clone();
+    told_elsewhere.portals[0].callbacks[0].1.url = "http://a/c".to_owned();
+    assert_eq!(before.needs_restart(&told_elsewhere), ["webhook and masked_echo of services"]);
+}
+
+#[test]
 fn who_is_who_must_be_clear() {
     let hash = TokenHash::of("t");
     let portal = |rest: &str| format!("[[portals]]\nid = \"acme\"\n{rest}");

@@ -140,8 +140,6 @@ type Outcome = Result<(), Failure>;
 /// Runs the program with the process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    // For HTTP clients that name none. It is refused only where a program that runs this one has chosen another.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

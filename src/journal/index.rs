@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::base::StreamEnd;
+use super::block::BlockHeader;
 use super::segment::LEAP;
 use super::{Head, StreamId};
 use crate::domain::ids::Offset;
@@ -22,6 +23,17 @@ pub(super) struct BlockRef {
 }
 
 impl BlockRef {
+    /// A block that was found at `position` of a segment; none where its place is past what can be.
+    pub(super) fn found(header: &BlockHeader, segment: u64, position: u64) -> Option<Self> {
+        Some(Self {
+            first: header.first,
+            segment: u32::try_from(segment).ok()?,
+            position: u32::try_from(position).ok()?,
+            bytes: u32::try_from(header.bytes()).ok()?,
+            records: header.records,
+        })
+    }
+
     pub(super) fn last(&self) -> Offset {
         Offset(self.first.0 + u64::from(self.records) - 1)
     }

@@ -324,16 +324,8 @@ impl Scan<'_> {
                 let (from, to) = recorded.unwrap_or((record.at, record.at));
                 recorded = Some((from.min(record.at), to.max(record.at)));
             }
-            let (Ok(number), Ok(position)) = (u32::try_from(segment), u32::try_from(place)) else {
-                return Err(damaged(self.disk, &name, place, "a segment's number or length"));
-            };
-            let block = BlockRef {
-                first: header.first,
-                segment: number,
-                position,
-                bytes: u32::try_from(header.bytes()).unwrap_or(u32::MAX),
-                records: header.records,
-            };
+            let block = BlockRef::found(&header, segment, place)
+                .ok_or_else(|| damaged(self.disk, &name, place, "a segment's number or length"))?;
             self.stand(&name, header.stream, block, leaps)?;
             placed.push((header.stream, block));
             at += padded(header.bytes());

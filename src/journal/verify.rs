@@ -259,14 +259,8 @@ impl Walk<'_> {
     }
 
     fn block(&mut self, name: &str, place: u64, header: BlockHeader, block: &[u8]) {
-        let listed = BlockRef {
-            first: header.first,
-            segment: number_in(name).and_then(|number| u32::try_from(number).ok()).unwrap_or_default(),
-            position: u32::try_from(place).unwrap_or(u32::MAX),
-            bytes: u32::try_from(header.bytes()).unwrap_or(u32::MAX),
-            records: header.records,
-        };
-        self.blocks.push((header.stream, listed));
+        let listed = number_in(name).and_then(|number| BlockRef::found(&header, number, place));
+        self.blocks.extend(listed.map(|block| (header.stream, block)));
         let last = self.streams.entry(header.stream).or_default();
         if header.first.0 <= *last {
             self.report(name, place, "a block's offset");

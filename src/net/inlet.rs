@@ -54,3 +54,38 @@ impl Inlet {
         Ok(read)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn room_grows_with_what_comes_and_goes_back_after_a_silence() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (read, _write) = listener.accept().await.unwrap().0.into_split();
+            let mut inlet = Inlet::new(Reading::Tcp(read), BytesMut::new());
+            let sent = 4 * READ_BYTES_MAX;
+            let writing = tokio::spawn(async move {
+                peer.write_all(&vec![b'x'; sent]).await.unwrap();
+                peer
+            });
+            let mut taken = 0;
+            while taken < sent {
+                taken += inlet.read().await.unwrap();
+                inlet.buffer.clear();
+            }
+            assert_eq!(inlet.read_bytes, READ_BYTES_MAX, "a busy peer is read in large pieces");
+            assert!(timeout(2 * IDLE_AFTER, inlet.read()).await.is_err(), "nothing comes");
+            assert!(inlet.buffer.capacity() <= READ_BYTES_MIN, "{}", inlet.buffer.capacity());
+            writing.await.unwrap().write_all(b"again").await.unwrap();
+            assert_eq!(inlet.read().await.unwrap(), 5, "it is read on");
+            assert_eq!(&inlet.buffer[..], b"again");
+        });
+    }
+}

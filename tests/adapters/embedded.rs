@@ -18,7 +18,7 @@ fn start(config: &Path, http: &str) -> Process {
 async fn shows(http: &str, customer: &str, text: &str) -> String {
     let until = Instant::now() + WITHIN;
     loop {
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        sharedline::gateway::graph::choose_crypto();
         let shown = reqwest::get(format!("http://{http}/{customer}")).await.unwrap().text().await.unwrap();
         if shown.contains(text) {
             return shown;
@@ -29,7 +29,7 @@ async fn shows(http: &str, customer: &str, text: &str) -> String {
 }
 
 async fn write(http: &str, customer: &str, at: u64) {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    sharedline::gateway::graph::choose_crypto();
     let client = reqwest::Client::new();
     let until = Instant::now() + WITHIN;
     loop {

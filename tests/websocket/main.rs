@@ -37,7 +37,7 @@ async fn a_page_of_another_origin_may_not_connect() {
 async fn what_is_no_upgrade_is_told_so() {
     let stage = Stage::set();
     let at = format!("http://{}/v1/ws", stage.address());
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    sharedline::gateway::graph::choose_crypto();
     let answer = reqwest::get(&at).await.unwrap();
     assert_eq!(answer.status().as_u16(), 400);
     let answer = reqwest::Client::new().post(&at).send().await.unwrap();
