@@ -27,6 +27,10 @@
 )]
 #![cfg_attr(
     feature = "broker",
+    doc = "| [`console`] | the operator's page, which asks the admin API | nothing of ours |"
+)]
+#![cfg_attr(
+    feature = "broker",
     doc = "| [`config`] | default < file < environment < flag, validated in one place | `domain` |"
 )]
 #![cfg_attr(
@@ -64,6 +68,8 @@ pub mod cli;
 pub mod client;
 #[cfg(feature = "broker")]
 pub mod config;
+#[cfg(feature = "broker")]
+pub mod console;
 pub mod domain;
 #[cfg(feature = "broker")]
 pub mod gateway;

@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("net", &["wire", "actors", "domain", "config"]),
     ("gateway", &["wire", "actors", "domain", "config"]),
     ("admin", &["actors"]),
-    ("console", &["actors"]),
+    ("console", &[]),
     ("client", &["wire", "domain"]),
     (
         "cli",

@@ -1,5 +1,5 @@
-//! The HTTP server of `serve`, put together: health, webhooks, metrics, the admin API, WebSockets, the Cloud
-//! API facade.
+//! The HTTP server of `serve`, put together: health, webhooks, metrics, the admin API, the console, WebSockets,
+//! the Cloud API facade.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use crate::actors::operator::Told;
 use crate::admin::api::{self, CALLS_MAX, Desk, Said, Words};
 use crate::admin::metrics::{self, Beside};
 use crate::config::{Config, Secret, TokenHash};
+use crate::console;
 use crate::domain::view::Viewer;
 use crate::gateway::Route;
 use crate::gateway::facade::{self, Facade};
@@ -112,11 +113,12 @@ pub(super) fn start(
     let doors = Doors { tcp: Arc::clone(tcp), webhook: Arc::clone(&webhook), desk: Arc::clone(&desk) };
     let (webhooks, scrapes) = (webhook::routes(webhook), metrics::routes(broker.clone(), Arc::new(doors)));
     let (calls, sockets) = (api::routes(desk), websocket::routes_guarded(broker.clone(), tcp.peers()));
-    let programs = facade::routes(Arc::clone(facade));
+    let (page, programs) = (console::routes(), facade::routes(Arc::clone(facade)));
     let routes = move |config: &mut actix_web::web::ServiceConfig| {
         webhooks(config);
         scrapes(config);
         calls(config);
+        page(config);
         sockets(config);
         programs(config);
     };

@@ -11,6 +11,7 @@ use sharedline::actors::Broker;
 use sharedline::actors::operator::Told;
 use sharedline::admin::api::{self, CALLS_MAX, Desk, Said, Words};
 use sharedline::admin::metrics::{self, Beside};
+use sharedline::console;
 use sharedline::domain::view::Viewer;
 use sharedline::net::http::{self, Check, Health, Server};
 use sharedline::net::in_json::in_json;
@@ -128,10 +129,11 @@ fn serve(broker: &Broker, token: Option<&str>) -> Server {
     let token = token.map(|token| Sha256::digest(token).into());
     let desk = Desk::new(broker.clone(), token, Protocol);
     let scrapes = metrics::routes(broker.clone(), Arc::new(Stub(Arc::clone(&desk))));
-    let calls = api::routes(desk);
+    let (calls, page) = (api::routes(desk), console::routes());
     let routes = move |config: &mut actix_web::web::ServiceConfig| {
         scrapes(config);
         calls(config);
+        page(config);
     };
     http::run(listener, http::Limits::default(), Arc::new(AlwaysReady), routes).unwrap()
 }

@@ -1,4 +1,5 @@
-//! What operators see and do over HTTP, over real sockets beside real peers: metrics, the admin API.
+//! What operators see and do over HTTP, over real sockets beside real peers: metrics, the admin API, the console
+//! in a real browser.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,7 +12,9 @@ mod admin;
 #[path = "../scenarios/bridge.rs"]
 #[allow(dead_code, reason = "made for the scenarios, whose stage needs it")]
 mod bridge;
+mod browser;
 mod calls;
+mod console;
 mod house;
 mod masking;
 mod metrics;
