@@ -3,6 +3,7 @@
 //! # Layout
 //! - `serve`: the broker as a process · `http`: its HTTP server, put together · `demo`: its story on real parts
 //! - `bench`: load over real TCP, beside a relay · `own_broker`: a broker as a child process
+//! - `ending`: what ends a verb early · `lifeline`: how a child learns that its parent is gone
 //! - `check_config`, `store`, `token`: for operators · `tail`, `send`: a look at a running broker, and a word to it
 //! - `man`: the manual, for packages
 //! - `channel`, `conversation`: for operators, over the admin API · `operator`: their way there · `shown`: as people read it
@@ -19,7 +20,9 @@ mod completion;
 mod conformance;
 mod conversation;
 mod demo;
+mod ending;
 mod http;
+mod lifeline;
 mod man;
 mod operator;
 mod out;

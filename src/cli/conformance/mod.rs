@@ -31,6 +31,7 @@ use tokio::process::{Child, Command};
 
 use self::checks::CHECKS;
 use self::stand_in::StandIn;
+use super::ending::unless_ended;
 use super::{EXIT_FAILED, EXIT_USAGE, Failure, Outcome, block_on, out};
 
 #[derive(Debug, Args)]
@@ -72,7 +73,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     if let Some(unknown) = arguments.only.iter().find(|name| !is_known(name)) {
         return Err(Failure::new(EXIT_USAGE, anyhow::anyhow!("there is no check {unknown}; see --list")));
     }
-    block_on(judge(arguments))
+    block_on(unless_ended(judge(arguments)))
 }
 
 async fn judge(arguments: &Arguments) -> Outcome {

@@ -21,6 +21,7 @@ use tracing_subscriber::EnvFilter;
 use self::reloading::Reloading;
 use self::signals::{Signals, Wanted};
 use self::systemd::Manager;
+use super::lifeline::Lifeline;
 use super::{Configured, EXIT_CONFIG, EXIT_IO, Failure, Outcome, block_on, http, out};
 use crate::actors::broker::{PortalError, StartError};
 use crate::actors::{Broker, OpenBrokerError};
@@ -44,6 +45,9 @@ pub(super) struct Arguments {
     /// How the log is written to standard error; RUST_LOG filters it.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     log_format: LogFormat,
+    /// End as after SIGTERM when standard input ends: for a parent that holds it, and may be killed.
+    #[arg(long, hide = true)]
+    ends_with_stdin: bool,
 }
 
 /// How the log is written.
@@ -59,7 +63,12 @@ enum LogFormat {
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let config = arguments.configured.load()?;
     start_log(arguments.log_format);
-    block_on(serve(&arguments.configured, &config))
+    let lifeline = if arguments.ends_with_stdin {
+        Lifeline::of_stdin().map_err(Failure::io)?
+    } else {
+        Lifeline::unbound()
+    };
+    block_on(serve(&arguments.configured, &config, lifeline))
 }
 
 fn start_log(format: LogFormat) {
@@ -73,9 +82,9 @@ fn start_log(format: LogFormat) {
     };
 }
 
-async fn serve(configured: &Configured, config: &Config) -> Outcome {
+async fn serve(configured: &Configured, config: &Config, lifeline: Lifeline) -> Outcome {
     // First, so that a signal that comes while the journal is read is not missed.
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(lifeline)?;
     let manager = Manager::of_process();
     let broker = Broker::open(config).map_err(open_failure)?;
     let tls = Identities::of(config)?;
