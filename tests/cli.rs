@@ -177,6 +177,44 @@ fn a_wrong_configuration_is_78_and_a_file_that_is_not_there_74() {
 }
 
 #[test]
+fn ready_is_0_where_a_broker_acknowledges_over_tls_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path());
+    let ask =
+        |http: SocketAddr| run(&["ready", "--config", config.to_str().unwrap(), "--http", &http.to_string()]);
+    let mut serving = serve(&config);
+    let ready = ask(serving.http);
+    assert!(code(&ready) == 0 && said(&ready) == "ready\n", "{}", said(&ready));
+    serving.signal("-TERM");
+    assert_eq!(serving.ended(), 0);
+    assert_eq!(code(&ask(serving.http)), 74, "nobody is there");
+
+    // One that answers, and does not acknowledge.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let halted = listener.local_addr().unwrap();
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = BufReader::new(stream.try_clone().unwrap());
+        let mut line = String::new();
+        while head.read_line(&mut line).unwrap() > 2 {}
+        stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n").unwrap();
+    });
+    let unready = ask(halted);
+    assert!(code(&unready) == 1 && said(&unready).contains("503"), "{}", said(&unready));
+    answering.join().unwrap();
+
+    let made = rcgen::generate_simple_self_signed(["broker.example".to_owned()]).unwrap();
+    fs::write(directory.path().join("cert.pem"), made.cert.pem()).unwrap();
+    fs::write(directory.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let text = fs::read_to_string(&config).unwrap();
+    let tls = "[http]\ntls = { cert = \"cert.pem\", key = \"key.pem\" }\n";
+    fs::write(&config, text.replace("[http]\n", tls)).unwrap();
+    let serving = serve(&config);
+    let ready = ask(serving.http);
+    assert_eq!(code(&ready), 0, "{}", said(&ready));
+}
+
+#[test]
 fn a_new_token_is_known_by_its_digest() {
     let tokens = [run(&["token", "new", "--json"]), run(&["token", "new", "--json"])];
     let tokens = tokens.map(|output| serde_json::from_slice::<Value>(&output.stdout).unwrap());
@@ -457,7 +495,7 @@ fn every_shell_gets_a_completion_that_knows_the_verbs() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = run(&["completion", shell]);
         assert_eq!(code(&script), 0, "{shell}");
-        for verb in ["serve", "conversation", "transfer", "check-config", "completion"] {
+        for verb in ["serve", "conversation", "transfer", "check-config", "completion", "catch-up", "ready"] {
             assert!(said(&script).contains(verb), "{shell}: {verb}");
         }
         assert!(!said(&script).contains("SHAREDLINE_TOKEN="), "no token of whoever asks");
@@ -733,6 +771,7 @@ fn a_storm_times_every_adapter_to_its_welcome_and_its_first_delivery_beside_a_li
             figure(&storms["welcome_us"], "p50") <= figure(&storms["first_delivery_us"], "p50"),
             "{found}"
         );
+        assert_ne!(storms["welcome_us"], storms["first_delivery_us"], "they come one after the other");
         let seconds = figure(storms, "seconds");
         assert!(seconds >= figure(&storms["welcome_us"], "max") / 1e6 * 0.99, "{found}");
         assert!((figure(storms, "per_second") * seconds / connects as f64 - 1.0).abs() < 1e-6);
