@@ -6,14 +6,15 @@
 //! ```
 //!
 //! The adapters' number has one message for each of them, which nobody acknowledges, and each has a window of one. So
-//! every adapter is handed exactly one, and the same comes again after each cut. Times count from when the storm broke, so
+//! every adapter is handed exactly one, which is checked, and they come again after each cut. Times count from when the storm broke, so
 //! that of the last one is how long all of it took; the generator's own work is in them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -199,21 +200,29 @@ async fn storm(
             let mut connection = door.adapter(&service, &name, Encoding::Binary, DeliverMode::Share).await?;
             let welcomed = begun.elapsed();
             loop {
-                let body = connection.receiver.next().await?.body;
-                if matches!(body, ServerBody::Delivery(Delivery::Message(_))) {
-                    return Ok::<_, anyhow::Error>((connection, welcomed, begun.elapsed()));
+                if let ServerBody::Delivery(Delivery::Message(message)) =
+                    connection.receiver.next().await?.body
+                {
+                    let delivered = begun.elapsed();
+                    return Ok::<_, anyhow::Error>((
+                        connection,
+                        welcomed,
+                        delivered,
+                        (service, message.offset),
+                    ));
                 }
             }
         }));
     }
-    let (mut connected, mut last) = (Vec::new(), Duration::ZERO);
+    let (mut connected, mut handed, mut last) = (Vec::new(), HashSet::new(), Duration::ZERO);
     while let Some(came) = coming.join_next().await {
-        let (connection, welcomed, delivered) =
+        let (connection, welcomed, delivered, message) =
             came?.context("an adapter did not get its first message in time")??;
         here.fetch_add(1, Ordering::Relaxed);
         storms.to_welcome.record(welcomed);
         storms.to_delivery.record(delivered);
         last = last.max(welcomed);
+        ensure!(handed.insert(message), "two adapters of a service were handed the same message");
         connected.push(connection);
     }
     drop(bar);
