@@ -479,7 +479,7 @@ fn nothing_is_answered_before_it_is_durable_and_nothing_after_the_journal_has_fa
         let journal = Arc::new(MemoryJournal::new());
         let keys = sharedline::journal::Keys::random().unwrap();
         let broker =
-            Broker::start(Arc::clone(&journal) as Arc<dyn Journal>, &keys, setup(Plan::Bundle)).unwrap();
+            Broker::start_on(Arc::clone(&journal) as Arc<dyn Journal>, &keys, setup(Plan::Bundle)).unwrap();
         let mut crm = Connection::service(&broker, "crm");
         let mut gateway = Connection::gateway(&broker);
         let channel = crm.create().await;

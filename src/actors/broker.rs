@@ -209,11 +209,41 @@ pub(super) struct Inner {
     pub(super) arbiters: usize,
     pub(super) recent_bytes_max: usize,
     system: System,
-    keeper: Keeper,
+    keeper: Arc<Keeper>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// A running broker.
+/// Who lets the last handle go without [`Broker::stop`] ends the broker as a kill would, but that what was decided is
+/// still written: the journal is closed, and its directory free, when the drop is over.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let (shared, homes) = (Arc::clone(&self.shared), Arc::clone(&self.homes));
+        let (keeper, system) = (Arc::clone(&self.keeper), self.system.clone());
+        let end = move || {
+            keeper.stop();
+            // A halt has been reported; nothing more can be done about it here.
+            let _ = shared.journal.close();
+            homes.stop();
+            system.stop();
+            let _ = thread.join();
+        };
+        // An Arbiter can not wait for its own thread.
+        if Arbiter::try_current().is_some() {
+            drop(thread::spawn(end));
+        } else {
+            end();
+        }
+    }
+}
+
+/// A running broker: a handle to share. Clones are the same broker, and may be used from any thread and any runtime.
+///
+/// Programs that embed it [`start`](Self::start) it, [`join`](Self::join) it as services and gateways do, wait for
+/// [`halted`](Self::halted) beside their other work, and [`stop`](Self::stop) it in the end. What is below that,
+/// [`connect`](Self::connect), [`submit`](Self::submit), [`sender`](Self::sender), [`caller`](Self::caller), is what
+/// listener, webhooks, built-in gateway and Cloud API facade are made with: it bounds nothing by itself, and a broker that
+/// has halted or stopped refuses it as [`Unavailable`](Refusal::Unavailable).
 #[derive(Clone)]
 pub struct Broker {
     pub(super) inner: Arc<Inner>,
@@ -259,11 +289,16 @@ pub enum Submission {
 }
 
 impl Broker {
-    /// Starts a broker on an open journal: reads it, and runs until it is stopped. Blocks while it reads.
+    /// Starts a broker on a journal that is open already, one in memory for instance; [`Broker::start`] opens the one that
+    /// a configuration names. Blocks while it reads.
     ///
     /// # Errors
     /// When the configuration contradicts itself, or a portal can not be read.
-    pub fn start(journal: Arc<dyn Journal>, keys: &journal::Keys, setup: Setup) -> Result<Self, StartError> {
+    pub fn start_on(
+        journal: Arc<dyn Journal>,
+        keys: &journal::Keys,
+        setup: Setup,
+    ) -> Result<Self, StartError> {
         let settings = Arc::new(Settings::new(setup).map_err(StartError::NumberTwice)?);
         let halt = HaltSwitch::new();
         let watch = halt.clone();
@@ -293,7 +328,7 @@ impl Broker {
             .spawn(move || run(&of_thread, &settings, &ready))
             .map_err(StartError::Thread)?;
         let (homes, system) = started.recv().map_err(|_| StartError::Panic)??;
-        let keeper = Keeper::start(&shared).map_err(StartError::Thread)?;
+        let keeper = Arc::new(Keeper::start(&shared).map_err(StartError::Thread)?);
         let reloading = tokio::sync::Mutex::default();
         let thread = Mutex::new(Some(thread));
         let inner = Inner { shared, homes, reloading, arbiters, recent_bytes_max, system, keeper, thread };
@@ -357,7 +392,9 @@ impl Broker {
             link,
             is_patient: token.is_none(),
         };
-        let home = Arbiter::try_current().unwrap_or_else(|| self.inner.homes.least_loaded().0);
+        // A session's actor lives with its socket; one without lives here, whatever its caller's own thread is.
+        let own = Arbiter::try_current().filter(|_| token.is_some());
+        let home = own.unwrap_or_else(|| self.inner.homes.least_loaded().0);
         let actor = ServiceAdapterActor::start_in_arbiter(&home, move |_| ServiceAdapterActor::new(parts));
         let entry = SessionEntry {
             portal: hello.portal.clone(),
@@ -395,7 +432,8 @@ impl Broker {
         &self.inner.shared
     }
 
-    /// Submits something for every channel of a number; none where no portal has the number.
+    /// Submits something for every channel of a number; none where no portal has the number. Does not wait: who submits
+    /// bounds how much he has under way, or [joins](Self::join) as a gateway, which does.
     #[must_use]
     pub fn submit(&self, number: &Number, submission: &Submission) -> Option<Submitted> {
         let known = Arc::clone(self.inner.shared.registry.numbers.get(number)?.value());
@@ -456,7 +494,25 @@ impl Broker {
         Sender::connect(&self.inner.shared, number)
     }
 
-    /// Resolves with the reason when the broker acknowledges nothing any more; at once if it does not already.
+    /// Resolves with the reason when the broker acknowledges nothing any more, at once if it does not already; never for
+    /// one that is stopped in order. The process goes on: what to do about it is the program's. Cancel safe.
+    ///
+    /// ```
+    /// # use sharedline::{actors::Broker, config::Config};
+    /// # use std::time::Duration;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    /// # runtime.block_on(async {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let broker = Broker::start(&format!("data_dir = {:?}", directory.path()).parse::<Config>()?)?;
+    /// # let work = async {};
+    /// tokio::select! {
+    ///     reason = broker.halted() => eprintln!("{reason}; what was acknowledged is safe"),
+    ///     () = work => {}
+    /// }
+    /// # broker.stop(Duration::from_secs(10)).await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn halted(&self) -> Halted {
         self.inner.shared.halt.halted().await
     }
@@ -505,7 +561,24 @@ impl Broker {
     }
 
     /// Finishes what was accepted, records what was acknowledged, ends every connection, closes the journal and stops
-    /// the actors. What is not done by `limit` is cut off; nothing acknowledged is lost by that.
+    /// the actors. What is not done by `limit` is cut off; nothing acknowledged is lost by that. A second call finds
+    /// nothing left to do. Needs a tokio runtime with its timer. Not cancel safe: cancelled, the broker takes no
+    /// connections any more and is stopped by the next call, or when its last handle is dropped.
+    ///
+    /// ```
+    /// # use sharedline::{actors::Broker, config::Config};
+    /// # use std::time::Duration;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    /// # runtime.block_on(async {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let config = format!("data_dir = {:?}", directory.path()).parse::<Config>()?;
+    /// let broker = Broker::start(&config)?;
+    /// broker.stop(Duration::from_secs(10)).await?;
+    /// let again = Broker::start(&config)?; // the directory is free, and everything is there
+    /// # again.stop(Duration::from_secs(10)).await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// When the broker has halted, before or meanwhile.

@@ -29,11 +29,24 @@ pub enum OpenBrokerError {
 }
 
 impl Broker {
-    /// Opens the data directory that the configuration names, and starts a broker on it. Blocks while it reads.
+    /// Opens the data directory that the configuration names, and starts a broker on it, with threads of its own. No
+    /// socket is opened: a [`Listener`](crate::net::listener::Listener) lets adapters in over TCP. Blocks while the
+    /// journal is read.
+    ///
+    /// ```
+    /// use sharedline::{actors::Broker, config::Config};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let data = directory.path();
+    /// let config: Config = format!("data_dir = {data:?}").parse()?;
+    /// let broker = Broker::start(&config)?;
+    /// let shared = broker.clone(); // the same broker
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// When the directory is in use, of a newer format, damaged, or can not be read or written.
-    pub fn open(config: &Config) -> Result<Self, OpenBrokerError> {
+    /// When the directory is in use, of a newer format, damaged, or can not be read or written; when the configuration
+    /// breaks what exists in it.
+    pub fn start(config: &Config) -> Result<Self, OpenBrokerError> {
         let path = config.data_dir.display().to_string();
         let disk =
             RealDisk::at(&config.data_dir).map_err(|error| OpenBrokerError::Directory { path, error })?;
@@ -46,7 +59,7 @@ impl Broker {
         if unclean {
             tracing::info!("the process before did not end cleanly; the journal is recovered");
         }
-        Ok(Self::start(Arc::new(journal), &keys, Setup::from(config))?)
+        Ok(Self::start_on(Arc::new(journal), &keys, Setup::from(config))?)
     }
 }
 

@@ -47,7 +47,7 @@ impl Default for Limits {
 }
 
 /// Why a broker acknowledges nothing any more.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the broker has halted: {0}")]
 pub struct Halted(pub Arc<str>);
 

@@ -18,6 +18,7 @@ mod value;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 pub use self::load::{LoadError, Overrides};
@@ -260,6 +261,23 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} = {}: accepted is {}", self.key, self.value, self.accepted)
+    }
+}
+
+/// From a text as it would stand in a file; files that it names are looked for in the working directory.
+///
+/// ```
+/// use sharedline::config::Config;
+/// let config: Config = "[[portals]]\nid = 'acme'\n[[portals.numbers]]\nnumber = '+15550783881'".parse()?;
+/// assert_eq!(config.portals.len(), 1);
+/// assert!("[tcp]\nlisten = 'nowhere'".parse::<Config>().is_err());
+/// # Ok::<(), sharedline::config::LoadError>(())
+/// ```
+impl FromStr for Config {
+    type Err = LoadError;
+
+    fn from_str(text: &str) -> Result<Self, LoadError> {
+        load::parse(text)
     }
 }
 

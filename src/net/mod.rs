@@ -9,6 +9,7 @@
 //! - [`in_json`]: an answer of the actors as one JSON object, for who asks over HTTP
 //! - [`http`]: the HTTP server, its limits and its health
 //! - [`listener`]: accepts, bounds, stops · [`peers`]: what one source address may do
+//! - [`local`]: the same without a socket, for programs that embed the broker
 //! - [`tls`]: certificates of both listeners · [`stream`]: a socket, and its handshake where there is TLS
 //! - [`websocket`]: the same sessions over `/v1/ws` · `carrier`: what a session reads from and writes to
 //! - `session`: one connection from its first byte to its last · `inlet`: what it has read, in room that follows its use
@@ -24,6 +25,7 @@ pub mod http;
 pub mod in_json;
 mod inlet;
 pub mod listener;
+pub mod local;
 pub mod peers;
 mod requests;
 mod session;

@@ -56,19 +56,19 @@ fn the_rust_adapter_is_found_right() {
 /// What is changed in the example, from and to; the check that must name it, with these words.
 const WRONGS: &[(&str, &str, &str, &str)] = &[
     (
-        "        place = delivery[\"channel\"], delivery[\"offset\"]\n",
-        "        place = delivery[\"channel\"], delivery[\"offset\"]\n        self.send(type=\"ack\", channel=place[0], offset=place[1])\n",
+        "                place = delivery[\"channel\"], offset\n",
+        "                place = delivery[\"channel\"], offset\n                send(type=\"ack\", channel=place[0], offset=offset)\n",
         "ack_after_work",
         "before its reply was accepted",
     ),
     (
-        "            while True:\n                while not self.deliveries:\n                    self.take()\n",
-        "            while True:\n                while not self.deliveries:\n                    self.take()\n                if len(self.deliveries) > 1: self.deliveries.rotate(-1)\n",
+        "                while not waiting:\n                    take()\n",
+        "                while not waiting:\n                    take()\n                if len(waiting) > 1: waiting.rotate(-1)\n",
         "reconnect",
         "covers message",
     ),
     (
-        "        self.send(type=\"ack\", channel=place[0], offset=place[1])\n",
+        "                send(type=\"ack\", channel=place[0], offset=offset)\n",
         "",
         "answers",
         "was not acknowledged",
@@ -76,52 +76,42 @@ const WRONGS: &[(&str, &str, &str, &str)] = &[
     ("f\"{message['channel']}:{message['offset']}\"", "str(random.random())", "retry", "under a new name"),
     (
         " and place not in done:",
-        ":\n            message_ids = globals().setdefault('n', []); message_ids.append(1); delivery['offset'] += len(message_ids) / 1000",
+        ":\n                    message_ids = globals().setdefault('n', []); message_ids.append(1); delivery['offset'] += len(message_ids) / 1000",
         "repeat",
         "",
     ),
+    ("if response[\"type\"] == \"warning\":", "if False:", "reply_warning", "before its reply was accepted"),
+    (" | {\"confirm\": response[\"confirm\"]})", ")", "pick_up_warning", "without its `confirm`"),
     (
-        "while response[\"type\"] == \"warning\":",
-        "while False:",
-        "reply_warning",
-        "before its reply was accepted",
-    ),
-    (", confirm=response[\"confirm\"])", ")", "pick_up_warning", "without its `confirm`"),
-    (
-        "            response = self.ask(**request, confirm=response[\"confirm\"])",
-        "            request.setdefault(\"confirm\", response[\"confirm\"]); response = self.ask(**request)",
+        "        return ask(**request | {\"confirm\": response[\"confirm\"]})",
+        "        request.setdefault(\"confirm\", response[\"confirm\"]); return ask(**request)",
         "reply_warning",
         "of an earlier warning",
     ),
     ("response.get(\"retry_after_ms\", 1000) / 1000", "0", "later", "asked for 600"),
+    ("if response.get(\"code\") in AGAIN:", "if \"code\" in response:", "refusal", "window_closed"),
+    ("lines.readline()", "peer.recv(1 << 16)", "split_bytes", ""),
     (
-        "        if response[\"code\"] not in AGAIN:\n            raise Refused(response[\"code\"])\n",
-        "",
-        "refusal",
-        "window_closed",
-    ),
-    ("self.lines.readline()", "self.socket.recv(1 << 16)", "split_bytes", ""),
-    (
-        "        elif \"id\" not in message and \"channel\" in message:",
-        "        elif message[\"type\"] == \"of_tomorrow\":\n            sys.exit(1)\n        elif \"id\" not in message and \"channel\" in message:",
+        "    elif \"id\" not in message and \"channel\" in message:",
+        "    elif message[\"type\"] == \"of_tomorrow\":\n        sys.exit(1)\n    elif \"id\" not in message and \"channel\" in message:",
         "unknown",
         "did not connect",
     ),
     (
-        "        done[place] = True\n",
-        "        if delivery[\"type\"] != \"message\":\n            return\n        done[place] = True\n",
+        "                done[place] = True\n",
+        "                if delivery[\"type\"] != \"message\":\n                    continue\n                done[place] = True\n",
         "others",
         "was not acknowledged",
     ),
     (
         " and place not in done:\n",
-        " and place not in done:\n            done[place] = True\n",
+        " and place not in done:\n                    done[place] = True\n",
         "retry",
         "before its reply was accepted",
     ),
     (
-        "            self.deliveries.append(message)\n",
-        "            self.deliveries.append(message)\n            message.get(\"offset\") == 2 and self.send(type=\"ack\", channel=message[\"channel\"], offset=message[\"offset\"])\n",
+        "        waiting.append(message)\n",
+        "        waiting.append(message)\n        message.get(\"offset\") == 2 and send(type=\"ack\", channel=message[\"channel\"], offset=message[\"offset\"])\n",
         "ack_in_order",
         "covers message",
     ),
@@ -132,8 +122,8 @@ const WRONGS: &[(&str, &str, &str, &str)] = &[
         "replied to a message twice",
     ),
     (
-        "            self.deliveries.append(message)\n",
-        "            len(self.deliveries) < 50 and self.deliveries.append(message)\n",
+        "        waiting.append(message)\n",
+        "        len(waiting) < 50 and waiting.append(message)\n",
         "burst",
         "",
     ),
@@ -143,7 +133,7 @@ const WRONGS: &[(&str, &str, &str, &str)] = &[
         "reconnect",
         "did not connect",
     ),
-    ("max(connection.retry_after, ", "max(0, ", "goaway", "goaway asked for 1500"),
+    ("max(retry_after, ", "max(0, ", "goaway", "goaway asked for 1500"),
     ("min(pause * 2, 10)", "0", "back_off", "without a pause"),
     ("min(pause * 2, 10)", "pause", "back_off", "do not grow"),
     (", window=256)", ", window=256, heartbeat_ms=500)", "heartbeat", "promised a ping"),
@@ -187,7 +177,7 @@ fn what_is_wrong_with_an_adapter_is_named() {
 fn who_answers_nothing_is_judged_no_further() {
     let directory = tempfile::tempdir().unwrap();
     let adapter =
-        made_wrong(directory.path(), "                self.answer(delivery)\n", "                pass\n");
+        made_wrong(directory.path(), "                    answer(delivery)\n", "                    pass\n");
     let verdicts = verdicts(&adapter, &["--patience", "2"]);
     assert_eq!(verdicts.len(), 1);
     assert!(verdicts["answers"].1.contains("before its reply was accepted"), "{verdicts:?}");

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: a panic is its report")]
 
+mod first_message;
 mod floods;
 mod packaging;
 mod reload;

@@ -77,7 +77,7 @@ async fn serve(configured: &Configured, config: &Config) -> Outcome {
     // First, so that a signal that comes while the journal is read is not missed.
     let mut signals = Signals::new()?;
     let manager = Manager::of_process();
-    let broker = Broker::open(config).map_err(open_failure)?;
+    let broker = Broker::start(config).map_err(open_failure)?;
     let tls = Identities::of(config)?;
     let facade = Facade::new(&broker, config, facade::Patience::default()).map_err(Failure::io)?;
     // Before a gateway can connect.

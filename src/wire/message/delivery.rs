@@ -231,3 +231,31 @@ impl Take for Delivery {
         })
     }
 }
+
+impl Message {
+    /// A name for the one reply that it is answered with: the same however often it comes, so that the reply is one.
+    #[must_use]
+    pub fn reply_id(&self) -> ReplyId {
+        // An id and a number are a text of 1 to 128 bytes.
+        ReplyId::trusted(&format!("{}:{}", self.channel, self.offset.0))
+    }
+}
+
+impl Delivery {
+    /// Where it stands: what to acknowledge, and how a repeat is told. None for what is not acknowledged.
+    #[must_use]
+    pub fn position(&self) -> Option<(ChannelId, Offset)> {
+        Some(match self {
+            Self::Message(of) => (of.channel, of.offset),
+            Self::Reply(of) => (of.channel, of.offset),
+            Self::MaskedReply(of) => (of.channel, of.offset),
+            Self::Claim(of) => (of.channel, of.offset),
+            Self::Receipt(of) => (of.channel, of.offset),
+            Self::ConversationMerged(of) => (of.channel, of.offset),
+            Self::Notice(of) => (of.channel, of.offset),
+            Self::Gap(of) => (of.channel, of.offset),
+            Self::Membership(of) => (of.channel, of.offset),
+            Self::Presence(_) | Self::Send(_) => return None,
+        })
+    }
+}

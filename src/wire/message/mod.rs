@@ -8,6 +8,7 @@
 //! variant with the next number. Ids are checked before a value of these types is decoded. What a person could be
 //! recognised by, content and tokens hide themselves in `Debug`.
 
+mod call;
 mod delivery;
 mod error;
 mod request;
@@ -37,6 +38,7 @@ pub mod responses {
     };
 }
 pub use super::values::word_sets;
+pub use call::{Call, Confirmable, OrWarning};
 pub use delivery::{Delivery, GapReason};
 pub use error::{ErrorCode, Holder};
 pub use request::{

@@ -301,6 +301,35 @@ pub enum SentOutcome {
     },
 }
 
+impl Hello {
+    /// The greeting of a service's adapter: it shares the service's deliveries, with the window that is the default. Over a
+    /// socket a `token` belongs to it.
+    #[must_use]
+    pub fn service(portal: PortalId, service: ServiceId, adapter: AdapterId) -> Self {
+        Self::of(portal, Who::Service(service), Some(adapter))
+    }
+
+    /// The greeting of a gateway: it is handed replies. Over a socket a `token` belongs to it.
+    #[must_use]
+    pub fn gateway(portal: PortalId, gateway: GatewayId) -> Self {
+        Self::of(portal, Who::Gateway(gateway), None)
+    }
+
+    fn of(portal: PortalId, who: Who, adapter: Option<AdapterId>) -> Self {
+        Self {
+            version: PROTOCOL_VERSION,
+            who,
+            portal,
+            token: "".into(),
+            adapter,
+            window: WINDOW_DEFAULT,
+            deliver: DeliverMode::Share,
+            from: Positions::default(),
+            heartbeat_ms: None,
+        }
+    }
+}
+
 impl Request {
     /// The number of the request that says the protocol's version.
     pub(in crate::wire) const HELLO: u32 = 0;
