@@ -65,7 +65,8 @@ async function work({ type, channel, offset, conversation, message_id, content }
 
 for (;;) {
   const colon = address.lastIndexOf(":");
-  peer = net.connect({ host: address.slice(0, colon), port: +address.slice(colon + 1), keepAlive: true }); // notices a machine that is gone
+  // A broker whose machine is gone is noticed; a request behind an `ack` leaves at once.
+  peer = net.connect({ host: address.slice(0, colon), port: +address.slice(colon + 1), keepAlive: true, noDelay: true });
   [asked, turn] = [new Map(), Promise.resolve()];
   const over = new Promise((resolve) => peer.on("error", (error) => console.error("lost:", error.message)).on("close", resolve));
   over.then(() => asked.forEach(({ reject }) => reject(new Error("the connection is lost"))));

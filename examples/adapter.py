@@ -60,6 +60,7 @@ while True:
         with socket.create_connection((host, int(port)), timeout=20) as peer, peer.makefile("rb") as lines:
             peer.settimeout(None)
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a broker whose machine is gone is noticed
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a request behind an `ack` leaves at once
             waiting.clear()  # what a lost connection had brought comes again
             if ask(type="hello", version=1, portal=PORTAL, service=SERVICE, adapter=f"{SERVICE}-{AGENT}",
                    token=os.environ["SHAREDLINE_TOKEN"], window=256)["type"] == "welcome":

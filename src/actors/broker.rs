@@ -302,7 +302,7 @@ impl Broker {
         let settings = Arc::new(Settings::new(setup).map_err(StartError::NumberTwice)?);
         let halt = HaltSwitch::new();
         let watch = halt.clone();
-        journal.on_halt(Box::new(move |reason| watch.halt(reason.to_string())));
+        journal.on_halt(Box::new(move |reason| watch.halt(format!("{reason}: {}", reason.error))));
         let readers = Readers::start(&journal).map_err(StartError::Thread)?;
         let [confirm, _] = split(keys.confirm);
         let shared = Arc::new(Shared {
@@ -343,15 +343,16 @@ impl Broker {
         let token = digest(&hello.token);
         let settings = self.inner.shared.settings();
         settings.admit(&hello.portal, &hello.peer, &token).ok_or(ConnectError::Unauthenticated)?;
-        self.let_in(hello, Some(token))
+        self.let_in(hello, Some(token), false)
     }
 
     /// Lets a connection in that was admitted: by its token, or without one as a part of this process, which is never ended
-    /// as stalled.
+    /// as stalled. `is_within`: whoever has it may not look at it any more, so that a stop does not wait for it.
     pub(super) fn let_in(
         &self,
         mut hello: Hello,
         token: Option<TokenSha256>,
+        is_within: bool,
     ) -> Result<Connected, ConnectError> {
         let shared = &self.inner.shared;
         let settings = shared.settings();
@@ -400,6 +401,7 @@ impl Broker {
             portal: hello.portal.clone(),
             peer: hello.peer,
             token,
+            is_within,
             actor: actor.clone(),
             outlet: Arc::clone(&outlet),
             deliver: hello.deliver,
@@ -555,7 +557,8 @@ impl Broker {
         for session in &shared.registry.sessions {
             session.outlet.end(EndReason::Shutdown);
         }
-        while !shared.registry.sessions.is_empty() && Instant::now() < until {
+        let is_awaited = || shared.registry.sessions.iter().any(|session| !session.is_within);
+        while is_awaited() && Instant::now() < until {
             tokio::time::sleep(DRAIN_LOOK_EVERY).await;
         }
     }

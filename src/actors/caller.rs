@@ -55,7 +55,7 @@ impl Broker {
         if !self.shared().settings().has(&hello.portal, &hello.peer) {
             return Err(ConnectError::Unauthenticated);
         }
-        self.let_in(hello, None)
+        self.let_in(hello, None, true)
     }
 
     /// A service of a portal; nothing where there is no such service.
@@ -185,6 +185,6 @@ impl Caller {
             window,
             deliver,
         };
-        self.broker.let_in(hello, None)
+        self.broker.let_in(hello, None, false)
     }
 }

@@ -236,6 +236,8 @@ pub(super) struct SessionEntry {
     pub(super) peer: Peer,
     /// None: it is a part of this process.
     pub(super) token: Option<[u8; 32]>,
+    /// An embedding program has it: a stop does not wait until it is gone.
+    pub(super) is_within: bool,
     pub(super) actor: Addr<ServiceAdapterActor>,
     pub(super) outlet: Arc<Outlet>,
     /// What the channels deliver to it.

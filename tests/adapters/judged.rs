@@ -6,7 +6,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::process::{Language, NUMBER};
 
@@ -15,6 +20,10 @@ fn verdicts(adapter: &Command, further: &[&str]) -> BTreeMap<String, (String, St
     let mut command = Command::new(env!("CARGO_BIN_EXE_sharedline"));
     command.args(["conformance", "--listen", "127.0.0.1:0", "--json"]).args(further).arg("--");
     command.arg(adapter.get_program()).args(adapter.get_args()).args(["{}", "acme", "crm", NUMBER, "ann"]);
+    judged(&mut command)
+}
+
+fn judged(command: &mut Command) -> BTreeMap<String, (String, String)> {
     let output = command.env("SHAREDLINE_TOKEN", "any").output().unwrap();
     let lines = String::from_utf8(output.stdout).unwrap();
     let verdict = |line: &str| {
@@ -29,13 +38,23 @@ fn verdicts(adapter: &Command, further: &[&str]) -> BTreeMap<String, (String, St
 }
 
 fn passes(language: Language) {
-    let verdicts = verdicts(&language.command(), &[]);
-    assert_eq!(verdicts.len(), 19, "{language:?}: {verdicts:?}");
-    for (check, (verdict, why)) in &verdicts {
+    are_right(&verdicts(&language.command(), &[]));
+}
+
+fn are_right(verdicts: &BTreeMap<String, (String, String)>) {
+    assert_eq!(verdicts.len(), 19, "{verdicts:?}");
+    for (check, (verdict, why)) in verdicts {
         // The examples promise no heartbeat.
         let expected = if check == "heartbeat" { "not_judged" } else { "ok" };
-        assert_eq!(verdict, expected, "{language:?}: {check}: {why}");
+        assert_eq!(verdict, expected, "{check}: {why}");
     }
+}
+
+#[test]
+fn an_adapter_in_binary_that_was_written_from_the_document_alone_is_found_right() {
+    let mut command = Command::new("python3");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/adapters/binary.py"));
+    are_right(&verdicts(&command, &[]));
 }
 
 #[test]
@@ -181,4 +200,43 @@ fn who_answers_nothing_is_judged_no_further() {
     let verdicts = verdicts(&adapter, &["--patience", "2"]);
     assert_eq!(verdicts.len(), 1);
     assert!(verdicts["answers"].1.contains("before its reply was accepted"), "{verdicts:?}");
+}
+
+/// Carries the lines of an adapter as text frames: an adapter over WebSocket is one that has this in it.
+async fn over_websocket(mut lines: TcpStream, kit: String) -> Option<()> {
+    let stream = TcpStream::connect(&kit).await.ok()?;
+    let (socket, _) = client_async(format!("ws://{kit}/v1/ws"), stream).await.ok()?;
+    let (mut to_kit, mut from_kit) = socket.split();
+    let (read, mut write) = lines.split();
+    let mut read = BufReader::new(read).lines();
+    loop {
+        tokio::select! {
+            line = read.next_line() => to_kit.send(Message::text(line.ok()??)).await.ok()?,
+            frame = from_kit.next() => match frame?.ok()? {
+                Message::Text(text) => write.write_all(format!("{text}\n").as_bytes()).await.ok()?,
+                Message::Close(_) => return None,
+                _ => {}
+            },
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_adapter_over_websocket_is_judged_as_one_over_tcp() {
+    let kit = crate::process::free_address();
+    let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = relay.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((lines, _)) = relay.accept().await {
+            tokio::spawn(over_websocket(lines, kit.to_string()));
+        }
+    });
+    let judge = move || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sharedline"));
+        command.args(["conformance", "--ws", "--json", "--listen", &kit.to_string(), "--"]);
+        let adapter = Language::Python.command();
+        command.arg(adapter.get_program()).args(adapter.get_args()).args([&to, "acme", "crm", NUMBER, "ann"]);
+        judged(&mut command)
+    };
+    are_right(&tokio::task::spawn_blocking(judge).await.unwrap());
 }

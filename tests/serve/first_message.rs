@@ -26,7 +26,7 @@ fn blocks(page: &str) -> Vec<(String, Vec<String>)> {
             lines.by_ref().take_while(|line| *line != "```").map(str::to_owned).collect();
         match kind {
             "sh" => blocks.push((block.join("\n"), Vec::new())),
-            "text" => blocks.last_mut().expect("output follows commands").1.extend(block),
+            "text" => blocks.last_mut().unwrap().1.extend(block),
             "sh meta" => {}
             other => panic!("a block of an unknown kind: {other}"),
         }

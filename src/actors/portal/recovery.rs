@@ -60,7 +60,7 @@ pub enum PortalError {
         error: Unreadable,
     },
     /// The configuration breaks what exists.
-    #[error("{0}")]
+    #[error(transparent)]
     Breaks(#[from] Breaks),
     /// A record is whole and yet not understood.
     #[error("record {offset} of portal {portal} can not be read")]

@@ -10,9 +10,11 @@
 //!
 //! # Layout
 //! - `stand_in`: the broker's end of the connection · `greeting`: its beginning · `manners`: how it answers
+//! - `bridge`: the same for an adapter over WebSocket
 //! - `ledger`: what was seen, and what of it is wrong whatever is being checked
 //! - `checks`, `checks_of_ends`: the checks · `deliveries`: what the customers and the others do
 
+mod bridge;
 mod checks;
 mod checks_of_ends;
 mod deliveries;
@@ -38,6 +40,9 @@ pub(super) struct Arguments {
     /// Where the adapter connects to, as if the broker were there.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7411")]
     listen: SocketAddr,
+    /// The adapter speaks WebSocket, at /v1/ws of that address.
+    #[arg(long)]
+    ws: bool,
     /// How many seconds the adapter may take for each thing.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     patience: u64,
@@ -77,13 +82,18 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
 
 async fn judge(arguments: &Arguments) -> Outcome {
     let patience = Duration::from_secs(arguments.patience.max(1));
-    let mut stand_in = StandIn::listen(arguments.listen, patience).await.map_err(Failure::io)?;
+    let within = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listen = if arguments.ws { within } else { arguments.listen };
+    let mut stand_in = StandIn::listen(listen, patience).await.map_err(Failure::io)?;
+    let address = match (arguments.ws, stand_in.address().parse()) {
+        (true, Ok(behind)) => bridge::start(arguments.listen, behind).await.map_err(Failure::io)?.to_string(),
+        _ => stand_in.address(),
+    };
     out::note(&format!(
-        "the adapter's broker is at {}: any portal, service, token and number will do. The adapter answers every \
+        "the adapter's broker is at {address}: any portal, service, token and number will do. The adapter answers every \
          customer's message with one reply, confirms what it is warned of, and acknowledges.",
-        stand_in.address()
     ));
-    let _adapter = start(&arguments.command, &stand_in.address())?;
+    let _adapter = start(&arguments.command, &address)?;
     let (mut passed, mut wrong, mut open) = (0, 0, 0);
     for (name, what) in CHECKS {
         if !arguments.only.is_empty() && !arguments.only.iter().any(|only| only == name) {
