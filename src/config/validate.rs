@@ -609,7 +609,13 @@ impl Problems<'_> {
                 "what the built-in gateway sends with, here or in [whatsapp]",
             ),
             Some(token) if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) => {
-                self.add(format!("{key}.access_token"), "<secret>", "visible ASCII characters, no blanks");
+                // Named where it stands.
+                let key = if own_token.is_some() {
+                    format!("{key}.access_token")
+                } else {
+                    "whatsapp.access_token".to_owned()
+                };
+                self.add(key, "<secret>", "visible ASCII characters, no blanks");
             }
             Some(_) => {}
         }

@@ -240,3 +240,85 @@ async fn an_adapter_over_websocket_is_judged_as_one_over_tcp() {
     };
     are_right(&tokio::task::spawn_blocking(judge).await.unwrap());
 }
+
+/// The example gateway, with something changed in it; judged by these checks.
+fn gateway(
+    directory: &Path,
+    change: Option<(&str, &str)>,
+    only: Option<&str>,
+) -> BTreeMap<String, (String, String)> {
+    let source = include_str!("../../examples/gateway.py");
+    let (from, to) = change.unwrap_or_default();
+    assert!(from.is_empty() || source.matches(from).count() == 1, "the example does not have once: {from}");
+    let path = directory.join("gateway.py");
+    std::fs::write(&path, if from.is_empty() { source.to_owned() } else { source.replace(from, to) })
+        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sharedline"));
+    command.args(["conformance", "--gateway", "--listen", "127.0.0.1:0", "--json"]);
+    if let Some(check) = only {
+        command.args(["--only", check, "--patience", "3"]);
+    }
+    command.args(["--", "python3"]).arg(path).args(["{}", "acme", "whatsapp", NUMBER, "--echo"]);
+    judged(&mut command)
+}
+
+#[test]
+fn the_example_gateway_is_found_right() {
+    let directory = tempfile::tempdir().unwrap();
+    let verdicts = gateway(directory.path(), None, None);
+    assert_eq!(verdicts.len(), 13, "{verdicts:?}");
+    for (check, (verdict, why)) in &verdicts {
+        let expected = if check == "heartbeat" { "not_judged" } else { "ok" };
+        assert_eq!(verdict, expected, "{check}: {why}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_gateway_is_named() {
+    let wrongs = [
+        ("offset=message[\"offset\"]", "offset=message[\"offset\"] + 1", "sends", "never handed"),
+        (
+            "        if ECHO:\n",
+            "        ask(type=\"sent\", channel=message[\"channel\"], offset=message[\"offset\"], message_id=\"wamid.2\")\n        if ECHO:\n",
+            "sends",
+            "told twice",
+        ),
+        (
+            "        ask(type=\"sent\",",
+            "        len(asked) and 0 or dict(type=\"sent\",",
+            "sends",
+            "not answered by `sent`",
+        ),
+        (
+            "                            send(request)\n",
+            "                            request.get(\"type\") == \"inbound\" and request.update(message_id=f\"wamid.{uuid.uuid4()}\")\n                            send(request)\n",
+            "inbound_again",
+            "was not brought again",
+        ),
+        (
+            "                            send(request)\n",
+            "                            request.get(\"type\") == \"inbound\" and request.update(at=request[\"at\"] + 1)\n                            send(request)\n",
+            "inbound_again",
+            "another time",
+        ),
+        ("message.get(\"retry_after_ms\", 1000) / 1000", "0", "later", "asked for 600"),
+        (
+            "        if code:  # for good",
+            "        if code: asked[message[\"id\"]] = request; send(request)\n        if code:  # for good",
+            "refusal",
+            "that was answered",
+        ),
+        ("min(pause * 2, 10)", "0", "back_off", "without a pause"),
+        ("\"replaced\", ", "", "replaced", "came back"),
+    ];
+    let mut missed = Vec::new();
+    for (from, to, check, words) in wrongs {
+        let directory = tempfile::tempdir().unwrap();
+        let verdicts = gateway(directory.path(), Some((from, to)), Some(check));
+        match &verdicts[check] {
+            (verdict, why) if verdict == "wrong" && why.contains(words) => {}
+            other => missed.push(format!("{check} says {other:?} of a gateway with {to:?} for {from:?}")),
+        }
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}

@@ -73,7 +73,7 @@ fn place(directory: &Path) -> String {
 async fn the_way_to_the_first_message_is_as_the_page_has_it() {
     let settings = Settings {
         phone_number_id: "106540352242922".to_owned(),
-        access_token: "the system user's token from Meta".to_owned(),
+        access_token: "THE-TOKEN-OF-THE-SYSTEM-USER".to_owned(),
     };
     let graph = Graph::start(0, settings).await.unwrap();
     let directory = tempfile::tempdir().unwrap();

@@ -35,6 +35,16 @@ impl StandIn {
     /// Answers a request.
     pub(super) async fn answer(&mut self, id: u64, request: Request) {
         let response = match request {
+            Request::Ping(_) => Response::Pong(responses::Pong {}),
+            Request::Inbound(inbound) if self.network.is_some() => {
+                return self.take_inbound(id, inbound).await;
+            }
+            Request::Sent(sent) if self.network.is_some() => return self.take_sent(id, &sent).await,
+            Request::Status(_) if self.network.is_some() => Response::Ok(responses::Ok {}),
+            _ if self.network.is_some() => {
+                self.ledger.fault("a gateway asked what only a service's adapter may");
+                Response::Error(Error::new(ErrorCode::Forbidden, "this is for services"))
+            }
             Request::Ack(ack) => {
                 if ack.channel == self.channel {
                     self.ledger.acknowledged(ack.offset);
@@ -48,7 +58,6 @@ impl StandIn {
             Request::Open(open) => self.answer_open(&open),
             Request::Transfer(_) => Response::PickedUp(responses::PickedUp {}),
             Request::Roster(_) | Request::Release(_) | Request::Presence(_) => Response::Ok(responses::Ok {}),
-            Request::Ping(_) => Response::Pong(responses::Pong {}),
             Request::CreateChannel(create) => {
                 self.number = Some(create.number);
                 self.channel_answer(Some(false), Some(true), None)

@@ -12,7 +12,8 @@
 //! - `stand_in`: the broker's end of the connection · `greeting`: its beginning · `manners`: how it answers
 //! - `bridge`: the same for an adapter over WebSocket
 //! - `ledger`: what was seen, and what of it is wrong whatever is being checked
-//! - `checks`, `checks_of_ends`: the checks · `deliveries`: what the customers and the others do
+//! - `network`: checks of a gateway
+//! - `checks`, `checks_of_ends`: the checks of an adapter · `deliveries`: what the customers and the others do
 
 mod bridge;
 mod checks;
@@ -21,6 +22,7 @@ mod deliveries;
 mod greeting;
 mod ledger;
 mod manners;
+mod network;
 mod stand_in;
 
 use std::net::SocketAddr;
@@ -43,6 +45,9 @@ pub(super) struct Arguments {
     /// The adapter speaks WebSocket, at /v1/ws of that address.
     #[arg(long)]
     ws: bool,
+    /// It is a gateway; run it so that whatever it is to send comes back as that customer's message.
+    #[arg(long)]
+    gateway: bool,
     /// How many seconds the adapter may take for each thing.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     patience: u64,
@@ -68,12 +73,18 @@ enum Verdict {
     NotJudged(String),
 }
 
+impl Arguments {
+    fn checks(&self) -> &'static [(&'static str, &'static str)] {
+        if self.gateway { network::CHECKS } else { CHECKS }
+    }
+}
+
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     if arguments.list {
-        CHECKS.iter().for_each(|(name, what)| out::line(&format!("{name:<16} {what}")));
+        arguments.checks().iter().for_each(|(name, what)| out::line(&format!("{name:<16} {what}")));
         return Ok(());
     }
-    let is_known = |name: &String| CHECKS.iter().any(|(known, _)| known == name);
+    let is_known = |name: &String| arguments.checks().iter().any(|(known, _)| known == name);
     if let Some(unknown) = arguments.only.iter().find(|name| !is_known(name)) {
         return Err(Failure::new(EXIT_USAGE, anyhow::anyhow!("there is no check {unknown}; see --list")));
     }
@@ -89,13 +100,18 @@ async fn judge(arguments: &Arguments) -> Outcome {
         (true, Ok(behind)) => bridge::start(arguments.listen, behind).await.map_err(Failure::io)?.to_string(),
         _ => stand_in.address(),
     };
+    stand_in.network = arguments.gateway.then(network::Network::default);
+    let does = if arguments.gateway {
+        "brings back whatever it is told to send, as that customer's message"
+    } else {
+        "answers every customer's message with one reply, confirms what it is warned of, and acknowledges"
+    };
     out::note(&format!(
-        "the adapter's broker is at {address}: any portal, service, token and number will do. The adapter answers every \
-         customer's message with one reply, confirms what it is warned of, and acknowledges.",
+        "its broker is at {address}: any portal, name, token and number will do. Run it so that it {does}."
     ));
     let _adapter = start(&arguments.command, &address)?;
     let (mut passed, mut wrong, mut open) = (0, 0, 0);
-    for (name, what) in CHECKS {
+    for (name, what) in arguments.checks() {
         if !arguments.only.is_empty() && !arguments.only.iter().any(|only| only == name) {
             continue;
         }
@@ -107,7 +123,7 @@ async fn judge(arguments: &Arguments) -> Outcome {
         }
         report(name, what, &verdict, arguments.json);
         // Who answers nothing can not be judged any further.
-        if matches!((*name, &verdict), ("answers", Verdict::Wrong(_))) {
+        if matches!((*name, &verdict), ("answers" | "sends", Verdict::Wrong(_))) {
             break;
         }
     }
