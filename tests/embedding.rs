@@ -3,19 +3,14 @@
 //!
 //! Most of it runs on a journal in memory that can be held, as by a slow disk, and that can fail, as a dying one does.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test: a panic is its report"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test: a panic is its report")]
 
 mod world;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use sharedline::actors::Broker;
 use sharedline::actors::broker::Setup;
@@ -391,7 +386,9 @@ async fn a_stop_finishes_or_refuses_what_is_under_way_and_reopening_has_everythi
         })
         .collect();
     tokio::task::yield_now().await;
+    let asked = Instant::now();
     broker.stop(WITHIN).await.unwrap();
+    assert!(asked.elapsed() < WITHIN / 2, "it waits for nobody who does not look");
     let mut acknowledged = BTreeSet::new();
     for (id, asked) in (1..200).zip(under_way) {
         match timeout(WITHIN, asked).await.unwrap().unwrap() {

@@ -62,11 +62,10 @@ fn free_port() -> u16 {
 }
 
 /// A directory in which the page's commands find what they name.
-fn place(directory: &Path) -> String {
+fn place(directory: &Path) {
     symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples"), directory.join("examples")).unwrap();
     fs::create_dir(directory.join("bin")).unwrap();
     symlink(env!("CARGO_BIN_EXE_sharedline"), directory.join("bin/sharedline")).unwrap();
-    format!("{}:{}", directory.join("bin").display(), std::env::var("PATH").unwrap())
 }
 
 #[tokio::test]
@@ -77,28 +76,24 @@ async fn the_way_to_the_first_message_is_as_the_page_has_it() {
     };
     let graph = Graph::start(0, settings).await.unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let path = place(directory.path());
+    place(directory.path());
     let (tcp, http) = (free_port(), free_port());
     let blocks = blocks(PAGE);
     // The background's processes end with the script, whatever happens in it.
-    let mut script = "set -eu\ntrap 'kill $(jobs -p) 2> /dev/null; wait' EXIT\n".to_owned();
+    let mut script =
+        "set -eu\nPATH=$PWD/bin:$PATH\ntrap 'kill $(jobs -p) 2> /dev/null; wait' EXIT\n".to_owned();
     for (commands, _) in &blocks {
         script.push_str(&format!("echo '{MARK}'\n{commands}\n"));
     }
-    let script = script
-        .replace(
-            "cp -r examples/deployment etc",
-            "cp -rL examples/deployment etc; sed -i 's/:7411/:TCP/; s/:7412/:HTTP/' etc/sharedline.toml",
-        )
-        .replace(":7412", ":HTTP")
-        .replace(":HTTP", &format!(":{http}"))
-        .replace(":TCP", &format!(":{tcp}"));
+    let copy = "cp -r examples/deployment etc";
+    let ports = format!(
+        "cp -rL examples/deployment etc; sed -i 's/:7411/:{tcp}/; s/:7412/:{http}/' etc/sharedline.toml"
+    );
+    assert!(script.contains(copy));
+    let script = script.replace(":7412", &format!(":{http}")).replace(copy, &ports);
     let mut command = Command::new("timeout");
     command.args(["60", "bash", "-c", &script]).current_dir(&directory).stdin(Stdio::null());
-    command
-        .env("PATH", path)
-        .env("SHAREDLINE__WHATSAPP__GRAPH_URL", graph.url())
-        .env_remove("SHAREDLINE_TOKEN");
+    command.env("SHAREDLINE__WHATSAPP__GRAPH_URL", graph.url()).env_remove("SHAREDLINE_TOKEN");
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     let log = fs::read_to_string(directory.path().join("log")).unwrap_or_default();
