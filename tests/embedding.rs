@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sharedline::actors::Broker;
 use sharedline::actors::broker::Setup;
+use sharedline::actors::observed::Kind;
 use sharedline::config::Config;
 use sharedline::domain::event::{Agent, Customer};
 use sharedline::domain::ids::{ChannelId, ConversationId, Timestamp};
@@ -351,19 +352,22 @@ async fn a_future_that_is_dropped_half_way_leaves_nothing_behind() {
     create(&crm).await;
     let (whatsapp, _sends) = join(&broker, gateway());
     journal.hold();
-    // More than can be in flight: had one of them kept its room, the rest could not be asked.
+    // More than can be in flight, and more bytes: had one of them kept its room, the rest could not be asked.
+    let body = "x".repeat(64 << 10);
     for id in 0..3_000 {
-        let asked = timeout(Duration::from_micros(1), whatsapp.ask(message(id % 1_000, "Hi"))).await;
+        let asked = timeout(Duration::from_micros(1), whatsapp.ask(message(id % 200, &body))).await;
         assert!(asked.is_err(), "nothing is durable");
         assert!(timeout(Duration::from_micros(1), events.next()).await.is_err() || id == 0);
     }
     journal.release();
     // What was dropped may have been done; asking it again says so, or does it.
-    for id in 0..1_000 {
-        assert_eq!(timeout(WITHIN, whatsapp.ask(message(id, "Hi"))).await.unwrap().unwrap().channels, 1);
+    for id in 0..200 {
+        assert_eq!(timeout(WITHIN, whatsapp.ask(message(id, &body))).await.unwrap().unwrap().channels, 1);
     }
+    let gateways = broker.sessions_seen().into_iter().filter(|seen| seen.kind == Kind::Gateway);
+    assert_eq!(gateways.map(|seen| seen.in_flight).collect::<Vec<_>>(), [0], "none has kept its room");
     let mut seen = BTreeSet::new();
-    while seen.len() < 1_000 {
+    while seen.len() < 200 {
         assert!(seen.insert(next_message(&crm, &mut events).await.message_id), "each comes once");
     }
     broker.stop(WITHIN).await.unwrap();
@@ -457,10 +461,6 @@ async fn a_newer_connection_of_the_name_ends_the_older_and_says_so() {
     is_replaced(older.ask(Ping {}).await.unwrap_err());
     create(&newer).await;
     assert_eq!(broker.join(service("books")).map(drop).unwrap_err(), JoinError::Unknown);
-    let nameless = Hello { adapter: None, ..service("crm") };
-    assert!(
-        matches!(broker.join(nameless), Err(JoinError::Refused(error)) if error.code == ErrorCode::BadMessage)
-    );
     broker.stop(WITHIN).await.unwrap();
 }
 
@@ -482,6 +482,10 @@ async fn a_watcher_needs_no_acknowledgement_and_holds_no_more_than_its_window() 
         // Asking takes what has come out of the broker, and must not let more in.
         watcher.ask(GetChannel { channel }).await.unwrap();
     }
+    let of_watcher =
+        || broker.sessions_seen().into_iter().find(|seen| seen.adapter.as_deref() == Some("eye"));
+    let held = of_watcher().unwrap();
+    assert_eq!((held.unacknowledged, held.in_flight), (8, 0), "its window is full until it looks");
     for id in 0..100 {
         let Delivery::Message(message) = next(&mut seen).await else { panic!("only messages") };
         assert_eq!(message.message_id.as_str(), format!("wamid.{id}"));
@@ -512,5 +516,9 @@ async fn what_a_socket_could_not_bring_is_refused() {
     let long = format!(r#"{{"type":"text","text":{{"body":"{}"}}}}"#, "x".repeat(2 << 20));
     assert_eq!(code(crm.ask(of(&long)).await.unwrap_err()), ErrorCode::TooLarge);
     assert_eq!(code(crm.request(service("crm")).await.unwrap_err()), ErrorCode::BadMessage);
+    let nameless = Hello { adapter: None, ..service("crm") };
+    assert!(
+        matches!(broker.join(nameless), Err(JoinError::Refused(error)) if error.code == ErrorCode::BadMessage)
+    );
     broker.stop(WITHIN).await.unwrap();
 }

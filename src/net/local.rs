@@ -312,7 +312,7 @@ impl fmt::Debug for Seat {
 
 struct State {
     last_id: u64,
-    waiting: HashMap<u64, (oneshot::Sender<Response>, OwnedSemaphorePermit)>,
+    waiting: HashMap<u64, (oneshot::Sender<Response>, Room)>,
     undelivered: VecDeque<Outgoing>,
     /// How many of these are presence.
     presences: usize,
@@ -334,6 +334,18 @@ impl Default for State {
             splitter: Splitter::of_server(ENCODING),
             ended: None,
         }
+    }
+}
+
+/// The room of a request that has no answer yet.
+struct Room {
+    outlet: Arc<Outlet>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.outlet.requests_end(1);
     }
 }
 
@@ -361,7 +373,9 @@ impl Seat {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn expect(&self, answer: oneshot::Sender<Response>, room: OwnedSemaphorePermit) -> u64 {
+    fn expect(&self, answer: oneshot::Sender<Response>, permit: OwnedSemaphorePermit) -> u64 {
+        self.outlet().requests_begin(1);
+        let room = Room { outlet: Arc::clone(self.outlet()), _permit: permit };
         let mut state = self.state();
         state.last_id += 1;
         let id = state.last_id;
