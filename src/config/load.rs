@@ -51,7 +51,7 @@ pub enum LoadError {
     #[error("configuration is not understood: {0}")]
     Syntax(String),
     /// Values that can not be.
-    #[error("configuration has {} problems", .0.len())]
+    #[error("configuration is wrong: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Problems(Vec<Problem>),
 }
 
