@@ -94,6 +94,9 @@ pub enum StartError {
     /// The operating system gives no thread.
     #[error("a thread can not be started")]
     Thread(#[source] std::io::Error),
+    /// The operating system gives no random bytes.
+    #[error("there are no random bytes to be had")]
+    Random(#[source] std::io::Error),
     /// The starting thread panicked.
     #[error("starting panicked")]
     Panic,
@@ -548,7 +551,8 @@ impl Broker {
     }
 
     /// Lets nobody in any more, finishes what connections have asked, and ends them all, within `limit`. What is
-    /// submitted without a connection is taken all the same.
+    /// submitted without a connection is taken all the same. Cancelled, the next call goes on with it. Who has
+    /// [joined](Self::join) within the process is told, and not waited for.
     pub async fn end_sessions(&self, limit: Duration) {
         let shared = &self.inner.shared;
         let until = Instant::now() + limit;
@@ -640,7 +644,8 @@ impl Broker {
 }
 
 impl Submitted {
-    /// What each channel said, in the order of the channels; `Unavailable` for one that will not say anything.
+    /// What each channel said, in the order of the channels; `Unavailable` for one that will not say anything. Cancelled,
+    /// what was submitted is done all the same.
     pub async fn answers(self) -> Vec<Answered> {
         let mut answers = Vec::with_capacity(self.0.len());
         for waiting in self.0 {

@@ -141,7 +141,8 @@ impl Caller {
         answered
     }
 
-    /// Creates the number in the service, or activates it where the service has only left.
+    /// Creates the number in the service, or activates it where the service has only left. Cancelled, it is done all the
+    /// same.
     pub async fn create(&self, number: &Number) -> Answered {
         let standing = StandingCommand {
             service: self.service.clone(),

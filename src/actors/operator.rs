@@ -135,7 +135,7 @@ impl Broker {
         (entry.addr.is_none() || entry.sight.head() > Offset::ZERO).then(|| listed(&entry))
     }
 
-    /// Creates a number in a service.
+    /// Creates a number in a service. Cancelled, it is done all the same.
     pub async fn create_for(
         &self,
         portal: &PortalId,
@@ -170,7 +170,7 @@ impl Broker {
         Told::plain(answered.await.unwrap_or(Answered::Refused(Refusal::Unavailable)))
     }
 
-    /// Changes a service's standing in a channel.
+    /// Changes a service's standing in a channel. Cancelled, it is done all the same.
     pub async fn stand_for(
         &self,
         channel: ChannelId,
@@ -185,7 +185,7 @@ impl Broker {
         Told::plain(ask(&entry, Ask::Standing(standing)).await)
     }
 
-    /// Conversations of a channel, as a service would list them.
+    /// Conversations of a channel, as a service would list them. Cancel safe.
     pub async fn conversations_as(&self, channel: ChannelId, service: ServiceId, page: Page) -> Told {
         let query = ListQuery {
             service: service.clone(),
@@ -197,7 +197,7 @@ impl Broker {
         self.look(channel, service, Ask::List(query)).await
     }
 
-    /// A conversation, as a service would see it; of its timeline what lies before this offset.
+    /// A conversation, as a service would see it; of its timeline what lies before this offset. Cancel safe.
     pub async fn conversation_as(
         &self,
         channel: ChannelId,
@@ -212,7 +212,7 @@ impl Broker {
         self.look(channel, service, look).await
     }
 
-    /// Ends any claim of a service (B10).
+    /// Ends any claim of a service (B10). Cancelled, it is done all the same.
     pub async fn release_for(
         &self,
         channel: ChannelId,
@@ -224,7 +224,7 @@ impl Broker {
         self.look(channel, service, Ask::Command(release)).await
     }
 
-    /// Hands any claim of a service to another agent of it (B10).
+    /// Hands any claim of a service to another agent of it (B10). Cancelled, it is done all the same.
     pub async fn transfer_for(
         &self,
         channel: ChannelId,

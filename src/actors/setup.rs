@@ -6,7 +6,8 @@ use super::broker::{Broker, NumberSetup, PortalSetup, Setup, StartError};
 use super::shared::Limits;
 use crate::config::{Config, Durability, TokenHash, Way};
 use crate::journal::disk::RealDisk;
-use crate::journal::{EmbeddedJournal, OpenError, Opened, Options, Retention};
+use crate::journal::memory::MemoryJournal;
+use crate::journal::{EmbeddedJournal, Keys, OpenError, Opened, Options, Retention};
 
 /// Why a broker was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,28 @@ impl Broker {
             tracing::info!("the process before did not end cleanly; the journal is recovered");
         }
         Ok(Self::start_on(Arc::new(journal), &keys, Setup::from(config))?)
+    }
+}
+
+impl Broker {
+    /// Starts a broker whose journal is in memory and goes with it: for the tests of programs that embed it. The
+    /// configuration's `data_dir` is not looked at.
+    ///
+    /// ```
+    /// use sharedline::{actors::Broker, config::Config};
+    /// let broker = Broker::start_in_memory(&Config::default())?;
+    /// assert!(broker.halt_reason().is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the operating system gives no thread or no random bytes.
+    pub fn start_in_memory(config: &Config) -> Result<Self, OpenBrokerError> {
+        let mut keys = Keys { fingerprint: [0; 16], confirm: [0; 32], digest: [0; 16] };
+        for key in [&mut keys.fingerprint[..], &mut keys.confirm, &mut keys.digest] {
+            getrandom::fill(key).map_err(|error| StartError::Random(std::io::Error::other(error)))?;
+        }
+        Ok(Self::start_on(Arc::new(MemoryJournal::new()), &keys, Setup::from(config))?)
     }
 }
 
