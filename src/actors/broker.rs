@@ -217,7 +217,8 @@ pub(super) struct Inner {
 }
 
 /// Who lets the last handle go without [`Broker::stop`] ends the broker as a kill would, but that what was decided is
-/// still written: the journal is closed, and its directory free, when the drop is over.
+/// still written: the journal is closed, and its directory free, when the drop is over; soon after, where an Arbiter drops
+/// it, which can not wait.
 impl Drop for Inner {
     fn drop(&mut self) {
         let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
