@@ -15,6 +15,9 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::process::{Language, NUMBER};
 
+/// Seconds that what is right may take for each thing, on a machine that has other things to do.
+const PATIENCE: &str = "40";
+
 /// The verdict of each check, and why.
 fn verdicts(adapter: &Command, further: &[&str]) -> BTreeMap<String, (String, String)> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sharedline"));
@@ -38,7 +41,7 @@ fn judged(command: &mut Command) -> BTreeMap<String, (String, String)> {
 }
 
 fn passes(language: Language) {
-    are_right(&verdicts(&language.command(), &[]));
+    are_right(&verdicts(&language.command(), &["--patience", PATIENCE]));
 }
 
 fn are_right(verdicts: &BTreeMap<String, (String, String)>) {
@@ -54,7 +57,7 @@ fn are_right(verdicts: &BTreeMap<String, (String, String)>) {
 fn an_adapter_in_binary_that_was_written_from_the_document_alone_is_found_right() {
     let mut command = Command::new("python3");
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/adapters/binary.py"));
-    are_right(&verdicts(&command, &[]));
+    are_right(&verdicts(&command, &["--patience", PATIENCE]));
 }
 
 #[test]
@@ -205,6 +208,8 @@ fn who_answers_nothing_is_judged_no_further() {
 /// Carries the lines of an adapter as text frames: an adapter over WebSocket is one that has this in it.
 async fn over_websocket(mut lines: TcpStream, kit: String) -> Option<()> {
     let stream = TcpStream::connect(&kit).await.ok()?;
+    stream.set_nodelay(true).ok()?;
+    lines.set_nodelay(true).ok()?;
     let (socket, _) = client_async(format!("ws://{kit}/v1/ws"), stream).await.ok()?;
     let (mut to_kit, mut from_kit) = socket.split();
     let (read, mut write) = lines.split();
@@ -233,7 +238,16 @@ async fn an_adapter_over_websocket_is_judged_as_one_over_tcp() {
     });
     let judge = move || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sharedline"));
-        command.args(["conformance", "--ws", "--json", "--listen", &kit.to_string(), "--"]);
+        command.args([
+            "conformance",
+            "--ws",
+            "--json",
+            "--patience",
+            PATIENCE,
+            "--listen",
+            &kit.to_string(),
+            "--",
+        ]);
         let adapter = Language::Python.command();
         command.arg(adapter.get_program()).args(adapter.get_args()).args([&to, "acme", "crm", NUMBER, "ann"]);
         judged(&mut command)

@@ -36,6 +36,7 @@ async fn carry(mut socket: TcpStream, stand_in: SocketAddr) -> io::Result<()> {
         return Ok(());
     }
     let mut lines = TcpStream::connect(stand_in).await?;
+    lines.set_nodelay(true)?;
     let (mut from_stand_in, mut out, mut message) = (BytesMut::new(), BytesMut::new(), BytesMut::new());
     loop {
         while let Some(end) = from_stand_in.iter().position(|byte| *byte == b'\n') {
