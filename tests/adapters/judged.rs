@@ -269,9 +269,10 @@ fn gateway(
         .unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_sharedline"));
     command.args(["conformance", "--gateway", "--listen", "127.0.0.1:0", "--json"]);
-    if let Some(check) = only {
-        command.args(["--only", check, "--patience", "3"]);
-    }
+    match only {
+        Some(check) => command.args(["--only", check, "--patience", "3"]),
+        None => command.args(["--patience", PATIENCE]),
+    };
     command.args(["--", "python3"]).arg(path).args(["{}", "acme", "whatsapp", NUMBER, "--echo"]);
     judged(&mut command)
 }
