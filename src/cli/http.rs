@@ -138,6 +138,7 @@ fn webhook_settings(config: &Config) -> Settings {
         portal.numbers.iter().map(|number| WebhookNumber {
             to: Route { portal: portal.rules.portal.clone(), number: number.number.clone() },
             phone_number_id: number.phone_number_id.clone(),
+            waba_id: number.waba_id.clone(),
             app_secret: number.app_secret.as_ref().map(secret),
         })
     });
