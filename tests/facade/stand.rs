@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sharedline::config::TokenHash;
+use sharedline::gateway::graph::choose_crypto;
+use sharedline::gateway::signature::sign;
+use sharedline::gateway::simulated::{Graph, Seen, Settings};
 use tempfile::TempDir;
 
 pub(crate) const NUMBER: &str = "+15550783881";
@@ -48,6 +51,15 @@ impl Broker {
     }
 
     pub(crate) fn start_planned(services: Services<'_>, more: &str, plan: &str) -> Self {
+        Self::start_through("whatsapp", services, more, plan)
+    }
+
+    /// With the built-in gateway, which sends to this Graph API.
+    pub(crate) fn start_builtin(services: Services<'_>, graph_url: &str) -> Self {
+        Self::start_through("builtin", services, &format!("graph_url = \"{graph_url}\"\n"), "bundle")
+    }
+
+    fn start_through(gateway: &str, services: Services<'_>, more: &str, plan: &str) -> Self {
         let directory = Arc::new(tempfile::tempdir().unwrap());
         let hash = |token: &str| TokenHash::of(token).to_string();
         let mut text = format!(
@@ -66,7 +78,7 @@ impl Broker {
             text,
             "[[portals.gateways]]\nid = \"whatsapp\"\ntoken_sha256 = \"{}\"\n\
              [[portals.numbers]]\nnumber = \"{NUMBER}\"\nphone_number_id = \"{ID}\"\nwaba_id = \"102290129340398\"\n\
-             gateway = \"whatsapp\"\naccess_token = \"the number's own token\"\n\
+             gateway = \"{gateway}\"\naccess_token = \"the-numbers-own-token\"\nmessages_per_second = 1000\n\
              [[portals]]\nid = \"other\"\n[[portals.services]]\nid = \"spy\"\ntoken_sha256 = \"{}\"\n",
             hash("whatsapp"),
             hash("spy"),
@@ -146,6 +158,15 @@ impl Broker {
         let token = format!("Bearer {token}");
         let headers = [("authorization", token.as_str()), ("idempotency-key", key)];
         self.request("POST", &path, &headers, body.to_string().as_bytes())
+    }
+
+    /// Brings a webhook of Meta's; it must be taken.
+    pub(crate) fn webhook(&self, body: &Value) {
+        let body = body.to_string();
+        let signature = sign(b"meta's secret", body.as_bytes());
+        let headers = [("x-hub-signature-256", signature.as_str())];
+        let answer = http(self.http, "POST", "/webhooks/whatsapp", &headers, body.as_bytes());
+        assert_eq!(answer.0, 200, "{body}");
     }
 
     pub(crate) fn request(
@@ -409,6 +430,42 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------ WhatsApp
+
+/// The simulated Graph API, on a thread of its own that ends with it.
+pub(crate) struct WhatsApp {
+    pub(crate) graph: Graph,
+    _alive: tokio::sync::oneshot::Sender<()>,
+}
+
+impl WhatsApp {
+    pub(crate) fn start() -> Self {
+        choose_crypto();
+        let settings =
+            Settings { phone_number_id: ID.to_owned(), access_token: "the-numbers-own-token".to_owned() };
+        let (started, graph) = mpsc::channel();
+        let (alive, ended) = tokio::sync::oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        thread::spawn(move || {
+            runtime.block_on(async {
+                started.send(Graph::start(0, settings).await.unwrap()).unwrap();
+                let _: Result<(), _> = ended.await;
+            });
+        });
+        Self { graph: graph.recv().unwrap(), _alive: alive }
+    }
+
+    /// What it has seen, once there are so many messages.
+    pub(crate) fn seen(&self, count: usize) -> Vec<Seen> {
+        let until = Instant::now() + WAIT;
+        while self.graph.seen().len() < count {
+            assert!(Instant::now() < until, "{count} messages were to come: {:?}", self.graph.seen());
+            pause(5);
+        }
+        self.graph.seen()
     }
 }
 

@@ -1,9 +1,11 @@
 //! A delivery as Meta's webhooks would tell it: one update in Meta's envelope.
 //!
 //! Pure: the same delivery and the same configuration give the same bytes, so that a repeat is known by them. A message's
-//! content is spliced in as it came. **Invariant:** of another service's reply nothing goes in but that there was one and
+//! content is spliced in as it came, without the address of media at WhatsApp, which no service's token opens: a program
+//! would go there instead of asking for the broker's. **Invariant:** of another service's reply nothing goes in but that there was one and
 //! when; `None` is what the Cloud API has no word for.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use bytes::Bytes;
@@ -13,6 +15,8 @@ use crate::config::{Callback, MaskedEcho};
 use crate::domain::event::{Customer, Message, Notice, Receipt, Reply, Status, StatusError};
 use crate::domain::ids::{ChannelId, CustomerName, Offset, Timestamp};
 use crate::gateway::facade::FacadeNumber;
+use crate::gateway::facade::media::MEDIA_KINDS;
+use crate::gateway::json::Object;
 
 /// How a service is told of what others reply.
 #[derive(Debug)]
@@ -64,24 +68,46 @@ impl Told {
     }
 }
 
-/// What a customer wrote.
-pub(super) fn message(number: &FacadeNumber, message: &Message, content: &[u8]) -> Option<Bytes> {
+/// What a customer wrote. `redacted`: something that another service wrote for machines is left out, and the message says
+/// so (B7).
+pub(super) fn message(
+    number: &FacadeNumber,
+    message: &Message,
+    content: &[u8],
+    redacted: bool,
+) -> Option<Bytes> {
     let customer = &message.customer;
     let mut head = String::from("{");
-    if let Some(wa_id) = &customer.wa_id {
+    // A message that reports a change of names came by the former ones.
+    let former = |is_user_id: bool| message.formerly.iter().find(|name| name.is_user_id() == is_user_id);
+    if let Some(wa_id) = former(false).or(customer.wa_id.as_ref()) {
         let _ = write!(head, "\"from\":{},", json!(wa_id.as_str()));
     }
-    if let Some(user_id) = &customer.user_id {
+    if let Some(user_id) = former(true).or(customer.user_id.as_ref()) {
         let _ = write!(head, "\"from_user_id\":{},", json!(user_id.as_str()));
     }
     let (id, at) = (json!(message.message_id.as_str()), json!(seconds(message.sent_at)));
     let _ = write!(head, "\"id\":{id},\"timestamp\":{at},");
-    let value = format!(
-        "\"contacts\":[{}],\"messages\":[{}]",
-        sender(customer),
-        head + std::str::from_utf8(content).ok()?.strip_prefix('{')?
-    );
+    if redacted {
+        head.push_str("\"redacted\":true,");
+    }
+    let content = without_address(message.content.kind(), content)?;
+    let value =
+        format!("\"contacts\":[{}],\"messages\":[{}]", sender(customer), head + content.strip_prefix('{')?);
     Some(envelope(number, "messages", &value))
+}
+
+/// A message object without the `url` of its media.
+fn without_address<'c>(kind: &str, content: &'c [u8]) -> Option<Cow<'c, str>> {
+    let content = std::str::from_utf8(content).ok()?;
+    if !MEDIA_KINDS.contains(&kind) {
+        return Some(Cow::Borrowed(content));
+    }
+    let whole = Object::read(content)?;
+    Some(match whole.object(kind) {
+        Some(media) if media.get("url").is_some() => Cow::Owned(whole.with(kind, &media.without(&["url"]))),
+        _ => Cow::Borrowed(content),
+    })
 }
 
 /// A reply that was written on the phone, for who gets it in full.
@@ -90,7 +116,7 @@ pub(super) fn phone_echo(number: &FacadeNumber, reply: &Reply, at: Timestamp) ->
     let mut head = json!({ "from": digits(number), "id": id.as_str(), "timestamp": seconds(at) });
     address(&mut head, &reply.to);
     let head = head.to_string();
-    let content = std::str::from_utf8(reply.content.expose()).ok()?;
+    let content = without_address(reply.content.kind(), reply.content.expose())?;
     let echo = format!("{},{}", head.strip_suffix('}')?, content.strip_prefix('{')?);
     let value = format!("\"contacts\":[{}],\"message_echoes\":[{echo}]", contact(&reply.to));
     Some(envelope(number, "smb_message_echoes", &value))

@@ -25,7 +25,7 @@ use crate::domain::event::{Customer, Receipt, Record};
 use crate::domain::ids::{AdapterId, ChannelId, ConversationId, Offset, Timestamp};
 use crate::domain::view::{Masking, View, Viewer, view};
 use crate::gateway::facade::auth::Who;
-use crate::gateway::facade::media::{Shown, media_ids};
+use crate::gateway::facade::media::{Shown, media_of};
 
 /// The adapter's name. It holds what no name over the wire may hold, so that nobody replaces it.
 const ADAPTER: &str = "callback/url";
@@ -188,12 +188,10 @@ impl Worker {
     fn what(&self, number: &Arc<FacadeNumber>, record: &Record, masking: Masking) -> What {
         let viewer = Viewer { service: self.caller.service(), masking };
         let Some((_, seen)) = view(record, &viewer) else { return What::Nothing };
+        media_of(&seen).iter().for_each(|id| self.shown.show(&self.who, &number.number, id));
         let body = match (seen, record.conversation) {
-            (View::Message { message, content, .. }, _) => {
-                for id in media_ids(message.content.kind(), &content) {
-                    self.shown.show(&self.who, &number.number, &id);
-                }
-                envelope::message(number, message, &content)
+            (View::Message { message, content, redacted }, _) => {
+                envelope::message(number, message, &content, redacted)
             }
             (View::Notice(notice), _) => envelope::notice(number, notice, notice.content.expose()),
             // Its own: only one that was written on the phone is news to it.
