@@ -14,5 +14,7 @@ mod callback;
 mod clients;
 mod kill;
 mod media;
+mod messages;
 mod send;
 mod stand;
+mod webhooks;
