@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -708,10 +709,67 @@ fn the_demos_story_plays_to_its_end_and_leaves_nothing_behind() {
     assert_eq!(code(&played), 0, "{}", said(&played));
     assert!(said(&played).contains("every check held"));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "its directory is gone");
+}
+
+/// A process that is asked to end when the test does, so that it takes its own children with it.
+struct Ending(Child);
+
+impl Ending {
+    fn end(&mut self, signal: &str) -> Option<i32> {
+        let asked = Command::new("kill").args([signal, &self.0.id().to_string()]).status();
+        assert!(asked.unwrap().success());
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if self.0.try_wait().unwrap().is_none() {
+            self.end("-TERM");
+        }
+    }
+}
+
+#[test]
+fn the_demo_stays_open_for_the_curl_line_that_it_prints_and_shows_what_comes_of_it() {
+    let directory = tempfile::tempdir().unwrap();
     let kept = directory.path().join("kept");
-    let again = run(&["demo", "--once", "--data-dir", kept.to_str().unwrap()]);
-    assert_eq!(code(&again), 0, "{}", said(&again));
-    assert!(kept.join("data/FORMAT").exists());
+    let mut demo = sharedline(&["demo", "--data-dir", kept.to_str().unwrap()]);
+    let mut demo = Ending(demo.stdout(Stdio::piped()).spawn().unwrap());
+    let (told, lines) = mpsc::channel();
+    let stdout = BufReader::new(demo.0.stdout.take().unwrap()).lines();
+    std::thread::spawn(move || stdout.map_while(Result::ok).try_for_each(|line| told.send(line)));
+    let mut shown = String::new();
+    let next = |shown: &mut String| {
+        let line = lines.recv_timeout(WITHIN).unwrap_or_else(|error| panic!("{error}: {shown}"));
+        *shown += &format!("{line}\n");
+        line
+    };
+    let line = loop {
+        let line = next(&mut shown);
+        if line.trim_start().starts_with("curl ") {
+            break line;
+        }
+    };
+    let curl = Command::new("sh").args(["-c", &line]).output().unwrap();
+    assert!(curl.status.success(), "{}", said(&curl));
+    let answer: Value = serde_json::from_slice(&curl.stdout).unwrap();
+    assert_eq!(answer["contacts"][0]["wa_id"], "16505550000", "{answer}");
+    assert!(answer["messages"][0]["id"].as_str().is_some_and(|id| id.starts_with("wamid.")), "{answer}");
+    // Desk's own reply, which the two others see masked; that it was read; the customer's answer, which all three see.
+    let times = |shown: &str, text: &str| shown.matches(text).count();
+    let is_shown = |shown: &str| {
+        times(shown, "own reply: Hello from curl") == 1
+            && times(shown, "a reply in another service") == 2
+            && times(shown, "receipt: read") > 0
+            && times(shown, "Customer: Thank you, got it!") == 3
+    };
+    shown.clear();
+    while !is_shown(&shown) {
+        next(&mut shown);
+    }
+    assert_eq!(demo.end("-INT"), Some(0));
+    assert!(kept.join("data/FORMAT").exists(), "its store stays where it was asked for");
 }
 
 #[test]

@@ -66,6 +66,8 @@ async fn play(screen: &Screen, stage: &mut Stage, once: bool) -> anyhow::Result<
     story::play(screen, stage, &mut cast).await?;
     screen.played(stage);
     if !once {
+        story::settle(&mut cast).await?;
+        stage.whatsapp.let_customers_answer();
         screen.invite(stage);
         story::stay_open(screen, &mut cast).await?;
     }
