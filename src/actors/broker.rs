@@ -608,7 +608,10 @@ pub(super) fn enter_numbers(shared: &Shared, portal: &PortalSetup) {
         let built_in = known.as_ref().and_then(|known| known.link()).filter(|link| link.is_built_in());
         let link = match number.built_in {
             Some(messages_per_second) => {
-                Some(built_in.unwrap_or_else(|| Arc::new(GatewayLink::built_in(messages_per_second))))
+                let new = || Arc::new(GatewayLink::built_in(messages_per_second));
+                let link = built_in.unwrap_or_else(new);
+                link.budget().set_rate(messages_per_second);
+                Some(link)
             }
             None => over_tcp,
         };

@@ -191,7 +191,7 @@ impl Broker {
             ..Observed::default()
         };
         for gateway in &shared.registry.gateways {
-            seen.gateway_replies += gateway.unresolved() as u64;
+            seen.gateway_replies += gateway.budget().taken() as u64;
         }
         for session in &shared.registry.sessions {
             seen.take_session(session.value());

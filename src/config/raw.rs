@@ -69,6 +69,8 @@ pub(super) struct Limits {
     pub(super) arbiters: Option<usize>,
     pub(super) peer_connections_per_second: Option<u32>,
     pub(super) peer_failed_hellos_per_minute: Option<u32>,
+    pub(super) peer_http_connections: Option<u32>,
+    pub(super) trusted_peers: Option<OneOrMany>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -115,6 +117,7 @@ pub(super) struct Service {
     pub(super) pick_up: Option<String>,
     pub(super) claim_ttl: Option<String>,
     pub(super) bot_when_claimed: Option<String>,
+    pub(super) weight: Option<u32>,
     pub(super) agents: Option<Vec<Agent>>,
     pub(super) webhook: Option<Webhook>,
     pub(super) masked_echo: Option<String>,

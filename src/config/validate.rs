@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::network::Network;
 use super::raw::{self, OneOrMany, Raw};
 use super::tls::{self, Tls};
 use super::value::{Secret, TokenHash, bytes, bytes_text, duration, duration_text};
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::domain::event::Agent;
 use crate::domain::ids::{GatewayId, NAME_BYTES_MAX, Number, PortalId, ServiceId};
+use crate::domain::outbox::turns::{WEIGHT_DEFAULT, WEIGHT_MAX};
 use crate::domain::portal::{
     BotWhenClaimed, PickUpRule, Plan, PortalRules, ROSTER_AGENTS_MAX, RosterSource, ServiceRules,
 };
@@ -297,6 +299,18 @@ impl Problems<'_> {
         rate
     }
 
+    fn networks(&mut self, key: &str, raw: Option<OneOrMany>) -> Vec<Network> {
+        let texts = raw.map(OneOrMany::into_vec).unwrap_or_default();
+        let mut networks = Vec::new();
+        for (at, text) in texts.iter().enumerate() {
+            match text.parse() {
+                Ok(network) => networks.push(network),
+                Err(accepted) => self.quoted(format!("{key}[{at}]"), text, accepted),
+            }
+        }
+        networks
+    }
+
     fn journal(&mut self, raw: raw::Journal, default: &Journal) -> Journal {
         self.word("journal.engine", raw.engine, &[("embedded", ())], ());
         let words = [("fsync", Durability::Fsync), ("os", Durability::Os)];
@@ -341,6 +355,12 @@ impl Problems<'_> {
                 raw.peer_failed_hellos_per_minute,
                 default.peer_failed_hellos_per_minute,
             ),
+            peer_http_connections: {
+                let most = u32::try_from(default.peer_http_connections).unwrap_or(u32::MAX);
+                let given = self.rate("limits.peer_http_connections", raw.peer_http_connections, most);
+                usize::try_from(given).unwrap_or(usize::MAX)
+            },
+            trusted_peers: self.networks("limits.trusted_peers", raw.trusted_peers),
         }
     }
 
@@ -351,10 +371,12 @@ impl Problems<'_> {
         if !is_url {
             self.quoted("whatsapp.graph_url", &graph_url, "a URL that begins with https:// or http://");
         }
+        let access_token = self.secret("whatsapp.access_token", raw.access_token, raw.access_token_file);
+        self.token("whatsapp.access_token", access_token.as_ref());
         WhatsApp {
             app_secret: self.secret("whatsapp.app_secret", raw.app_secret, raw.app_secret_file),
             verify_token: self.secret("whatsapp.verify_token", raw.verify_token, raw.verify_token_file),
-            access_token: self.secret("whatsapp.access_token", raw.access_token, raw.access_token_file),
+            access_token,
             graph_url,
         }
     }
@@ -471,6 +493,10 @@ impl Problems<'_> {
         let pick_up = self.word(&format!("{key}.pick_up"), raw.pick_up, &pick_up, PickUpRule::Exclusive);
         let bot_when_claimed =
             self.word(&format!("{key}.bot_when_claimed"), raw.bot_when_claimed, &bot, BotWhenClaimed::Send);
+        let weight = raw.weight.unwrap_or(WEIGHT_DEFAULT);
+        if !(1..=WEIGHT_MAX).contains(&weight) {
+            self.add(format!("{key}.weight"), weight, format!("1 to {WEIGHT_MAX}"));
+        }
         if raw.agents.is_some() && rosters == RosterSource::Adapter {
             self.add(
                 format!("{key}.agents"),
@@ -482,7 +508,7 @@ impl Problems<'_> {
         let service = id?;
         let family = raw.family.unwrap_or_else(|| service.as_str().to_owned());
         Some((
-            ServiceRules { service, family, masking, pick_up, claim_ttl_ms, bot_when_claimed },
+            ServiceRules { service, family, masking, pick_up, claim_ttl_ms, bot_when_claimed, weight },
             hashes,
             agents,
             callback,
@@ -547,6 +573,7 @@ impl Problems<'_> {
         let app_secret = self.secret(&format!("{key}.app_secret"), raw.app_secret, raw.app_secret_file);
         let access_token =
             self.secret(&format!("{key}.access_token"), raw.access_token, raw.access_token_file);
+        self.token(&format!("{key}.access_token"), access_token.as_ref());
         let way = match raw.gateway.as_deref() {
             Some("builtin") => Way::Builtin,
             Some(named) => match gateways.iter().find(|(id, _)| id.as_str() == named) {
@@ -591,6 +618,13 @@ impl Problems<'_> {
             app_secret,
             access_token,
         })
+    }
+
+    /// What can not stand in a header is no token.
+    fn token(&mut self, key: &str, token: Option<&Secret>) {
+        if token.is_some_and(|token| !token.expose().bytes().all(|byte| (b' '..=b'~').contains(&byte))) {
+            self.add(key, "<secret>", "printable ASCII characters");
+        }
     }
 
     /// What the built-in gateway can not send without.

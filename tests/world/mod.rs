@@ -23,6 +23,7 @@ fn rules(id: &&str) -> ServiceRules {
         pick_up: PickUpRule::Exclusive,
         claim_ttl_ms: None,
         bot_when_claimed: BotWhenClaimed::Send,
+        weight: 1,
     }
 }
 

@@ -124,7 +124,8 @@ pub(super) struct ChannelActor {
 
 impl ChannelActor {
     pub(super) fn new(parts: Parts, me: Addr<Self>) -> Self {
-        let Parts { shared, completions, channel, entry, portal, portal_actor, number } = parts;
+        let Parts { shared, completions, mut channel, entry, portal, portal_actor, number } = parts;
+        channel.outbox_mut().set_weights(portal.weights());
         let head = channel.head();
         let recent = Recent::new(head.next(), shared.settings().limits.recent_bytes_max);
         Self {

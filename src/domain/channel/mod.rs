@@ -449,7 +449,8 @@ impl Channel {
         &self.outbox
     }
 
-    /// Its replies, for what is in no record: [`Outbox::put_back`], [`Outbox::set_send_ttl`].
+    /// Its replies, for what is in no record: [`Outbox::put_back`], [`Outbox::set_send_ttl`],
+    /// [`Outbox::set_weights`].
     pub fn outbox_mut(&mut self) -> &mut Outbox {
         &mut self.outbox
     }
