@@ -14,5 +14,8 @@ mod callback;
 mod clients;
 mod kill;
 mod media;
+mod reload;
 mod send;
+#[path = "../world/serving.rs"]
+mod serving;
 mod stand;

@@ -6,7 +6,6 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
@@ -16,6 +15,8 @@ use serde_json::{Value, json};
 use sharedline::config::TokenHash;
 use tempfile::TempDir;
 
+use crate::serving::Serving;
+
 pub(crate) const NUMBER: &str = "+15550783881";
 pub(crate) const ID: &str = "106540352242922";
 pub(crate) const SECRET: &str = "the bot's own secret";
@@ -24,7 +25,7 @@ pub(crate) const WAIT: Duration = Duration::from_secs(30);
 
 /// The process, killed when the test ends.
 pub(crate) struct Broker {
-    child: Child,
+    process: Serving,
     pub(crate) tcp: SocketAddr,
     pub(crate) http: SocketAddr,
     config: PathBuf,
@@ -79,52 +80,40 @@ impl Broker {
     fn run(config: PathBuf, directory: Arc<TempDir>) -> Self {
         let log =
             fs::OpenOptions::new().create(true).append(true).open(config.with_extension("log")).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sharedline"))
-            .args(["serve", "--config"])
-            .arg(&config)
-            .env("RUST_LOG", "trace")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = |of: &str| {
-            let rest = line.split_once(&format!("{of} "));
-            let rest = rest.unwrap_or_else(|| panic!("{line:?}: {}", log_of(&config))).1;
-            rest.split(',').next().unwrap().parse().unwrap()
-        };
-        Self { tcp: address("tcp"), http: address("http"), child, config, directory }
+        let process = Serving::start(&config, "trace", log);
+        Self { tcp: process.tcp, http: process.http, process, config, directory }
     }
 
     /// Asks it to stop, waits until it has, and starts it again on the same data; gives how long it took to stop.
     pub(crate) fn stop_and_restart(mut self) -> (Self, Duration) {
         let began = Instant::now();
-        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(asked.success());
-        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{}", self.log());
+        assert_eq!(self.process.terminate(), 0, "{}", self.log());
         let took = began.elapsed();
         (Self::run(self.config.clone(), Arc::clone(&self.directory)), took)
     }
 
     /// Kills it at once, and starts it again on the same data.
-    pub(crate) fn kill_and_restart(mut self) -> Self {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        Self::run(self.config.clone(), Arc::clone(&self.directory))
+    pub(crate) fn kill_and_restart(self) -> Self {
+        let Self { process, config, directory, .. } = self;
+        process.kill();
+        Self::run(config, directory)
     }
 
     /// Gives a service another token, and lets the broker read its configuration anew.
     pub(crate) fn change_token(&self, before: &str, now: &str) {
-        let (before, now) = (TokenHash::of(before).to_string(), TokenHash::of(now).to_string());
+        self.reload(&TokenHash::of(before).to_string(), &TokenHash::of(now).to_string());
+    }
+
+    /// Puts something else into the configuration, and lets the broker read it anew.
+    pub(crate) fn reload(&self, before: &str, now: &str) {
+        const DONE: &str = "the configuration is reloaded";
         let text = fs::read_to_string(&self.config).unwrap();
-        assert!(text.contains(&before));
-        fs::write(&self.config, text.replace(&before, &now)).unwrap();
-        let asked = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status().unwrap();
-        assert!(asked.success());
+        assert!(text.contains(before), "{before:?} is not in {text}");
+        fs::write(&self.config, text.replace(before, now)).unwrap();
+        let times = self.log().matches(DONE).count();
+        self.process.signal("-HUP");
         let until = Instant::now() + WAIT;
-        while !self.log().contains("the configuration is reloaded") {
+        while self.log().matches(DONE).count() == times {
             assert!(Instant::now() < until, "{}", self.log());
             pause(10);
         }
@@ -163,13 +152,6 @@ impl Broker {
 
 fn log_of(config: &Path) -> String {
     fs::read_to_string(config.with_extension("log")).unwrap()
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// One request over a connection of its own: status, head, body.

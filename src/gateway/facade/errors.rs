@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::actors::port::Refusal;
 use crate::domain::command::Rejection;
+use crate::gateway::graph::objects::ObjectError;
 
 /// What the broker answers instead of what was asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,6 +93,22 @@ impl From<Refusal> for GraphError {
             Refusal::BadMessage(text) | Refusal::TooLarge(text) => Self::bad_parameter(&*text),
             Refusal::UnknownType => Self::bad_parameter("no such request"),
             Refusal::Overloaded { .. } => Self::new(130_429, "Rate limit hit").with("too much is under way"),
+        }
+    }
+}
+
+/// What WhatsApp did not give, or refused: in its own words where it is the service's to mend.
+impl From<ObjectError> for GraphError {
+    fn from(error: ObjectError) -> Self {
+        match error {
+            ObjectError::Refused { code, message, details: Some(details) } => {
+                Self::new(code, message).with(details)
+            }
+            ObjectError::Refused { code, message, details: None } => Self::new(code, message),
+            ObjectError::NoMedia => Self::new(131_052, "Media download error").with(error.to_string()),
+            ObjectError::NoAnswer | ObjectError::TooLong | ObjectError::Token | ObjectError::Elsewhere => {
+                Self::unavailable(error.to_string())
+            }
         }
     }
 }

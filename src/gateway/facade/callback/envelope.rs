@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::config::{Callback, MaskedEcho};
 use crate::domain::event::{Customer, Message, Notice, Receipt, Reply, Status, StatusError};
 use crate::domain::ids::{ChannelId, CustomerName, Offset, Timestamp};
-use crate::gateway::facade::FacadeNumber;
+use crate::gateway::facade::known::FacadeNumber;
 
 /// How a service is told of what others reply.
 #[derive(Debug)]

@@ -14,8 +14,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::domain::ids::Number;
-use crate::gateway::facade::FacadeNumber;
 use crate::gateway::facade::auth::Who;
+use crate::gateway::facade::known::FacadeNumber;
 
 /// Most media that are known of all services together, in some 100 bytes each; beyond it the oldest are forgotten.
 const KNOWN_MAX: usize = 1 << 18;

@@ -14,8 +14,8 @@ use crate::actors::port::Outgoing;
 use crate::actors::{Caller, Deliver};
 use crate::domain::ids::{AdapterId, Offset};
 use crate::domain::view::{View, Viewer, view};
-use crate::gateway::facade::FacadeNumber;
 use crate::gateway::facade::auth::Who;
+use crate::gateway::facade::known::FacadeNumber;
 
 /// The adapter's name. It holds what no name over the wire may hold, so that nobody replaces it.
 const ADAPTER: &str = "facade/media";
