@@ -127,7 +127,8 @@ pub(super) fn start(
         sockets: listener::Settings { ack_timeout: config.tcp.ack_timeout },
         ..http::Limits::default()
     };
-    let server = http::run_over(listener, tls, limits, Arc::new(Ready(broker.clone())), routes)
+    let guard = http::Guard { tls: tls.cloned(), peers: tcp.peers() };
+    let server = http::run_guarded(listener, guard, limits, Arc::new(Ready(broker.clone())), routes)
         .map_err(Failure::io)?;
     Ok((server, following))
 }

@@ -20,6 +20,7 @@
 
 mod answers;
 mod carrier;
+mod door;
 pub mod http;
 pub mod in_json;
 mod inlet;

@@ -6,6 +6,8 @@
 mod floods;
 mod packaging;
 mod reload;
+#[path = "../world/serving.rs"]
+mod serving;
 mod stage;
 mod systemd;
 
