@@ -2,24 +2,23 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test's helpers fail as its test does")]
 
+#[path = "world/serving.rs"]
+mod serving;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use sharedline::config::TokenHash;
 
+use self::serving::{Serving, sharedline};
+
 const NUMBER: &str = "+15550783881";
 const WITHIN: Duration = Duration::from_secs(30);
-
-fn sharedline(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sharedline"));
-    command.args(arguments).stdin(Stdio::null()).env_remove("SHAREDLINE_TOKEN");
-    command
-}
 
 fn run(arguments: &[&str]) -> Output {
     sharedline(arguments).output().unwrap()
@@ -51,45 +50,15 @@ fn configuration(directory: &Path) -> PathBuf {
     path
 }
 
-struct Serving {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-    tcp: SocketAddr,
-    http: SocketAddr,
-}
-
 fn serve(config: &Path) -> Serving {
     serve_logging(config, Stdio::null())
 }
 
 fn serve_logging(config: &Path, log: Stdio) -> Serving {
-    let mut serve = sharedline(&["serve", "--config", config.to_str().unwrap()]);
-    let mut child = serve.env("RUST_LOG", "trace").stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    stdout.read_line(&mut line).unwrap();
-    let address =
-        |of: &str| line.split_once(&format!("{of} ")).unwrap().1.split(',').next().unwrap().parse().unwrap();
-    Serving { tcp: address("tcp"), http: address("http"), child, stdout }
+    Serving::start(config, "trace", log)
 }
 
 impl Serving {
-    fn signal(&self, signal: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
-    }
-
-    fn ended(&mut self) -> i32 {
-        let until = Instant::now() + WITHIN;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code().unwrap_or(-1);
-            }
-            assert!(Instant::now() < until, "it ends in time");
-            std::thread::yield_now();
-        }
-    }
-
     /// A greeted connection of CRM's in JSON lines.
     fn adapter(&self, adapter: &str) -> BufReader<TcpStream> {
         self.peer("service", "crm", adapter)
@@ -103,13 +72,6 @@ impl Serving {
         );
         assert_eq!(ask(&mut stream, &hello)["type"], "welcome");
         stream
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
