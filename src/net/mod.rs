@@ -7,7 +7,7 @@
 //!
 //! # Layout
 //! - [`in_json`]: an answer of the actors as one JSON object, for who asks over HTTP
-//! - [`http`]: the HTTP server, its limits and its health
+//! - [`http`]: the HTTP server, its limits and its health · `door`: who is let in to it
 //! - [`listener`]: accepts, bounds, stops · [`peers`]: what one source address may do
 //! - [`tls`]: certificates of both listeners · [`stream`]: a socket, and its handshake where there is TLS
 //! - [`websocket`]: the same sessions over `/v1/ws` · `carrier`: what a session reads from and writes to
