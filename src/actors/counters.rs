@@ -66,6 +66,7 @@ pub(super) struct Counters {
     receipts: [AtomicU64; STATUSES.len()],
     claims: [AtomicU64; CLAIM_ACTIONS.len()],
     warnings: AtomicU64,
+    dropped_ids: AtomicU64,
     errors: [AtomicU64; ERROR_CODES.len()],
 }
 
@@ -96,6 +97,8 @@ pub struct Counts {
     pub claims: Vec<(&'static str, u64)>,
     /// Answers that warned.
     pub warnings: u64,
+    /// Ids that were forgotten before their time, because they took too much memory.
+    pub dropped_ids: u64,
     /// Errors that peers were told, by their code.
     pub errors: Vec<(&'static str, u64)>,
 }
@@ -132,6 +135,11 @@ impl Counters {
     /// A message came for a number without an open channel.
     pub(super) fn unrouted(&self) {
         add(&self.unrouted_messages, 1);
+    }
+
+    /// Ids were forgotten before their time.
+    pub(super) fn dropped_ids(&self, ids: usize) {
+        add(&self.dropped_ids, ids as u64);
     }
 
     /// A peer was told this error.
@@ -202,6 +210,7 @@ impl Counters {
             receipts: receipts.collect(),
             claims: claims.collect(),
             warnings: of(&self.warnings),
+            dropped_ids: of(&self.dropped_ids),
             errors: ERROR_CODES.iter().zip(&self.errors).map(|(code, n)| (*code, of(n))).collect(),
         }
     }

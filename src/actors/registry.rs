@@ -53,6 +53,8 @@ pub(super) struct Levels {
     pub(super) parked: AtomicU64,
     pub(super) conversations: AtomicU64,
     pub(super) claims: AtomicU64,
+    /// What its ids take in memory, in bytes.
+    pub(super) ids_bytes: AtomicU64,
 }
 
 impl ChannelSight {
@@ -177,6 +179,11 @@ pub(super) struct Way {
 impl NumberEntry {
     pub(super) fn new(portal: PortalId, senders: Arc<Mutex<Senders>>) -> Self {
         Self { portal, way: Mutex::default(), senders, channels: Mutex::new(Arc::from([])) }
+    }
+
+    /// What it takes in memory to know who sent what, in bytes.
+    pub(super) fn senders_bytes(&self) -> usize {
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner).bytes()
     }
 
     fn way(&self) -> MutexGuard<'_, Way> {

@@ -80,6 +80,7 @@ impl From<&Config> for Setup {
             limits: Limits {
                 recent_bytes_max: usize::try_from(config.limits.recent_bytes_max).unwrap_or(usize::MAX),
                 ack_timeout: config.tcp.ack_timeout,
+                dedup_bytes_max: config.limits.dedup_bytes_max,
                 retention: Retention {
                     keep_ms: u64::try_from(config.journal.retention.as_millis()).unwrap_or(u64::MAX),
                     bytes_max: config.journal.retention_bytes,

@@ -97,6 +97,8 @@ pub struct Journal {
 pub struct Limits {
     /// A channel's newest records that are kept in memory, in bytes.
     pub recent_bytes_max: u64,
+    /// What ids may take in memory, in bytes.
+    pub dedup_bytes_max: u64,
     /// How long a stop may take.
     pub drain_timeout: Duration,
     /// Threads that actors and sessions live on; 0: as the cores allow.
@@ -222,6 +224,7 @@ impl Default for Config {
             },
             limits: Limits {
                 recent_bytes_max: 4 << 20,
+                dedup_bytes_max: 1 << 30,
                 drain_timeout: Duration::from_secs(10),
                 arbiters: 0,
                 peer_connections_per_second: 100,

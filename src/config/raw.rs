@@ -65,6 +65,7 @@ pub(super) struct Journal {
 #[serde(deny_unknown_fields)]
 pub(super) struct Limits {
     pub(super) recent_bytes_max: Option<String>,
+    pub(super) dedup_bytes_max: Option<String>,
     pub(super) drain_timeout: Option<String>,
     pub(super) arbiters: Option<usize>,
     pub(super) peer_connections_per_second: Option<u32>,

@@ -30,6 +30,8 @@ const RETENTION: (Duration, Duration) = (Duration::from_secs(1), Duration::from_
 const RETENTION_BYTES: (u64, u64) = (64 << 20, 1 << 50);
 /// Fewest and most bytes of `recent_bytes_max`.
 const RECENT_BYTES: (u64, u64) = (64 << 10, 1 << 30);
+/// Fewest and most bytes of `dedup_bytes_max`: less could not hold a bucket of each of a few channels.
+const DEDUP_BYTES: (u64, u64) = (16 << 20, 1 << 40);
 /// Shortest and longest time that media are kept.
 const CACHE_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
 /// Fewest and most bytes of media that are kept.
@@ -323,6 +325,12 @@ impl Problems<'_> {
                 raw.recent_bytes_max,
                 default.recent_bytes_max,
                 RECENT_BYTES,
+            ),
+            dedup_bytes_max: self.bytes(
+                "limits.dedup_bytes_max",
+                raw.dedup_bytes_max,
+                default.dedup_bytes_max,
+                DEDUP_BYTES,
             ),
             drain_timeout: self.duration(
                 "limits.drain_timeout",

@@ -14,6 +14,7 @@ use super::ids::{
     AgentId, ChannelId, ConversationId, CustomerName, Hidden, MessageId, Number, Offset, ReplyId, ServiceId,
     Timestamp,
 };
+use super::recent_ids::Suspect;
 
 /// What can be asked of a channel.
 #[derive(Debug, Clone)]
@@ -300,8 +301,8 @@ pub enum Answer {
         /// Whether it was there before.
         duplicate: bool,
     },
-    /// The index suspects a repeat of the record at this offset; compare the full id and decide again (B6).
-    LookUp(Offset),
+    /// The index suspects a repeat of this record; compare the full id and decide again (B6).
+    LookUp(Suspect),
     /// What the customer sent is not taken: the channel is not active.
     NotTaken,
     /// The conversation may be opened.

@@ -33,6 +33,19 @@ impl Fingerprint {
     pub const fn as_u128(self) -> u128 {
         (self.high as u128) << 64 | self.low as u128
     }
+
+    /// Its upper half.
+    #[must_use]
+    pub const fn upper(self) -> u64 {
+        self.high
+    }
+
+    /// The lower half of its lower half.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "half of it is wanted")]
+    pub const fn lower(self) -> u32 {
+        self.low as u32
+    }
 }
 
 impl Spread for Fingerprint {

@@ -11,6 +11,7 @@ pub mod command;
 pub mod content;
 pub mod delivery;
 pub mod event;
+pub mod filter;
 pub mod fingerprint;
 pub mod ids;
 pub mod outbox;

@@ -28,6 +28,9 @@ pub(super) const KEEP_SENT: Keep = Keep {
     entries_max: REMEMBERED_MAX,
 };
 
+/// What it takes in memory to know who sent a message, in bytes, about.
+const SENDER_BYTES: usize = 77;
+
 /// Who sent a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sender {
@@ -108,6 +111,25 @@ impl Senders {
         let sent = self.sent.get(&self.key.message_id(message_id))?;
         let (channel, service) = self.owners.get(sent.owner as usize)?;
         Some(Sender { channel: *channel, service: service.clone(), reply: sent.reply, at: sent.at })
+    }
+
+    /// What it takes in memory, in bytes, about.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.sent.len() * SENDER_BYTES
+    }
+
+    /// Forgets the oldest before their time, until `bytes` of memory are free; says how many it forgot.
+    pub fn drop_oldest(&mut self, bytes: usize) -> usize {
+        let until = self.bytes().saturating_sub(bytes);
+        let mut dropped = 0;
+        while self.bytes() > until {
+            match self.sent.drop_oldest() {
+                0 => break,
+                gone => dropped += gone,
+            }
+        }
+        dropped
     }
 
     /// Drops what is older than 30 days.

@@ -4,7 +4,8 @@
 //!  version (a number, see `codec`) │ the state's fields, in the order in which the domain saves them
 //! ```
 //!
-//! A version is never read as another one. What a later version adds, it adds by reading the older one and saving anew.
+//! A version is never read as another one. What a later version adds, it adds by reading the older one and saving anew;
+//! what has nothing of that is saved as before, so that an older broker can read it.
 
 use bytes::Bytes;
 
@@ -16,8 +17,10 @@ use crate::domain::portal::Portal;
 use crate::domain::saved::{Put, Saved, Take, Unreadable, restore_all};
 use crate::domain::senders::Senders;
 
-/// The version that is written, and the only one that is read.
+/// The version that is written of a portal, and of a channel none of whose ids lie in runs.
 const VERSION: u64 = 1;
+/// The version of a channel some of whose ids do: what is known of them follows.
+const VERSION_WITH_RUNS: u64 = 2;
 
 /// Where a channel is found: its number, and its one service on plan `isolated`.
 pub type Place = (Number, Option<ServiceId>);
@@ -26,9 +29,13 @@ pub type Place = (Number, Option<ServiceId>);
 #[must_use]
 pub fn save_channel(channel: &Channel, senders: &Senders) -> Vec<u8> {
     let mut out = Vec::new();
-    put_number(&mut out, VERSION);
+    let has_runs = channel.ids_aside().next().is_some();
+    put_number(&mut out, if has_runs { VERSION_WITH_RUNS } else { VERSION });
     channel.save(&mut out);
     senders.save(&mut out);
+    if has_runs {
+        channel.save_aside(&mut out);
+    }
     out
 }
 
@@ -37,9 +44,16 @@ pub fn save_channel(channel: &Channel, senders: &Senders) -> Vec<u8> {
 /// # Errors
 /// When the bytes are no channel's of this version.
 pub fn restore_channel(bytes: &Bytes, new: Channel, key: Key) -> Result<(Channel, Senders), Unreadable> {
-    let mut reader = versioned(bytes)?;
-    let channel = new.restore(&mut reader)?;
+    let mut reader = Reader::new(bytes);
+    let version = Take::number(&mut reader)?;
+    if ![VERSION, VERSION_WITH_RUNS].contains(&version) {
+        return Err(UNKNOWN);
+    }
+    let mut channel = new.restore(&mut reader)?;
     let senders = Senders::restore(key, &mut reader)?;
+    if version == VERSION_WITH_RUNS {
+        channel.restore_aside(&mut reader)?;
+    }
     reader.end().map_err(|_| Unreadable("it goes on behind its end"))?;
     Ok((channel, senders))
 }
@@ -74,6 +88,8 @@ fn versioned(bytes: &Bytes) -> Result<Reader<'_>, Unreadable> {
     let mut reader = Reader::new(bytes);
     match Take::number(&mut reader)? {
         VERSION => Ok(reader),
-        _ => Err(Unreadable("a version that this broker does not know")),
+        _ => Err(UNKNOWN),
     }
 }
+
+const UNKNOWN: Unreadable = Unreadable("a version that this broker does not know");

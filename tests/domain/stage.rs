@@ -23,6 +23,7 @@ use sharedline::domain::ids::{
 use sharedline::domain::portal::{
     BotWhenClaimed, PickUpRule, Plan, Portal, PortalRules, RosterSource, ServiceRules,
 };
+use sharedline::domain::recent_ids::Suspect;
 use sharedline::domain::view::{Masking, View, Viewer, view};
 
 use crate::tape::Tape;
@@ -282,7 +283,7 @@ impl Stage {
     /// A customer's message; a suspected repeat is compared by its full id.
     pub(crate) fn receive(&mut self, mut inbound: Inbound) -> Result<Answer, Rejection> {
         let answer = self.tell(Command::Inbound(inbound.clone()))?;
-        let Answer::LookUp(offset) = answer else { return Ok(answer) };
+        let Answer::LookUp(Suspect::At(offset)) = answer else { return Ok(answer) };
         let Event::Message(known) = &self.record(offset).event else { panic!("no message at {offset}") };
         let is_same = known.message_id == inbound.message.message_id;
         inbound.looked_up = if is_same { LookedUp::Same(offset) } else { LookedUp::Different };

@@ -46,7 +46,7 @@ use self::feeds::FoundBacklog;
 use self::flights::Flight;
 use self::lookups::Lookups;
 pub(in crate::actors) use self::messages::{
-    Attach, Detach, GatewayNews, HandOverOutcome, HandedOver, Idle, PortalChanged, PresenceChanged, Pump,
+    Attach, Detach, DropIds, GatewayNews, HandOverOutcome, HandedOver, Idle, LaidAside, PortalChanged, PresenceChanged, Pump,
     Settle, Trimmed,
 };
 use self::messages::{Flush, LookedAt, Wake};
@@ -458,8 +458,27 @@ impl Handler<LookedAt> for ChannelActor {
     type Result = ();
 
     fn handle(&mut self, looked: LookedAt, ctx: &mut Self::Context) {
-        self.looked_at(&looked.message_id, looked.same);
+        self.looked_at(&looked.message_id, looked.found);
         self.after(ctx);
+    }
+}
+
+impl Handler<LaidAside> for ChannelActor {
+    type Result = ();
+
+    fn handle(&mut self, LaidAside(laid): LaidAside, _: &mut Self::Context) {
+        laid.into_iter().for_each(|laid| self.channel.lay_ids_aside(laid));
+        self.note_levels();
+    }
+}
+
+impl Handler<DropIds> for ChannelActor {
+    type Result = ();
+
+    fn handle(&mut self, DropIds(bytes): DropIds, _: &mut Self::Context) {
+        let dropped = self.channel.drop_oldest_ids(bytes);
+        self.shared.counters.dropped_ids(dropped);
+        self.note_levels();
     }
 }
 

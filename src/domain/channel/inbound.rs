@@ -13,6 +13,7 @@ use crate::domain::command::{Answer, ChannelState, Inbound, LookedUp, Rejection,
 use crate::domain::content::Content;
 use crate::domain::event::{ClaimAction, ClearTo, Event, Merged, Message, Notice, Record};
 use crate::domain::ids::{ConversationId, Offset, Timestamp};
+use crate::domain::recent_ids::Suspect;
 
 /// The customer-service window, in milliseconds from the customer's newest message (WhatsApp: 24 hours).
 pub const WINDOW_MS: u64 = 24 * 3_600_000;
@@ -25,12 +26,12 @@ const ROOM_FOR_MERGE: usize = 32;
 pub enum Received {
     /// It is decided.
     Answered(Answer),
-    /// It may be the one recorded at an offset: to be given again when the full ids were compared.
+    /// It may be one that was recorded: to be given again when the full ids were compared.
     Suspected {
         /// As it was given.
         inbound: Inbound,
         /// Where to look.
-        at: Offset,
+        at: Suspect,
     },
 }
 

@@ -12,6 +12,7 @@
 //! - `holding`: how claims live and end by themselves, and their records
 //! - `replying`: replies, echoes, and what the outbox decides
 //! - `listing`: conversations in lists
+//! - `remembering`: ids in memory and in runs
 //! - `saving`: the state written down, for a base of the journal
 //! - `conversations`, `claiming`: the compact state of conversations and claims
 //!
@@ -24,6 +25,7 @@ mod holding;
 mod inbound;
 mod listing;
 mod picking;
+mod remembering;
 mod replying;
 mod saving;
 mod standing;

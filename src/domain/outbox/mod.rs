@@ -301,6 +301,17 @@ impl Outbox {
         has_room(self.open.len(), own, services)
     }
 
+    /// What it remembers of replies with an outcome, in bytes of memory, about.
+    #[must_use]
+    pub fn remembered_bytes(&self) -> usize {
+        self.done.bytes()
+    }
+
+    /// Forgets the oldest of that before its time; says how many entries it forgot.
+    pub fn drop_oldest_remembered(&mut self) -> usize {
+        self.done.drop_oldest()
+    }
+
     /// How many replies wait to be handed, sendable now or behind others of their conversation.
     #[must_use]
     pub fn waiting_len(&self) -> usize {
