@@ -13,12 +13,12 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use sharedline::domain::content::Content;
-use sharedline::domain::fingerprint::{Fingerprint, Key};
 use sharedline::domain::event::{
     Acknowledged, Actor, Agent, ClaimAction, ClaimActivity, ClaimChange, ClearTo, Customer, Event, Handed,
     Membership, MembershipAction, Merged, Message, Notice, PortalEvent, Receipt, Record, Reply, RosterChange,
     Settings, Status, StatusError, StatusParked,
 };
+use sharedline::domain::fingerprint::{Fingerprint, Key};
 use sharedline::domain::ids::{
     AgentId, ChannelId, ConversationId, CustomerName, MessageId, Number, Offset, PortalId, ReplyId,
     ServiceId, Timestamp,
@@ -28,8 +28,8 @@ use sharedline::journal::disk::{Disk, RealDisk};
 use sharedline::journal::payload;
 use sharedline::journal::sim_disk::SimDisk;
 use sharedline::journal::{
-    BlockBuilder, Completed, CompletionSink, Durability, EmbeddedJournal, Entry, Head, Journal, Kept,
-    LEAP, Options, Outcome, RecordMeta, RunOf, Sink, StreamId,
+    BlockBuilder, Completed, CompletionSink, Durability, EmbeddedJournal, Entry, Head, Journal, Kept, LEAP,
+    Options, Outcome, RecordMeta, RunOf, Sink, StreamId,
 };
 
 const GOLDEN: &str = "tests/golden/store";

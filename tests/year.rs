@@ -229,12 +229,7 @@ impl Stand {
                 &["crm", "desk"],
                 &[(NUMBER, Some(world::GATEWAY))],
             )],
-            limits: Limits {
-                recent_bytes_max: 256 << 10,
-                dedup_bytes_max,
-                retention,
-                ..Limits::default()
-            },
+            limits: Limits { recent_bytes_max: 256 << 10, dedup_bytes_max, retention, ..Limits::default() },
         };
         let options = Options { segment_bytes: SEGMENT_BYTES, ..Options::default() };
         let broker = world::start(directory, &options, setup);

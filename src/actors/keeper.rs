@@ -19,14 +19,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::channel::{DropIds, LaidAside, Trimmed};
 use super::channel::replay::{Quarantine, replay_with};
+use super::channel::{DropIds, LaidAside, Trimmed};
 use super::clock::now;
 use super::observed::ids_bytes;
 use super::portal::fold_portal;
@@ -81,6 +81,7 @@ impl Keeper {
             based_at: now(),
             keeps_replies: true,
             relieved: false,
+            waits: Arc::default(),
         };
         let thread = thread::Builder::new().name("keeper".to_owned()).spawn(move || {
             loop {
@@ -135,6 +136,8 @@ struct Keeping {
     keeps_replies: bool,
     /// Whether a base was written because ids take too much memory, and they were not fewer since.
     relieved: bool,
+    /// Channels' actors hold it, too, while they were told of ids and have not come to it.
+    waits: Arc<()>,
 }
 
 impl Keeping {
@@ -153,18 +156,23 @@ impl Keeping {
         if due.rotate {
             journal.rotate();
         }
+        // Else what the actors were told has not freed its memory yet. Looked at before that is counted.
+        let is_settled = Arc::strong_count(&self.waits) == 1;
+        fence(Ordering::Acquire);
         let held = ids_bytes(&self.shared);
         let most = self.shared.settings().limits.dedup_bytes_max;
-        let is_pressed = held > most;
+        let is_pressed = held > most && is_settled;
         if is_pressed && self.relieved {
             self.drop_ids(held, most);
         }
         let relieves = is_pressed && !self.relieved;
-        self.relieved = relieves;
+        self.relieved = relieves || (self.relieved && !is_settled);
         if due.base || is_stale || relieves {
             let written = self.write_base(if is_pressed { PRESSED_RUN_IDS_MIN } else { RUN_IDS_MIN });
             // One that can not be written frees nothing; that passes, so twice as much is borne before ids go.
-            self.relieved &= written.is_ok() || held > 2 * most;
+            if relieves {
+                self.relieved = written.is_ok() || held > 2 * most;
+            }
             written?;
         }
         if let Some(through) = due.retire {
@@ -195,11 +203,15 @@ impl Keeping {
             let share = u128::from(excess) * u128::from(bytes) / u128::from(held.max(1));
             usize::try_from(share).unwrap_or(usize::MAX)
         };
-        tracing::warn!(bytes = held, limit = most, "ids take too much memory: the oldest are forgotten before their time");
+        tracing::warn!(
+            bytes = held,
+            limit = most,
+            "ids take too much memory: the oldest are forgotten before their time"
+        );
         for entry in &self.shared.registry.channels {
             let bytes = share(entry.sight.levels.ids_bytes.load(Ordering::Relaxed));
             if let Some(addr) = entry.addr.as_ref().filter(|_| bytes > 0) {
-                let _ = addr.try_send(DropIds(bytes));
+                let _ = addr.try_send(DropIds { bytes, waits: Arc::clone(&self.waits) });
             }
         }
         for number in &self.shared.registry.numbers {
@@ -235,7 +247,7 @@ impl Keeping {
         for (channel, laid) in laid {
             // Only now: a run that no installed base names may be gone at the next start.
             if let Some(addr) = shared.registry.channels.get(&channel).and_then(|entry| entry.addr.clone()) {
-                let _ = addr.try_send(LaidAside(laid));
+                let _ = addr.try_send(LaidAside { laid, waits: Arc::clone(&self.waits) });
             }
         }
         self.based_at = started;
@@ -277,7 +289,8 @@ impl Saving<'_> {
     fn channel(&mut self, id: ChannelId, place: &Place, base: &mut BaseWriter<'_>) -> io::Result<()> {
         let (shared, stopping) = (self.shared, self.stopping);
         let stream = StreamId::from(id);
-        let Some(number) = shared.registry.numbers.get(&place.0).map(|found| Arc::clone(found.value())) else {
+        let Some(number) = shared.registry.numbers.get(&place.0).map(|found| Arc::clone(found.value()))
+        else {
             return Ok(());
         };
         let new = Channel::new(id, place.0.clone(), place.1.clone(), shared.keys, number.send_ttl_ms());

@@ -43,7 +43,7 @@ impl Default for Limits {
         Self {
             recent_bytes_max: 4 << 20,
             ack_timeout: Duration::from_secs(60),
-            dedup_bytes_max: 1 << 30,
+            dedup_bytes_max: 4 << 30,
             retention: Retention { keep_ms: 7 * 86_400_000, bytes_max: 64 << 30 },
             arbiters: 0,
         }

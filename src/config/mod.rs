@@ -224,7 +224,7 @@ impl Default for Config {
             },
             limits: Limits {
                 recent_bytes_max: 4 << 20,
-                dedup_bytes_max: 1 << 30,
+                dedup_bytes_max: 4 << 30,
                 drain_timeout: Duration::from_secs(10),
                 arbiters: 0,
                 peer_connections_per_second: 100,

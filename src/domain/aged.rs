@@ -121,7 +121,13 @@ impl<K: Spread, V> AgedMap<K, V> {
             }
             let buckets = self.periods.entry(period).or_default();
             buckets.reserve_exact(1);
-            buckets.push(Bucket { from: own, to: own, newest: counted, last: record, entries: BucketMap::new() });
+            buckets.push(Bucket {
+                from: own,
+                to: own,
+                newest: counted,
+                last: record,
+                entries: BucketMap::new(),
+            });
         }
         let Some(bucket) = self.periods.get_mut(&period).and_then(|buckets| buckets.last_mut()) else {
             return;

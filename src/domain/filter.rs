@@ -20,16 +20,8 @@ pub const FILTER_BITS: usize = 12;
 pub const FILTER_BLOCK_BYTES: usize = 32;
 
 /// Odd numbers that spread the lower half over the words, as Parquet's format names them.
-const SALTS: [u32; 8] = [
-    0x47b6_137b,
-    0x4497_4d91,
-    0x8824_ad5b,
-    0xa2b7_289d,
-    0x7054_95c7,
-    0x2df1_424b,
-    0x9efc_4947,
-    0x5c6b_fb31,
-];
+const SALTS: [u32; 8] =
+    [0x47b6_137b, 0x4497_4d91, 0x8824_ad5b, 0xa2b7_289d, 0x7054_95c7, 0x2df1_424b, 0x9efc_4947, 0x5c6b_fb31];
 
 type Block = [u32; 8];
 
@@ -41,7 +33,8 @@ impl Filter {
     /// Of all these ids; `count` is how many there are.
     #[must_use]
     pub fn of(ids: impl Iterator<Item = Fingerprint>, count: usize) -> Self {
-        let mut blocks = vec![Block::default(); (count * FILTER_BITS).div_ceil(FILTER_BLOCK_BYTES * 8).max(1)];
+        let mut blocks =
+            vec![Block::default(); (count * FILTER_BITS).div_ceil(FILTER_BLOCK_BYTES * 8).max(1)];
         for id in ids {
             let place = place(id, blocks.len());
             if let Some(block) = blocks.get_mut(place) {

@@ -39,8 +39,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::disk::{Disk, DiskFile};
-use super::runs::{self, RunOf};
 use super::record::{Damage, Entry, RECORD_HEADER_BYTES, RawRecord, RecordHeader, u32_at, u64_at};
+use super::runs::{self, RunOf};
 use super::scan::Found;
 use super::store::UNFINISHED;
 use super::{ReadError, StreamId};

@@ -346,7 +346,8 @@ impl Journal for EmbeddedJournal {
         let generation = before.as_ref().map_or(1, |base| base.generation + 1);
         let mut write = || {
             let (disk, before) = (&*self.disk, before.as_deref());
-            let mut writer = BaseWriter::begin(disk, self.store, generation, covered, before, self.sync_runs)?;
+            let mut writer =
+                BaseWriter::begin(disk, self.store, generation, covered, before, self.sync_runs)?;
             sections(&mut writer)?;
             writer.finish(self.index.ends(), self.segments.dropped())
         };
@@ -387,7 +388,10 @@ impl Journal for EmbeddedJournal {
                 .or_else(|| sealed::number_in(name))
                 .is_some_and(|number| number <= dropped)
                 || base::generation_in(name).is_some_and(|generation| generation < current)
-                || base.as_ref().is_some_and(|base| runs::number_in(name).is_some_and(|run| !base.has_run(run)))
+                // A later base that could not be installed may yet be found by the next start.
+                || base.as_ref().is_some_and(|base| {
+                    runs::number_in(name).is_some_and(|run| !runs::is_later(run, current) && !base.has_run(run))
+                })
         };
         let mut gone: Vec<String> = self.disk.list()?.into_iter().filter(is_gone).collect();
         // The oldest first, so that what is left is never a log with a hole.

@@ -163,7 +163,8 @@ impl Recovery<'_> {
         }
         for name in names {
             // What a crash has left between a run and the base that was to name it.
-            let orphan = runs::number_in(name).filter(|run| !base.as_ref().is_some_and(|base| base.has_run(*run)));
+            let orphan =
+                runs::number_in(name).filter(|run| !base.as_ref().is_some_and(|base| base.has_run(*run)));
             if orphan.is_some() {
                 remove(self.disk, name)?;
             }

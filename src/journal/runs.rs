@@ -56,9 +56,15 @@ pub(super) const RUNS_OF_BASE_MAX: u64 = 1 << 16;
 /// The number of the first run that is written for a base: higher than any that a base before it names, and than any
 /// whose file is there, since a base that could not be installed may yet be found by the next start.
 pub(super) fn first_number(generation: u64, names: &[String]) -> RunId {
-    let highest = names.iter().filter_map(|name| number_in(name.strip_suffix(UNFINISHED).unwrap_or(name))).max();
+    let highest =
+        names.iter().filter_map(|name| number_in(name.strip_suffix(UNFINISHED).unwrap_or(name))).max();
     let first = generation.saturating_mul(RUNS_OF_BASE_MAX);
     RunId(highest.map_or(first, |highest| first.max(highest.0.saturating_add(1))))
+}
+
+/// Whether a run may have been written for a base of a later generation than this.
+pub(super) fn is_later(run: RunId, generation: u64) -> bool {
+    run.0 / RUNS_OF_BASE_MAX > generation
 }
 
 /// Whether a run was written for the base of this generation.
@@ -253,12 +259,7 @@ pub(super) struct Run {
 
 impl Run {
     /// Opens a stream's run.
-    pub(super) fn open(
-        disk: &dyn Disk,
-        store: u128,
-        stream: StreamId,
-        run: RunId,
-    ) -> Result<Self, RunError> {
+    pub(super) fn open(disk: &dyn Disk, store: u128, stream: StreamId, run: RunId) -> Result<Self, RunError> {
         let name = file_name(run);
         let place = disk.place(&name);
         match disk.open(&name) {
@@ -401,7 +402,9 @@ pub(super) fn verify(
     found: &mut Vec<Found>,
 ) -> Result<(), RunError> {
     match Run::open(disk, store, stream, run).and_then(|run| run.verify(found)) {
-        Err(RunError::Missing { place }) => found.push(Found { place, position: 0, what: "a run is missing" }),
+        Err(RunError::Missing { place }) => {
+            found.push(Found { place, position: 0, what: "a run is missing" })
+        }
         Err(RunError::Damaged { place, position }) => {
             found.push(Found { place, position, what: "a run's header" });
         }
@@ -463,6 +466,13 @@ mod tests {
     }
 
     #[test]
+    fn an_id_takes_25_and_a_half_bytes_on_disk() {
+        let (disk, filter) = written(100_000);
+        let bytes = disk.snapshot()[&file_name(RUN)].len();
+        assert_eq!((bytes * 100 / 100_000, filter.bytes() * 100 / 100_000), (2_552, 150));
+    }
+
+    #[test]
     fn every_flipped_byte_is_named_and_no_wrong_record_is_found() {
         let (disk, _) = written(200);
         let name = file_name(RUN);
@@ -517,6 +527,7 @@ mod tests {
             assert_eq!(number_in(wrong), None, "{wrong}");
         }
         assert!(is_of(RUN, 3) && !is_of(RUN, 2));
+        assert!(is_later(RUN, 2) && !is_later(RUN, 3));
         assert_eq!(first_number(3, &[]), RunId(3 << 16));
         assert_eq!(first_number(3, &[file_name(RUN), file_name(RunId(1 << 16))]), RunId(RUN.0 + 1));
         assert_eq!(first_number(4, &[unfinished(RUN)]), RunId(4 << 16));

@@ -78,12 +78,20 @@ pub(super) struct LookedAt {
 /// Ids of the channel lie in runs, durably.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
-pub(in crate::actors) struct LaidAside(pub(in crate::actors) Vec<recent_ids::LaidAside>);
+pub(in crate::actors) struct LaidAside {
+    pub(in crate::actors) laid: Vec<recent_ids::LaidAside>,
+    /// Held until their memory is free.
+    pub(in crate::actors) waits: Arc<()>,
+}
 
 /// Ids take too much memory, and no more of them can be laid aside: so many bytes of the oldest are to go.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
-pub(in crate::actors) struct DropIds(pub(in crate::actors) usize);
+pub(in crate::actors) struct DropIds {
+    pub(in crate::actors) bytes: usize,
+    /// Held until they are gone.
+    pub(in crate::actors) waits: Arc<()>,
+}
 
 /// What agents do in a conversation has changed.
 #[derive(actix::Message)]

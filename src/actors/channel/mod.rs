@@ -46,8 +46,8 @@ use self::feeds::FoundBacklog;
 use self::flights::Flight;
 use self::lookups::Lookups;
 pub(in crate::actors) use self::messages::{
-    Attach, Detach, DropIds, GatewayNews, HandOverOutcome, HandedOver, Idle, LaidAside, PortalChanged, PresenceChanged, Pump,
-    Settle, Trimmed,
+    Attach, Detach, DropIds, GatewayNews, HandOverOutcome, HandedOver, Idle, LaidAside, PortalChanged,
+    PresenceChanged, Pump, Settle, Trimmed,
 };
 use self::messages::{Flush, LookedAt, Wake};
 use self::sending::Sending;
@@ -466,19 +466,21 @@ impl Handler<LookedAt> for ChannelActor {
 impl Handler<LaidAside> for ChannelActor {
     type Result = ();
 
-    fn handle(&mut self, LaidAside(laid): LaidAside, _: &mut Self::Context) {
+    fn handle(&mut self, LaidAside { laid, waits }: LaidAside, _: &mut Self::Context) {
         laid.into_iter().for_each(|laid| self.channel.lay_ids_aside(laid));
         self.note_levels();
+        drop(waits);
     }
 }
 
 impl Handler<DropIds> for ChannelActor {
     type Result = ();
 
-    fn handle(&mut self, DropIds(bytes): DropIds, _: &mut Self::Context) {
+    fn handle(&mut self, DropIds { bytes, waits }: DropIds, _: &mut Self::Context) {
         let dropped = self.channel.drop_oldest_ids(bytes);
         self.shared.counters.dropped_ids(dropped);
         self.note_levels();
+        drop(waits);
     }
 }
 
