@@ -4,7 +4,7 @@
 //! kept records, runs of ids that it names, and more than one stream.
 
 #![cfg(feature = "broker")]
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a test's report")]
+#![expect(clippy::unwrap_used, reason = "a panic is a test's report")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -9,7 +9,7 @@
 //! The states are folded anew from the base before and the records behind it, never taken from the actors: no Arbiter
 //! waits for a base, and what a start will read is what was checked by reading it.
 //!
-//! Message ids that fill a bucket are laid aside with the base: written to a run, which the base names; the channel's actor
+//! Message ids of a day that are many are laid aside with the base: written to a run, which the base names; the channel's actor
 //! is told once that base is installed, and gives their memory back. Where all ids together take more than
 //! `dedup_bytes_max`, a base is written for that alone and smaller lots go; what is still too much after it is
 //! forgotten before its time, the oldest first, counted and logged.
@@ -37,7 +37,7 @@ use crate::domain::event::{ClearTo, Customer, Event, Message, Record};
 use crate::domain::fingerprint::Key;
 use crate::domain::ids::{ChannelId, ConversationId, MessageId, Offset, Timestamp};
 use crate::domain::portal::{Portal, PortalRules};
-use crate::domain::recent_ids::{self, Movable, SEALED_IDS};
+use crate::domain::recent_ids::{self, Movable};
 use crate::domain::senders::Senders;
 use crate::journal::payload::{self, kind};
 use crate::journal::state::{self, Place};
@@ -47,8 +47,9 @@ use crate::journal::{BaseWriter, Entry, Kept, RawRecord, Retention, RunOf, Strea
 /// within the ten seconds that history may outstay twice its time, and follows a log that grows by a segment a second.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-/// Ids of a period that are laid aside with a base, in a run of their own: no fewer, or there would be too many files …
-const RUN_IDS_MIN: usize = SEALED_IDS;
+/// Ids of a period that are laid aside with a base, in a run of their own: 1 MiB of memory, and 400 KiB of every base. No
+/// fewer, or there would be too many files …
+const RUN_IDS_MIN: usize = 16_384;
 /// … but so few where all ids together take too much memory.
 const PRESSED_RUN_IDS_MIN: usize = 1_024;
 /// Where ids are forgotten before their time, this part of the limit more goes than must, so that it is not done again

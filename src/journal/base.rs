@@ -178,8 +178,8 @@ pub(super) struct Base {
     place: String,
     seed: u32,
     streams: BTreeMap<StreamId, Listed>,
-    /// The runs that the states name.
-    runs: BTreeSet<(StreamId, RunId)>,
+    /// The runs that the states name, and whose they are.
+    runs: BTreeMap<RunId, StreamId>,
 }
 
 impl Base {
@@ -237,7 +237,7 @@ impl Base {
         let Some(directory) = directory else { return Ok(None) };
         let (runs, entries) = header.parts(&directory);
         let runs = runs.chunks_exact(RUN_BYTES);
-        let runs = runs.map(|raw| (StreamId(id_at(raw, 0)), RunId(u64_at(raw, 16)))).collect();
+        let runs = runs.map(|raw| (RunId(u64_at(raw, 16)), StreamId(id_at(raw, 0)))).collect();
         let streams = entries.chunks_exact(ENTRY_BYTES).map(read_entry).collect();
         let Header { covered, directory_at, .. } = header;
         if directory_at + 2 * length as u64 + HEADER_BYTES as u64 != bytes {
@@ -254,12 +254,12 @@ impl Base {
 
     /// The runs that the states name, and whose they are.
     pub(super) fn runs(&self) -> impl Iterator<Item = (StreamId, RunId)> {
-        self.runs.iter().copied()
+        self.runs.iter().map(|(run, stream)| (*stream, *run))
     }
 
     /// Whether a state names the run.
     pub(super) fn has_run(&self, run: RunId) -> bool {
-        self.runs.iter().any(|(_, named)| *named == run)
+        self.runs.contains_key(&run)
     }
 
     /// A stream's state.

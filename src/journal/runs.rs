@@ -142,11 +142,8 @@ pub(super) fn write(
     sync: bool,
 ) -> io::Result<Filter> {
     debug_assert!(of.ids.is_sorted_by(|one, next| one.0 < next.0), "each id once, ascending");
+    // No file has this name: the number is a new one.
     let unfinished = unfinished(run);
-    // One that a failed try has left behind.
-    if disk.list()?.contains(&unfinished) {
-        disk.remove(&unfinished)?;
-    }
     let filter = Filter::of(of.ids.iter().map(|(id, _)| *id), of.ids.len());
     let file = disk.create(&unfinished)?;
     let put = || {

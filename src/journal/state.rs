@@ -93,3 +93,65 @@ fn versioned(bytes: &Bytes) -> Result<Reader<'_>, Unreadable> {
 }
 
 const UNKNOWN: Unreadable = Unreadable("a version that this broker does not know");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::channel::Keys;
+    use crate::domain::content::Content;
+    use crate::domain::event::{ClearTo, Customer, Event, Message, Record};
+    use crate::domain::filter::Filter;
+    use crate::domain::ids::{ConversationId, CustomerName, MessageId, Offset, Timestamp};
+    use crate::domain::recent_ids::{LaidAside, RunId};
+
+    const KEYS: Keys = Keys { fingerprint: [1; 16], confirm: [2; 16], digest: [3; 16] };
+
+    fn new() -> Channel {
+        Channel::new(ChannelId(7), Number::trusted("+15550783881"), None, KEYS, 1_000)
+    }
+
+    fn with_messages(count: u64) -> Channel {
+        let mut channel = new();
+        for n in 1..=count {
+            let wa_id = Some(CustomerName::trusted("16505551234"));
+            let event = Event::from(Message {
+                message_id: MessageId::trusted(&format!("wamid.{n}")),
+                customer: Customer { wa_id, ..Customer::default() },
+                formerly: Vec::new(),
+                sent_at: Timestamp(1_700_000_000_000 + n),
+                content: Content::checked(Bytes::new(), 0..0, &[]),
+                refers_to: None,
+                clear_to: ClearTo::Everyone,
+            });
+            let at = Timestamp(1_700_000_000_000 + n);
+            channel.apply(&Record { offset: Offset(n), at, conversation: Some(ConversationId(1)), event });
+        }
+        channel
+    }
+
+    fn saved(channel: &Channel) -> Bytes {
+        save_channel(channel, &Senders::new(Key::new(KEYS.fingerprint))).into()
+    }
+
+    #[test]
+    fn a_channel_without_runs_is_saved_as_ever_and_one_with_runs_comes_back_with_them() {
+        let mut channel = with_messages(50);
+        assert_eq!(saved(&channel).first(), Some(&1));
+        let (restored, _) = restore_channel(&saved(&channel), new(), Key::new(KEYS.fingerprint)).unwrap();
+        assert!(restored.ids_aside().next().is_none());
+        assert_eq!(restored.ids_bytes(), channel.ids_bytes());
+
+        let movable = channel.movable_ids(1).remove(0);
+        let filter = Some(Filter::of(movable.ids.iter().map(|(id, _)| *id), movable.ids.len()));
+        channel.lay_ids_aside(LaidAside { run: RunId(9), filter: filter.clone(), ..movable.about });
+        let bytes = saved(&channel);
+        assert_eq!(bytes.first(), Some(&2));
+        assert!(bytes.len() * 3 < saved(&with_messages(50)).len(), "its ids are not in it");
+        let (mut restored, _) = restore_channel(&bytes, new(), Key::new(KEYS.fingerprint)).unwrap();
+        restored.set_ids_filter(RunId(9), filter);
+        assert!(restored.ids_aside().eq(channel.ids_aside()) && channel.ids_aside().count() == 1);
+        assert_eq!(restored.ids_bytes(), channel.ids_bytes());
+        let older = Bytes::from([&[3], &bytes[1..]].concat());
+        assert_eq!(restore_channel(&older, new(), Key::new(KEYS.fingerprint)).err(), Some(UNKNOWN));
+    }
+}
