@@ -185,6 +185,8 @@ ack_timeout = "1 minute"
 [journal]
 durability = "sometimes"
 retention = "10ms"
+[limits]
+dedup_bytes_max = "1MiB"
 [[portals]]
 id = "a b"
 plan = "shared"
@@ -198,6 +200,7 @@ plan = "shared"
             "tcp.ack_timeout",
             "journal.durability",
             "journal.retention",
+            "limits.dedup_bytes_max",
             "portals[0].id",
             "portals[0].plan"
         ]

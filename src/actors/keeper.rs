@@ -325,10 +325,10 @@ impl Saving<'_> {
     /// Writes ids into runs, for a state that names them in their stead.
     fn lay_aside(&mut self, channel: &mut Channel, base: &mut BaseWriter<'_>) -> io::Result<()> {
         let mut all = Vec::new();
-        for Movable { about, ids } in channel.movable_ids(self.run_ids_min) {
-            if !base.has_room_for_runs() {
-                break;
-            }
+        let periods: Vec<u64> = channel.movable_periods(self.run_ids_min).collect();
+        for period in periods {
+            let movable = channel.movable_ids(period).filter(|_| base.has_room_for_runs());
+            let Some(Movable { about, ids }) = movable else { break };
             let of =
                 RunOf { stream: StreamId::from(channel.id()), from: about.from, to: about.to, ids: &ids };
             let (run, filter) = base.run(&of)?;

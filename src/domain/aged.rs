@@ -65,8 +65,6 @@ struct Bucket<K: Spread, V> {
 
 /// All entries of a period, and from when they are.
 pub struct Period<'a, K, V> {
-    /// The number of the period.
-    pub number: u64,
     /// The earliest of the entries' own times.
     pub from: Timestamp,
     /// The latest of the entries' own times.
@@ -208,18 +206,22 @@ impl<K: Spread, V> AgedMap<K, V> {
         self.periods.values().next()?.first().map(|bucket| bucket.newest)
     }
 
-    /// All that it has of the periods that have so many entries at least. Looks at each of these.
-    pub fn by_period(&self, entries_min: usize) -> impl Iterator<Item = Period<'_, K, V>> {
-        let has_enough = move |buckets: &[Bucket<K, V>]| {
-            buckets.iter().map(|bucket| bucket.entries.len()).sum::<usize>() >= entries_min
-        };
-        let enough = self.periods.iter().filter(move |(_, buckets)| has_enough(buckets));
-        enough.map(|(number, buckets)| Period {
-            number: *number,
-            from: buckets.iter().map(|bucket| bucket.from).min().unwrap_or_default(),
-            to: buckets.iter().map(|bucket| bucket.to).max().unwrap_or_default(),
-            newest: buckets.iter().map(|bucket| bucket.newest).max().unwrap_or_default(),
-            last: buckets.iter().map(|bucket| bucket.last).max().unwrap_or_default(),
+    /// The numbers of the periods that have so many entries at least.
+    pub fn periods(&self, entries_min: usize) -> impl Iterator<Item = u64> {
+        let entries = |buckets: &[Bucket<K, V>]| buckets.iter().map(|bucket| bucket.entries.len()).sum();
+        let sizes = self.periods.iter().map(move |(number, buckets)| (*number, entries(buckets)));
+        sizes.filter(move |(_, entries): &(u64, usize)| *entries >= entries_min).map(|(number, _)| number)
+    }
+
+    /// All that it has of a period. Looks at each.
+    #[must_use]
+    pub fn period(&self, number: u64) -> Option<Period<'_, K, V>> {
+        let buckets = self.periods.get(&number)?;
+        Some(Period {
+            from: buckets.iter().map(|bucket| bucket.from).min()?,
+            to: buckets.iter().map(|bucket| bucket.to).max()?,
+            newest: buckets.iter().map(|bucket| bucket.newest).max()?,
+            last: buckets.iter().map(|bucket| bucket.last).max()?,
             entries: buckets.iter().flat_map(|bucket| bucket.entries.iter()).collect(),
         })
     }
@@ -249,6 +251,12 @@ impl<K: Spread, V> AgedMap<K, V> {
         if buckets.is_empty() {
             self.periods.remove(&period);
         }
+    }
+
+    /// What was dropped and still takes memory: for who can let go of it elsewhere, at once.
+    #[must_use]
+    pub fn take_discarded(&mut self) -> Vec<BucketMap<K, V>> {
+        std::mem::take(&mut self.discarded)
     }
 
     /// Drops the oldest bucket before its time; gives how many entries it had.

@@ -16,7 +16,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::aged::{AgedMap, DAY_MS, Keep};
+use super::aged::{AgedMap, DAY_MS, Keep, Period};
+use super::buckets::BucketMap;
 use super::filter::Filter;
 use super::fingerprint::Fingerprint;
 use super::ids::{Offset, Timestamp};
@@ -175,29 +176,22 @@ impl RecentIds {
         }
     }
 
-    /// What may be laid aside: the ids in memory of each period that has `ids_min` of them at least. Looks at each.
+    /// The periods that have so many ids in memory at least.
+    pub fn movable_periods(&self, ids_min: usize) -> impl Iterator<Item = u64> {
+        self.here.periods(ids_min.max(1))
+    }
+
+    /// What may be laid aside of a period: all its ids in memory. Looks at each.
     #[must_use]
-    pub fn movable(&self, ids_min: usize) -> Vec<Movable> {
-        self.here
-            .by_period(ids_min.max(1))
-            .map(|period| {
-                let mut ids: Vec<_> = period.entries.into_iter().map(|(id, record)| (*id, *record)).collect();
-                // The newer record of two ids with one fingerprint, as in memory.
-                ids.sort_unstable_by_key(|(id, record)| (*id, std::cmp::Reverse(*record)));
-                ids.dedup_by_key(|(id, _)| *id);
-                let about = LaidAside {
-                    run: RunId(0),
-                    period: period.number,
-                    from: period.from,
-                    to: period.to,
-                    newest: period.newest,
-                    last: period.last,
-                    ids: ids.len() as u64,
-                    filter: None,
-                };
-                Movable { about, ids }
-            })
-            .collect()
+    pub fn movable(&self, period: u64) -> Option<Movable> {
+        let Period { from, to, newest, last, entries } = self.here.period(period)?;
+        let mut ids: Vec<_> = entries.into_iter().map(|(id, record)| (*id, *record)).collect();
+        // The newer record of two ids with one fingerprint, as in memory.
+        ids.sort_unstable_by_key(|(id, record)| (*id, std::cmp::Reverse(*record)));
+        ids.dedup_by_key(|(id, _)| *id);
+        let count = ids.len() as u64;
+        let about = LaidAside { run: RunId(0), period, from, to, newest, last, ids: count, filter: None };
+        Some(Movable { about, ids })
     }
 
     /// The ids of a period that come from records up to `laid.last` lie in its run from now on, or in one before.
@@ -207,6 +201,12 @@ impl RecentIds {
             self.aside.entry(laid.period).or_default().push(laid);
             self.measure();
         }
+    }
+
+    /// What was dropped and still takes memory: for who can let go of it elsewhere, at once.
+    #[must_use]
+    pub fn take_discarded(&mut self) -> Vec<BucketMap<Fingerprint, Offset>> {
+        self.here.take_discarded()
     }
 
     /// What may be in a run has become known; nothing, where the run can not be read.
@@ -361,9 +361,13 @@ mod tests {
         assert_eq!(ids.len(), 1_000, "a late one is dropped and keeps no younger one");
     }
 
+    fn all_movable(ids: &RecentIds) -> Vec<Movable> {
+        ids.movable_periods(1).filter_map(|period| ids.movable(period)).collect()
+    }
+
     /// Lays all that may be aside into runs, numbered on from `next`; gives them.
     fn lay_all_aside(ids: &mut RecentIds, next: u64) -> Vec<(RunId, Vec<(Fingerprint, Offset)>)> {
-        let movable = ids.movable(1);
+        let movable = all_movable(ids);
         (next..)
             .zip(movable)
             .map(|(run, Movable { about, ids: moved })| {
@@ -404,7 +408,7 @@ mod tests {
                 folded.insert(id(n), NOW.plus_ms(n), NOW.plus_ms(n), Offset(n + 1));
             }
         }
-        for Movable { about, .. } in folded.movable(1) {
+        for Movable { about, .. } in all_movable(&folded) {
             live.lay_aside(LaidAside { run: RunId(1), ..about });
         }
         assert_eq!(live.len(), 50_000);

@@ -21,6 +21,9 @@
 //!   out, and the next block begins behind it like any other.
 //! - **Read.** Serves only what is done, never what might still be lost in the sense of its durability, and never a
 //!   byte whose checksum does not match: such a record is reported as [`Entry::Corrupt`], in its place.
+//! - **Runs.** A state in a base may name runs: ids that it does not hold itself. Each is whole and durable before its base
+//!   is, and stays for as long as the installed base names it. One that is damaged or missing is an error where it is
+//!   asked for, never a wrong answer, and nothing else fails for it.
 //! - **Halt.** After a failed write or sync an engine never appends again and never tries again: everything under way
 //!   and all that comes later is answered `Halted`. Reading goes on.
 //!

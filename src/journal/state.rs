@@ -141,7 +141,8 @@ mod tests {
         assert!(restored.ids_aside().next().is_none());
         assert_eq!(restored.ids_bytes(), channel.ids_bytes());
 
-        let movable = channel.movable_ids(1).remove(0);
+        let period = channel.movable_periods(1).next().unwrap();
+        let movable = channel.movable_ids(period).unwrap();
         let filter = Some(Filter::of(movable.ids.iter().map(|(id, _)| *id), movable.ids.len()));
         channel.lay_ids_aside(LaidAside { run: RunId(9), filter: filter.clone(), ..movable.about });
         let bytes = saved(&channel);

@@ -185,6 +185,13 @@ impl ChannelActor {
         }
     }
 
+    /// Ids have left memory: it goes back off the Arbiter, and then `waits`.
+    pub(super) fn free_ids(&mut self, waits: Arc<()>) {
+        self.note_levels();
+        let discarded = self.channel.take_discarded_ids();
+        self.shared.readers.read(move |_| drop((discarded, waits)));
+    }
+
     /// Whether messages wait for a look; then the room of a batch stays taken until they are decided.
     pub(super) fn keep_for_lookups(&mut self, permits: &Arc<Permits>) {
         if !self.lookups.waiting.is_empty() {

@@ -468,8 +468,7 @@ impl Handler<LaidAside> for ChannelActor {
 
     fn handle(&mut self, LaidAside { laid, waits }: LaidAside, _: &mut Self::Context) {
         laid.into_iter().for_each(|laid| self.channel.lay_ids_aside(laid));
-        self.note_levels();
-        drop(waits);
+        self.free_ids(waits);
     }
 }
 
@@ -479,8 +478,7 @@ impl Handler<DropIds> for ChannelActor {
     fn handle(&mut self, DropIds { bytes, waits }: DropIds, _: &mut Self::Context) {
         let dropped = self.channel.drop_oldest_ids(bytes);
         self.shared.counters.dropped_ids(dropped);
-        self.note_levels();
-        drop(waits);
+        self.free_ids(waits);
     }
 }
 

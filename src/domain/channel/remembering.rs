@@ -4,20 +4,34 @@
 //! **Invariant:** none of it is in a record, and laying aside changes no answer.
 
 use super::Channel;
+use crate::domain::buckets::BucketMap;
 use crate::domain::filter::Filter;
+use crate::domain::fingerprint::Fingerprint;
+use crate::domain::ids::Offset;
 use crate::domain::recent_ids::{LaidAside, Movable, RunId};
 use crate::domain::saved::{Put, Take, Unreadable};
 
 impl Channel {
-    /// Message ids that may be laid aside: of each period that has `ids_min` of them in memory. Looks at each.
+    /// The periods that have so many message ids in memory at least.
+    pub fn movable_periods(&self, ids_min: usize) -> impl Iterator<Item = u64> {
+        self.message_ids.movable_periods(ids_min)
+    }
+
+    /// Message ids that may be laid aside: all of a period that are in memory. Looks at each.
     #[must_use]
-    pub fn movable_ids(&self, ids_min: usize) -> Vec<Movable> {
-        self.message_ids.movable(ids_min)
+    pub fn movable_ids(&self, period: u64) -> Option<Movable> {
+        self.message_ids.movable(period)
     }
 
     /// The message ids of a period up to a record lie in a run from now on.
     pub fn lay_ids_aside(&mut self, laid: LaidAside) {
         self.message_ids.lay_aside(laid);
+    }
+
+    /// Message ids that were dropped and still take memory: for who can let go of them elsewhere, at once.
+    #[must_use]
+    pub fn take_discarded_ids(&mut self) -> Vec<BucketMap<Fingerprint, Offset>> {
+        self.message_ids.take_discarded()
     }
 
     /// What lies in runs.
