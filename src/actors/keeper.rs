@@ -9,9 +9,9 @@
 //! The states are folded anew from the base before and the records behind it, never taken from the actors: no Arbiter
 //! waits for a base, and what a start will read is what was checked by reading it.
 //!
-//! Message ids of a day that are many are laid aside with the base: written to a run, which the base names; the channel's actor
-//! is told once that base is installed, and gives their memory back. Where all ids together take more than
-//! `dedup_bytes_max`, a base is written for that alone and smaller lots go; what is still too much after it is
+//! Message ids of a day that are many are laid aside with the base: written to a run, which the base names; the
+//! channel's actor is told once that base is installed, and gives their memory back. Where all ids together take more
+//! than `dedup_bytes_max`, a base is written for that alone and smaller lots go; what is still too much after it is
 //! forgotten before its time, the oldest first, counted and logged.
 //!
 //! **Invariants:** a stream that can not be folded is set aside and keeps nobody else's history from going; an error of
@@ -47,8 +47,8 @@ use crate::journal::{BaseWriter, Entry, Kept, RawRecord, Retention, RunOf, Strea
 /// within the ten seconds that history may outstay twice its time, and follows a log that grows by a segment a second.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-/// Ids of a period that are laid aside with a base, in a run of their own: 1 MiB of memory, and 400 KiB of every base. No
-/// fewer, or there would be too many files …
+/// Ids of a period that are laid aside with a base, in a run of their own: 1 MiB of memory, and 400 KiB of every base.
+/// No fewer, or there would be too many files …
 const RUN_IDS_MIN: usize = 16_384;
 /// … but so few where all ids together take too much memory.
 const PRESSED_RUN_IDS_MIN: usize = 1_024;
@@ -197,10 +197,15 @@ impl Keeping {
     }
 
     /// Ids take too much memory, and nothing is left of them that may be laid aside: each channel and each number gives
-    /// its share of the oldest.
+    /// its share of the oldest, but for those that have less than half of what they have on average.
     fn drop_ids(&self, held: u64, most: u64) {
         let excess = (held - most).saturating_add(most / DROP_SHARE);
+        let registry = &self.shared.registry;
+        let holders = (registry.channels.len() + registry.numbers.len()) as u64;
         let share = |bytes: u64| {
+            if bytes.saturating_mul(2 * holders) < held {
+                return 0;
+            }
             let share = u128::from(excess) * u128::from(bytes) / u128::from(held.max(1));
             usize::try_from(share).unwrap_or(usize::MAX)
         };
@@ -209,13 +214,13 @@ impl Keeping {
             limit = most,
             "ids take too much memory: the oldest are forgotten before their time"
         );
-        for entry in &self.shared.registry.channels {
+        for entry in &registry.channels {
             let bytes = share(entry.sight.levels.ids_bytes.load(Ordering::Relaxed));
             if let Some(addr) = entry.addr.as_ref().filter(|_| bytes > 0) {
                 let _ = addr.try_send(DropIds { bytes, waits: Arc::clone(&self.waits) });
             }
         }
-        for number in &self.shared.registry.numbers {
+        for number in &registry.numbers {
             let mut senders = number.senders.lock().unwrap_or_else(PoisonError::into_inner);
             let bytes = share(senders.bytes() as u64);
             if bytes > 0 {
