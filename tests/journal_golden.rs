@@ -11,25 +11,29 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use sharedline::domain::channel::{Channel, Keys};
 use sharedline::domain::content::Content;
 use sharedline::domain::event::{
     Acknowledged, Actor, Agent, ClaimAction, ClaimActivity, ClaimChange, ClearTo, Customer, Event, Handed,
     Membership, MembershipAction, Merged, Message, Notice, PortalEvent, Receipt, Record, Reply, RosterChange,
     Settings, Status, StatusError, StatusParked,
 };
+use sharedline::domain::fingerprint::Key;
 use sharedline::domain::ids::{
     AgentId, ChannelId, ConversationId, CustomerName, MessageId, Number, Offset, PortalId, ReplyId,
     ServiceId, Timestamp,
 };
+use sharedline::domain::senders::Senders;
 use sharedline::journal::disk::{Disk, RealDisk};
-use sharedline::journal::payload;
 use sharedline::journal::sim_disk::SimDisk;
 use sharedline::journal::{
     BlockBuilder, Completed, CompletionSink, Durability, EmbeddedJournal, Entry, Head, Journal, LEAP,
-    Options, Outcome, RecordMeta, Sink, StreamId,
+    Options, Outcome, RecordMeta, Sink, StreamId, payload, state,
 };
 
 const GOLDEN: &str = "tests/golden/store";
+/// The state of a channel, as a base of format 1 has it.
+const GOLDEN_STATE: &str = "tests/golden/channel-1.state";
 const CHANNEL: ChannelId = ChannelId(0x00c0_ffee_0000_0000_0000_0000_0000_0001);
 const CONVERSATION: ConversationId = ConversationId(0x0123_4567_89ab_cdef);
 /// The channel's records before this one were trimmed.
@@ -285,4 +289,41 @@ fn what_is_written_today_reads_like_the_golden_store() {
     let directory = tempfile::tempdir().unwrap();
     make(directory.path());
     check(Arc::new(RealDisk::at(directory.path()).unwrap()), &Options::default());
+}
+
+/// A channel with a claim that holds, and a conversation that became part of another.
+fn channel() -> Channel {
+    let mut channel = new_channel();
+    let mut younger = events().swap_remove(1);
+    if let Event::Message(message) = &mut younger {
+        message.customer = Customer { wa_id: Some(CustomerName::trusted("4917")), ..Customer::default() };
+        message.message_id = MessageId::trusted("wamid.other");
+    }
+    let merged = Event::Merged(Merged { from: ConversationId(6) });
+    let more = [(ConversationId(6), younger), (CONVERSATION, merged)];
+    let first = events().into_iter().enumerate().map(|(index, event)| record_of(index, event));
+    first.for_each(|record| channel.apply(&record));
+    for (conversation, event) in more {
+        let offset = channel.head().next();
+        channel.apply(&Record { offset, at: Timestamp(9), conversation: Some(conversation), event });
+    }
+    channel
+}
+
+fn new_channel() -> Channel {
+    let keys = Keys { fingerprint: [1; 16], confirm: [2; 16], digest: [3; 16] };
+    Channel::new(CHANNEL, Number::trusted("+15550783881"), None, keys, 3_600_000)
+}
+
+#[test]
+fn a_state_of_format_1_reads_for_ever() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(GOLDEN_STATE);
+    let senders = || Senders::new(Key::new([1; 16]));
+    #[expect(clippy::disallowed_methods, reason = "asked for by hand, for a new format alone")]
+    if std::env::var("SHAREDLINE_MAKE_GOLDEN_STATE").is_ok() {
+        std::fs::write(&path, state::save_channel(&channel(), &senders())).unwrap();
+    }
+    let golden = std::fs::read(path).unwrap();
+    let (read, _) = state::restore_channel(&golden.into(), new_channel(), senders().key()).unwrap();
+    assert_eq!(read, channel());
 }
