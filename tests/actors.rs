@@ -78,6 +78,7 @@ fn word(record: &sharedline::domain::event::Record, viewer: &ServiceId) -> Optio
         View::Merged { .. } => "merged".to_owned(),
         View::Membership(membership) => format!("{} {}", membership.action.as_str(), membership.service),
         View::Notice(_) => "notice".to_owned(),
+        View::Thread(thread) => format!("thread {} {}", thread.action.as_str(), thread.own),
     })
 }
 

@@ -9,7 +9,7 @@ use super::outlet::Outlet;
 use super::port::{Answered, Refusal};
 use super::sender::Pause;
 use crate::domain::channel::ListQuery;
-use crate::domain::command::{Command, SendOutcome, StandingCommand};
+use crate::domain::command::{Addressee, Command, SendOutcome, StandingCommand};
 use crate::domain::event::StatusError;
 use crate::domain::ids::{AgentId, ConversationId, Offset, ReplyId, ServiceId};
 use crate::domain::presence::Doing;
@@ -48,6 +48,13 @@ pub enum Ask {
         limit: usize,
         /// Only what lies before this offset.
         before: Option<Offset>,
+    },
+    /// Whose a conversation's thread is.
+    ThreadOwner {
+        /// The service that asks.
+        service: ServiceId,
+        /// Which conversation.
+        of: Addressee,
     },
     /// Say what an agent does.
     Presence {

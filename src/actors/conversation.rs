@@ -23,7 +23,7 @@ use crate::domain::command::Opened;
 use crate::domain::event::{Customer, Event, Record};
 use crate::domain::ids::{AgentId, ChannelId, ConversationId, Offset, ServiceId};
 use crate::domain::presence::{Doing, Presence, PresenceChange};
-use crate::domain::view::{Masking, Viewer, customer_of, view};
+use crate::domain::view::{Masking, Viewer, customer_of, is_in_timelines, view};
 use crate::journal::{Entry, Journal, ReadError, StreamId, payload};
 
 /// Most bytes of a timeline (contract: 1 MiB for the whole answer), less what stands beside it.
@@ -259,7 +259,7 @@ fn timeline(journal: &dyn Journal, stream: StreamId, read: &ReadTimeline) -> (Ve
         };
         chains.push(previous);
         let visible = match &entry {
-            BatchEntry::Record(record) => view(record, &viewer).is_some(),
+            BatchEntry::Record(record) => is_in_timelines(record) && view(record, &viewer).is_some(),
             BatchEntry::Gap { .. } => true,
         };
         if at >= before || !visible {

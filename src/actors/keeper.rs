@@ -64,7 +64,7 @@ impl Keeper {
             shared: Arc::clone(shared),
             stopping: Arc::clone(&stopping),
             based_at: now(),
-            keeps_replies: true,
+            keeps_passing: true,
         };
         let thread = thread::Builder::new().name("keeper".to_owned()).spawn(move || {
             loop {
@@ -115,8 +115,9 @@ struct Keeping {
     stopping: Arc<AtomicBool>,
     /// When the last base was written; of one from before this start nobody knows.
     based_at: Timestamp,
-    /// Whether that base keeps whole replies, which must not outstay their outcome.
-    keeps_replies: bool,
+    /// Whether that base keeps what must go in time: a whole reply with its outcome, a note of whose a thread is when it
+    /// lapses.
+    keeps_passing: bool,
 }
 
 impl Keeping {
@@ -131,7 +132,7 @@ impl Keeping {
             return Ok(());
         }
         let due = journal.due(now(), &retention);
-        let is_stale = self.keeps_replies && now().since_ms(self.based_at) > retention.keep_ms;
+        let is_stale = self.keeps_passing && now().since_ms(self.based_at) > retention.keep_ms;
         if due.rotate {
             journal.rotate();
         }
@@ -160,12 +161,12 @@ impl Keeping {
 
     fn write_base(&mut self) -> io::Result<()> {
         let started = now();
-        let mut keeps_replies = false;
+        let mut keeps_passing = false;
         let (shared, stopping) = (&self.shared, &*self.stopping);
         let settings = shared.settings();
         shared.journal.write_base(&mut |base| {
             for portal in settings.portals.values() {
-                keeps_replies |= save_portal(shared, stopping, &portal.rules, base)?;
+                keeps_passing |= save_portal(shared, stopping, &portal.rules, base)?;
             }
             // Streams of portals that stand in the configuration no longer.
             for (stream, _) in shared.journal.streams() {
@@ -176,13 +177,13 @@ impl Keeping {
             Ok(())
         })?;
         self.based_at = started;
-        self.keeps_replies = keeps_replies;
+        self.keeps_passing = keeps_passing;
         tracing::debug!(ms = now().since_ms(started), "a base is written");
         Ok(())
     }
 }
 
-/// Saves a portal and its channels; says whether whole replies are kept for one of them.
+/// Saves a portal and its channels; says whether something is kept for one of them that must go in time.
 fn save_portal(
     shared: &Arc<Shared>,
     stopping: &AtomicBool,
@@ -196,15 +197,15 @@ fn save_portal(
         // At the next start it is refused with the place of the damage.
         Err(error) => return Err(io::Error::other(error)),
     };
-    let mut keeps_replies = false;
+    let mut keeps_passing = false;
     for (channel, place) in &ever {
-        keeps_replies |= save_channel(shared, stopping, *channel, place, base)?;
+        keeps_passing |= save_channel(shared, stopping, *channel, place, base)?;
     }
     base.section(stream, as_of, &state::save_portal(&portal, &ever), &Kept::default())?;
-    Ok(keeps_replies)
+    Ok(keeps_passing)
 }
 
-/// Saves a channel; says whether whole replies are kept for it.
+/// Saves a channel; says whether something is kept for it that must go in time.
 fn save_channel(
     shared: &Arc<Shared>,
     stopping: &AtomicBool,
@@ -223,7 +224,7 @@ fn save_channel(
         customers.applied(channel, raw, record);
         !stopping.load(Ordering::Acquire)
     });
-    let (channel, senders) = match folded {
+    let (mut channel, senders) = match folded {
         Ok(folded) => folded,
         Err(Quarantine::Read(error)) => return Err(io::Error::other(error)),
         Err(Quarantine::Stopped) => return Err(io::ErrorKind::Interrupted.into()),
@@ -234,9 +235,11 @@ fn save_channel(
             return Ok(false);
         }
     };
+    // What has been kept long enough goes into no base: a note of whose a thread is, with what was handed on.
+    channel.forget(now());
     let (kept, keeps_replies) = rests(shared, &channel, customers, base)?;
     base.section(stream, channel.head(), &state::save_channel(&channel, &senders), &kept)?;
-    Ok(keeps_replies)
+    Ok(keeps_replies || channel.threads_len() > 0)
 }
 
 /// The last record of each conversation that names its customer, as the fold comes by.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::batch::{BatchEntry, Slice};
-use crate::domain::command::{ChannelSeen, ConversationSeen, Opened, Rejection, Warned};
+use crate::domain::command::{ChannelSeen, ConversationSeen, Opened, Rejection, ThreadSeen, Warned};
 use crate::domain::event::{Customer, Receipt, Status};
 use crate::domain::ids::{AgentId, ChannelId, ConversationId, CustomerName, Offset, ReplyId, Timestamp};
 use crate::domain::presence::Doing;
@@ -154,6 +154,13 @@ pub enum Answered {
         reply_id: ReplyId,
         /// Whether it was accepted before.
         duplicate: bool,
+    },
+    /// Whose a conversation's thread is.
+    Thread {
+        /// The conversation.
+        conversation: ConversationId,
+        /// As the asking service may see it.
+        thread: ThreadSeen,
     },
     /// What has become of a reply.
     Fate(Box<ReplyFate>),

@@ -381,6 +381,7 @@ pub fn position(delivery: &Delivery) -> Option<(ChannelId, Offset)> {
         Delivery::Notice(of) => (of.channel, of.offset),
         Delivery::Gap(of) => (of.channel, of.offset),
         Delivery::Membership(of) => (of.channel, of.offset),
+        Delivery::Thread(of) => (of.channel, of.offset),
         Delivery::Presence(_) | Delivery::Send(_) => return None,
     })
 }

@@ -51,6 +51,8 @@ pub enum Event {
     Acknowledged(Acknowledged),
     /// A webhook change that is neither message nor status nor echo; for the parent alone.
     Notice(Notice),
+    /// The note of whose a conversation's thread is was made or taken away (B18).
+    Thread(ThreadChange),
 }
 
 impl From<Message> for Event {
@@ -384,6 +386,51 @@ pub struct Notice {
     pub content: Content,
     /// The parent when it came: it alone gets it.
     pub parent: ServiceId,
+}
+
+/// What happened to the note of whose a conversation's thread is (B18).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ThreadAction {
+    /// A service noted it as its own.
+    Taken,
+    /// A service noted it as another's.
+    Passed,
+    /// The note went; nobody's follows it.
+    Released,
+}
+
+/// The note of whose a conversation's thread is was made or taken away (B18). Advice: it changes nothing else.
+#[derive(Clone, PartialEq)]
+pub struct ThreadChange {
+    /// What happened.
+    pub action: ThreadAction,
+    /// Who did it.
+    pub by: Actor,
+    /// The agent of that service who did it, if it was one.
+    pub agent: Option<AgentId>,
+    /// Whose it is after it; nobody's after a release.
+    pub owner: Option<ServiceId>,
+    /// Whose it was before, where a note held.
+    pub previous: Option<ServiceId>,
+    /// Until when it is the new owner's unless the customer writes again.
+    pub until: Option<Timestamp>,
+    /// What is handed on with it, for the new owner alone.
+    pub metadata: Option<Arc<str>>,
+}
+
+/// What is handed on may say of the customer what nobody else is to read.
+impl fmt::Debug for ThreadChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadChange")
+            .field("action", &self.action)
+            .field("by", &self.by)
+            .field("agent", &self.agent)
+            .field("owner", &self.owner)
+            .field("previous", &self.previous)
+            .field("until", &self.until)
+            .field("metadata", &self.metadata.as_ref().map(|_| Hidden))
+            .finish()
+    }
 }
 
 /// What a portal's own stream holds: its rosters, and the directory of its channels.

@@ -12,12 +12,15 @@ use crate::actors::port::{Answered, Refusal};
 use crate::domain::channel::ListQuery;
 use crate::domain::command::{
     self, ClaimCommand, Command, Inbound, ReplyCommand, SendOutcome, StandingChange, StatusCommand,
+    ThreadAsked, ThreadCommand,
 };
 use crate::domain::event::{Actor, ClearTo, Message, RosterChange, Status};
 use crate::domain::ids::{ECHO_PREFIX, ServiceId};
 use crate::wire::content::{ContentError, check_inbound, check_reply};
 use crate::wire::message::requests::Hello;
-use crate::wire::message::{self, Addressee, DeliverMode, Request, SentOutcome, StatusOf, Who};
+use crate::wire::message::{
+    self, Addressee, DeliverMode, Private, Request, SentOutcome, StatusOf, ThreadVerb, Who,
+};
 
 /// Most entries of one `open` (contract: 200).
 pub(super) const OPEN_LIMIT_MAX: usize = 200;
@@ -224,6 +227,18 @@ fn of_conversation(service: &ServiceId, request: Request) -> Result<Translated, 
             let channel = reply.channel;
             Asking::Of(channel, Ask::Command(Command::Reply(reply_command(service, reply)?)))
         }
+        Request::ThreadControl(control) => {
+            let command = ThreadCommand {
+                service,
+                of: addressee(control.of),
+                agent: control.agent,
+                asked: thread_asked(control.action, control.to_service, control.metadata)?,
+            };
+            Asking::Of(control.channel, Ask::Command(Command::Thread(command)))
+        }
+        Request::ThreadOwner(owner) => {
+            Asking::Of(owner.channel, Ask::ThreadOwner { service, of: addressee(owner.of) })
+        }
         Request::Presence(presence) => {
             let (conversation, agent, doing) = (presence.conversation, presence.agent, presence.doing);
             Asking::Of(presence.channel, Ask::Presence { service, conversation, agent, doing })
@@ -243,6 +258,29 @@ fn forced<T>(force: bool, holder: Option<T>) -> Result<Option<T>, Refusal> {
     }
 }
 
+fn addressee(to: Addressee) -> command::Addressee {
+    match to {
+        Addressee::Conversation(conversation) => command::Addressee::Conversation(conversation),
+        Addressee::Customer(name) => command::Addressee::Customer(name),
+    }
+}
+
+fn thread_asked(
+    verb: ThreadVerb,
+    to: Option<ServiceId>,
+    metadata: Option<Private>,
+) -> Result<ThreadAsked, Refusal> {
+    let metadata = metadata.map(|metadata| metadata.0);
+    Ok(match (verb, to) {
+        (ThreadVerb::Take, _) => ThreadAsked::Take { metadata },
+        (ThreadVerb::Pass, Some(to)) => ThreadAsked::Pass { to, metadata },
+        (ThreadVerb::Pass, None) => {
+            return Err(Refusal::BadMessage(Arc::from("a thread is passed to a service")));
+        }
+        (ThreadVerb::Release, _) => ThreadAsked::Release,
+    })
+}
+
 fn reply_command(service: ServiceId, reply: message::requests::Reply) -> Result<ReplyCommand, Refusal> {
     if reply.reply_id.as_str().starts_with(ECHO_PREFIX) {
         return Err(Refusal::BadMessage(Arc::from("a reply_id does not begin with echo:")));
@@ -251,10 +289,7 @@ fn reply_command(service: ServiceId, reply: message::requests::Reply) -> Result<
     Ok(ReplyCommand {
         service,
         agent: reply.agent,
-        to: match reply.to {
-            Addressee::Conversation(conversation) => command::Addressee::Conversation(conversation),
-            Addressee::Customer(name) => command::Addressee::Customer(name),
-        },
+        to: addressee(reply.to),
         reply_id: reply.reply_id,
         content: checked.content,
         callback_data: checked.callback_data,

@@ -7,7 +7,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::domain::command::{ChannelSeen, ChannelState, ClaimSeen, Warning, WarningCode, Window};
-use crate::domain::event::{Agent, ClaimAction, Customer, MembershipAction, Settings, Status, StatusError};
+use crate::domain::event::{
+    Agent, ClaimAction, Customer, MembershipAction, Settings, Status, StatusError, ThreadAction,
+};
 use crate::domain::ids::{
     AdapterId, AgentId, ChannelId, ConversationId, CustomerName, GatewayId, MessageId, NAME_BYTES_MAX,
     Number, Offset, PortalId, ReplyId, ServiceId, Timestamp,
@@ -17,7 +19,7 @@ use crate::domain::presence::Doing;
 use super::field::{Fault, Put, Reader, Take, Writer};
 use super::message::{
     Addressee, ConversationEntry, DeliverMode, ErrorCode, Flag, GapReason, Holder, Name, Parent, Positions,
-    Private, RawContent, SentOutcome, StatusOf, Who,
+    Private, RawContent, SentOutcome, StatusOf, ThreadOwnership, ThreadVerb, Who,
 };
 
 macro_rules! text_ids {
@@ -99,6 +101,9 @@ words! {
         0 Subscribed "subscribed", 1 Deactivated "deactivated", 2 Activated "activated", 3 Deleted "deleted",
         4 ParentChanged "parent_changed", 5 Configured "configured",
     }
+    ThreadVerb "thread verb" { 0 Take "take", 1 Pass "pass", 2 Release "release" }
+    ThreadAction "thread action" { 0 Taken "taken", 1 Passed "passed", 2 Released "released" }
+    ThreadOwnership "thread owner" { 0 Nobody "none", 1 Another "another", 2 Own "self" }
     GapReason "gap reason" { 0 Retention "retention", 1 Corrupt "corrupt", 2 Erased "erased" }
     ErrorCode "error code" {
         0 BadMessage "bad_message", 1 UnknownType "unknown_type", 2 TooLarge "too_large",

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use sharedline::domain::channel::{Channel, DRAFTS_MAX, Draft, Keys, ListQuery, Standing};
 use sharedline::domain::command::{
     Addressee, Answer, ClaimCommand, Command, ConversationSeen, Echo, Inbound, LookedUp, Opened, Rejection,
-    ReplyCommand, SendOutcome, StandingChange, StandingCommand, StatusCommand, StatusOf, Warned,
+    ReplyCommand, SendOutcome, StandingChange, StandingCommand, StatusCommand, StatusOf, ThreadAsked,
+    ThreadCommand, ThreadSeen, Warned,
 };
 use sharedline::domain::content::Content;
 use sharedline::domain::event::{
@@ -427,6 +428,24 @@ impl Stage {
 
     pub(crate) fn configure(&mut self, of: &str, settings: Settings) -> Result<Answer, Rejection> {
         self.tell(Command::Configure { service: service(of), settings })
+    }
+
+    /// A thread taken, passed or released by a service's bot.
+    pub(crate) fn thread(
+        &mut self,
+        of: &str,
+        conversation: ConversationId,
+        asked: ThreadAsked,
+    ) -> Result<Answer, Rejection> {
+        let of_whom = Addressee::Conversation(conversation);
+        let command = ThreadCommand { service: service(of), of: of_whom, agent: None, asked };
+        self.tell(Command::Thread(command))
+    }
+
+    /// Whose a thread is, as a service sees it.
+    pub(crate) fn thread_seen(&self, of: &str, conversation: ConversationId) -> ThreadSeen {
+        let of_whom = Addressee::Conversation(conversation);
+        self.channel.thread(&service(of), &of_whom, Timestamp(self.now)).unwrap().1
     }
 
     /// The claims that hold, as `service agent`, from the view of a list.

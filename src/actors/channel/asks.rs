@@ -10,7 +10,9 @@ use crate::actors::outlet::Outlet;
 use crate::actors::port::{Answered, Refusal};
 use crate::actors::portal::Recreate;
 use crate::domain::channel::{ConversationNow, ListQuery};
-use crate::domain::command::{ConversationSeen, Opened, ReplyCommand, StandingChange, StandingCommand};
+use crate::domain::command::{
+    ConversationSeen, Opened, ReplyCommand, StandingChange, StandingCommand, ThreadAsked, ThreadCommand,
+};
 use crate::domain::event::Customer;
 use crate::domain::ids::{AgentId, ConversationId, Offset, ServiceId, Timestamp};
 use crate::domain::outbox::Fate;
@@ -81,11 +83,16 @@ fn is_new_work(ask: &Ask) -> bool {
                 | Command::Transfer { .. }
                 | Command::Configure { .. }
                 | Command::Notice { .. }
+                | Command::Thread(ThreadCommand {
+                    asked: ThreadAsked::Take { .. } | ThreadAsked::Pass { .. },
+                    ..
+                })
         ),
         Ask::Standing(standing) => {
             matches!(standing.change, StandingChange::Create | StandingChange::Activate)
         }
-        Ask::Get | Ask::List(_) | Ask::Open { .. } | Ask::Look { .. } | Ask::Presence { .. } => false,
+        Ask::Get | Ask::List(_) | Ask::Open { .. } | Ask::Look { .. } => false,
+        Ask::ThreadOwner { .. } | Ask::Presence { .. } => false,
         Ask::Ack(_) | Ask::Outcome { .. } | Ask::Again { .. } => false,
         // Ends something.
         Ask::Withdraw { .. } | Ask::Fate { .. } | Ask::OpenNames { .. } | Ask::Whom { .. } => false,
@@ -166,6 +173,12 @@ impl ChannelActor {
                     Err(rejection) => self.hold(origin, reply_to, Answered::Refused(rejection.into())),
                 }
             }
+            Ask::ThreadOwner { service, of } => {
+                let seen = self.channel.thread(&service, &of, now);
+                let seen = seen.map(|(conversation, thread)| Answer::Thread { conversation, thread });
+                let answered = self.answered(seen);
+                self.hold(origin, reply_to, answered);
+            }
             Ask::Presence { service, conversation, agent, doing } => {
                 let command =
                     Command::Presence { service: service.clone(), conversation, agent: agent.clone() };
@@ -203,6 +216,7 @@ impl ChannelActor {
             Ok(Answer::NotTaken) => Answered::Taken { channels: 0, duplicate: false },
             Ok(Answer::PickedUp) => Answered::PickedUp,
             Ok(Answer::Warned(warned)) => Answered::Warned(warned),
+            Ok(Answer::Thread { conversation, thread }) => Answered::Thread { conversation, thread },
             // `open`, replies and look-ups are answered where they are decided.
             Ok(_) => Answered::Ok,
             Err(rejection) => Answered::Refused(rejection.into()),

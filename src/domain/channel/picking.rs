@@ -81,6 +81,7 @@ impl Channel {
             claims: asking.claims_seen(&held),
             warned: self.warned(at.entry, Confirming::Agent(agent), warnings),
             window: self.window_of(Some(at.entry), turn.now),
+            thread: self.thread_seen(at.entry, service, turn.now),
         };
         self.record_activity(turn, at.entry, at.service, agent);
         Ok(Answer::Opened(opened))

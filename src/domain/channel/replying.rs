@@ -59,7 +59,7 @@ impl Channel {
     }
 
     /// The conversation that a reply goes to, if it has begun.
-    fn addressed(&self, to: &Addressee) -> Option<&Conversation> {
+    pub(super) fn addressed(&self, to: &Addressee) -> Option<&Conversation> {
         match to {
             Addressee::Conversation(id) => self.find(*id),
             Addressee::Customer(name) => {

@@ -10,7 +10,7 @@ use crate::domain::content::Content;
 use crate::domain::event::{
     Acknowledged, Actor, Agent, ClaimAction, ClaimActivity, ClaimChange, ClearTo, Customer, Event, Handed,
     Membership, MembershipAction, Merged, Message, Notice, PortalEvent, Receipt, Reply, RosterChange,
-    Settings, Status, StatusError, StatusParked,
+    Settings, Status, StatusError, StatusParked, ThreadAction, ThreadChange,
 };
 use crate::domain::ids::{
     AgentId, ChannelId, ConversationId, CustomerName, MessageId, Number, Offset, ReplyId, ServiceId,
@@ -41,6 +41,7 @@ pub(super) fn event(kind: u16, payload: &Bytes) -> Read<Event> {
             field: r.shared_text("field")?,
             content: content(r)?,
         }),
+        kind::THREAD => Event::Thread(thread(r)?),
         unknown => return Err(PayloadError::UnknownKind(unknown)),
     };
     reader.end()?;
@@ -183,6 +184,25 @@ fn claim(r: &mut Reader<'_>) -> Read<ClaimChange> {
         from: flags.optional(1, || agent(r))?,
         by: actor(r)?,
         by_agent: flags.optional(2, || agent(r))?,
+    })
+}
+
+fn thread(r: &mut Reader<'_>) -> Read<ThreadChange> {
+    let flags = Flags::read(r, 5)?;
+    let action = match r.byte("action")? {
+        0 => ThreadAction::Taken,
+        1 => ThreadAction::Passed,
+        2 => ThreadAction::Released,
+        _ => return Err(PayloadError::Value("action")),
+    };
+    Ok(ThreadChange {
+        action,
+        by: actor(r)?,
+        agent: flags.optional(0, || agent(r))?,
+        owner: flags.optional(1, || service(r))?,
+        previous: flags.optional(2, || service(r))?,
+        until: flags.optional(3, || time(r))?,
+        metadata: flags.optional(4, || r.shared_text("metadata"))?,
     })
 }
 

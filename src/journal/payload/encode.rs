@@ -4,7 +4,7 @@ use crate::domain::content::Content;
 use crate::domain::event::{
     Acknowledged, Actor, ClaimAction, ClaimActivity, ClaimChange, ClearTo, Customer, Event, Handed,
     Membership, MembershipAction, Merged, Message, Notice, PortalEvent, Receipt, Reply, RosterChange, Status,
-    StatusError, StatusParked,
+    StatusError, StatusParked, ThreadAction, ThreadChange,
 };
 use crate::domain::ids::{ChannelId, Number, ServiceId};
 use crate::journal::codec::{put_bytes, put_id128, put_number, put_text};
@@ -35,6 +35,7 @@ pub(super) fn event(event: &Event, out: &mut Vec<u8>) {
             put_text(out, field);
             content(value, out);
         }
+        Event::Thread(event) => thread(event, out),
     }
 }
 
@@ -164,6 +165,27 @@ fn claim(event: &ClaimChange, out: &mut Vec<u8>) {
     put_optional(out, from.as_ref().map(|id| id.as_str()));
     actor(by, out);
     put_optional(out, by_agent.as_ref().map(|id| id.as_str()));
+}
+
+fn thread(event: &ThreadChange, out: &mut Vec<u8>) {
+    let ThreadChange { action, by, agent, owner, previous, until, metadata } = event;
+    put_flags(
+        out,
+        &[agent.is_some(), owner.is_some(), previous.is_some(), until.is_some(), metadata.is_some()],
+    );
+    out.push(match action {
+        ThreadAction::Taken => 0,
+        ThreadAction::Passed => 1,
+        ThreadAction::Released => 2,
+    });
+    actor(by, out);
+    put_optional(out, agent.as_ref().map(|agent| agent.as_str()));
+    put_optional(out, owner.as_ref().map(ServiceId::as_str));
+    put_optional(out, previous.as_ref().map(ServiceId::as_str));
+    if let Some(until) = until {
+        put_number(out, until.0);
+    }
+    put_optional(out, metadata.as_deref());
 }
 
 fn roster(change: &RosterChange, out: &mut Vec<u8>) {

@@ -12,7 +12,7 @@ use crate::domain::content::Content;
 use crate::domain::event::{
     Acknowledged, Actor, Agent, ClaimAction, ClaimActivity, ClaimChange, ClearTo, Customer, Handed,
     Membership, MembershipAction, Merged, Message, Notice, Receipt, Reply, RosterChange, Settings, Status,
-    StatusError, StatusParked,
+    StatusError, StatusParked, ThreadAction, ThreadChange,
 };
 use crate::domain::ids::{
     AgentId, ChannelId, ConversationId, CustomerName, MessageId, Number, Offset, ReplyId, ServiceId,
@@ -127,6 +127,18 @@ fn golden_events() -> Vec<(Event, &'static str)> {
             }),
             "0363726d0e6163636f756e745f757064617465090d0101030f7b2274797065223a2274657874227d",
         ),
+        (
+            Event::Thread(ThreadChange {
+                action: ThreadAction::Passed,
+                by: Actor::Service(service()),
+                agent: Some(agent()),
+                owner: Some(ServiceId::trusted("desk")),
+                previous: Some(service()),
+                until: Some(Timestamp(1_700_000_000_000)),
+                metadata: Some(Arc::from("m\u{e4}")),
+            }),
+            "1f01000363726d03616e6e046465736b0363726d80d095ffbc31036dc3a4",
+        ),
     ]
 }
 
@@ -174,12 +186,12 @@ fn every_kind_has_the_bytes_that_it_always_had() {
 fn the_golden_events_leave_no_kind_out() {
     let mut kinds: Vec<u16> = golden_events().iter().map(|(event, _)| kind_of(event)).collect();
     kinds.extend(golden_portal_events().iter().map(|(event, _)| portal_kind_of(event)));
-    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 64, 65, 66]);
+    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 64, 65, 66]);
 }
 
 #[test]
 fn an_unknown_kind_is_refused_by_its_number() {
-    assert_eq!(decode(12, &Bytes::new()), Err(PayloadError::UnknownKind(12)));
+    assert_eq!(decode(13, &Bytes::new()), Err(PayloadError::UnknownKind(13)));
     assert_eq!(decode(kind::ROSTER, &Bytes::new()), Err(PayloadError::UnknownKind(64)));
     assert_eq!(decode_portal(kind::MESSAGE, &Bytes::new()), Err(PayloadError::UnknownKind(2)));
 }
@@ -353,6 +365,18 @@ fn any_claim() -> impl Strategy<Value = Event> {
     )
 }
 
+fn any_thread() -> impl Strategy<Value = Event> {
+    let action =
+        prop::sample::select(vec![ThreadAction::Taken, ThreadAction::Passed, ThreadAction::Released]);
+    let (owner, previous) = (option::of(any_service()), option::of(any_service()));
+    let (until, metadata) = (option::of(any::<u64>().prop_map(Timestamp)), option::of(any_shared()));
+    (action, any_actor(), option::of(any_agent()), owner, previous, until, metadata).prop_map(
+        |(action, by, agent, owner, previous, until, metadata)| {
+            Event::Thread(ThreadChange { action, by, agent, owner, previous, until, metadata })
+        },
+    )
+}
+
 fn any_news() -> impl Strategy<Value = Event> {
     (
         any::<u64>(),
@@ -385,6 +409,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         any_message(),
         any_reply(),
         any_claim(),
+        any_thread(),
         any_news(),
         (any::<u64>(), any::<u32>())
             .prop_map(|(reply, attempt)| Event::Handed(Handed { reply: Offset(reply), attempt })),

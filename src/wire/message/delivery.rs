@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use crate::domain::event::{self, ClaimAction, Customer, MembershipAction, StatusError};
+use crate::domain::event::{self, ClaimAction, Customer, MembershipAction, StatusError, ThreadAction};
 use crate::domain::ids::{
     AgentId, ChannelId, ConversationId, CustomerName, MessageId, Offset, ReplyId, ServiceId, Timestamp,
 };
 use crate::domain::presence::Doing;
 
-use super::text::{Flag, Name, Parent, RawContent};
+use super::text::{Flag, Name, Parent, Private, RawContent};
 use super::{FieldInfo, VariantInfo, messages};
 use crate::wire::field::{Fault, Fields, Put, Reader, Take, Writer};
 use crate::wire::values::take_member;
@@ -196,6 +196,29 @@ messages! {
             reply_id: ReplyId,
             /// The message object.
             content: RawContent,
+        }
+        /// A change of whose a conversation's thread is.
+        25 Thread = "thread" {
+            /// The channel.
+            channel: ChannelId,
+            /// Its position in the channel.
+            offset: Offset,
+            /// The conversation.
+            conversation: ConversationId,
+            /// The broker's time.
+            at: Timestamp,
+            /// What happened.
+            action: ThreadAction,
+            /// Whether the thread is now the told service's.
+            own: bool,
+            /// Whether it was the told service's before.
+            was_own: bool,
+            /// Who did it, where it was one of the told service's agents and the thread is or was its own.
+            agent: Option<AgentId>,
+            /// Until when it is the told service's unless the customer writes again; only when own.
+            until: Option<Timestamp>,
+            /// What was handed on with it; only when own.
+            metadata: Option<Private>,
         }
     }
 }

@@ -18,7 +18,7 @@ pub mod deliveries {
     //! The fields of each delivery.
     pub use super::delivery::{
         Claim, ConversationMerged, Gap, MaskedReply, Membership, Message, Notice, Presence, Receipt, Reply,
-        Send,
+        Send, Thread,
     };
 }
 pub mod requests {
@@ -26,14 +26,14 @@ pub mod requests {
     pub use super::request::{
         Ack, ActivateChannel, ConfigureChannel, CreateChannel, DeactivateChannel, DeleteChannel, GetChannel,
         Hello, Inbound, ListChannels, ListConversations, Open, PickUp, Ping, Presence, Release, Reply,
-        Roster, Sent, Status, Transfer,
+        Roster, Sent, Status, ThreadControl, ThreadOwner, Transfer,
     };
 }
 pub mod responses {
     //! The fields of each response.
     pub use super::response::{
         Accepted, Channel, Channels, Conversation, Conversations, Error, Goaway, InboundAccepted, Ok,
-        PickedUp, Pong, Warning, Welcome,
+        PickedUp, Pong, Thread, Warning, Welcome,
     };
 }
 pub use super::values::word_sets;
@@ -41,9 +41,9 @@ pub use delivery::{Delivery, GapReason};
 pub use error::{ErrorCode, Holder};
 pub use request::{
     Addressee, DeliverMode, OPEN_LIMIT_DEFAULT, PROTOCOL_VERSION, Positions, Request, SentOutcome, StatusOf,
-    WINDOW_DEFAULT, Who,
+    ThreadVerb, WINDOW_DEFAULT, Who,
 };
-pub use response::{ConversationEntry, Response};
+pub use response::{ConversationEntry, Response, ThreadOwnership};
 pub use text::{Flag, Name, Parent, Private, RawContent};
 
 /// A variant of a message, as the protocol document lists it.

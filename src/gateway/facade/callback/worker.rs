@@ -209,6 +209,7 @@ impl Worker {
                 View::MaskedReply { .. }
                 | View::Receipt(_)
                 | View::Claim { .. }
+                | View::Thread(_)
                 | View::Merged { .. }
                 | View::Membership(_),
                 _,
