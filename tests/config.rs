@@ -246,6 +246,9 @@ fn what_a_reload_can_not_take_is_named() {
     let mut told_elsewhere = before.clone();
     told_elsewhere.portals[0].callbacks[0].1.url = "http://a/c".to_owned();
     assert_eq!(before.needs_restart(&told_elsewhere), ["webhook and masked_echo of services"]);
+    let mut in_a_role = before.clone();
+    in_a_role.portals[0].thread_roles.push(("crm".parse().unwrap(), "escalation".to_owned()));
+    assert_eq!(before.needs_restart(&in_a_role), ["thread_role of services"]);
 }
 
 #[test]
@@ -310,6 +313,26 @@ fn a_callback_url_needs_its_secret_and_what_others_say_there_is_one_of_three() {
     assert_eq!(problems(waba)[0].key, "portals[0].numbers[0].waba_id");
     assert_eq!(problems("[http]\npublic_url = \"x\"\n")[0].key, "http.public_url");
     assert_eq!(problems("[media]\ncache_ttl = \"0s\"\n")[0].key, "media.cache_ttl");
+}
+
+#[test]
+fn b18_a_role_is_one_services() {
+    let portal = |roles: [&str; 2]| {
+        let service =
+            |id: &str, role: &str| format!("[[portals.services]]\nid = \"{id}\"\nthread_role = \"{role}\"\n");
+        format!("[[portals]]\nid = \"a\"\n{}{}", service("crm", roles[0]), service("desk", roles[1]))
+    };
+    let config = load(&portal(["ai_agent", "escalation"])).unwrap();
+    let roles =
+        config.portals[0].thread_roles.iter().map(|(service, role)| (service.as_str(), role.as_str()));
+    assert_eq!(roles.collect::<Vec<_>>(), [("crm", "ai_agent"), ("desk", "escalation")]);
+    let role_of_all = "x".repeat(65);
+    for wrong in ["escalation", "", "two words", &role_of_all] {
+        let found = problems(&portal(["escalation", wrong]));
+        assert_eq!(found[0].key, "portals[0].services[1].thread_role", "{wrong}");
+    }
+    let other = portal(["escalation", "utility"]).replace("id = \"a\"", "id = \"b\"");
+    assert!(load(&(portal(["escalation", "utility"]) + &other)).is_ok(), "in each portal anew");
 }
 
 #[test]

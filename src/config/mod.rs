@@ -149,6 +149,8 @@ pub struct Portal {
     pub service_tokens: Vec<(ServiceId, Vec<TokenHash>)>,
     /// The services that have a callback URL.
     pub callbacks: Vec<(ServiceId, Callback)>,
+    /// The services that take part in routing as WhatsApp's Cloud API knows it, each in a role of its own.
+    pub thread_roles: Vec<(ServiceId, String)>,
     /// Each TCP gateway's tokens.
     pub gateways: Vec<(GatewayId, Vec<TokenHash>)>,
     /// Its numbers.
@@ -290,6 +292,7 @@ impl Config {
             ("http.public_url", self.http.public_url != other.http.public_url),
             ("media", self.media != other.media),
             ("webhook and masked_echo of services", !self.callbacks().eq(other.callbacks())),
+            ("thread_role of services", !self.thread_roles().eq(other.thread_roles())),
         ];
         keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }
@@ -300,6 +303,11 @@ impl Config {
             let Callback { url, app_secret, masked_echo, masked_echo_text } = callback;
             (service, url.as_str(), app_secret.expose(), *masked_echo, masked_echo_text.as_str())
         })
+    }
+
+    /// Which service of which portal has which role.
+    fn thread_roles(&self) -> impl Iterator<Item = (&str, &[(ServiceId, String)])> {
+        self.portals.iter().map(|portal| (portal.rules.portal.as_str(), portal.thread_roles.as_slice()))
     }
 
     /// The numbers of the built-in gateway, and what each is sent with.

@@ -119,6 +119,7 @@ pub(super) struct Service {
     pub(super) webhook: Option<Webhook>,
     pub(super) masked_echo: Option<String>,
     pub(super) masked_echo_text: Option<String>,
+    pub(super) thread_role: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

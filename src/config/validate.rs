@@ -34,6 +34,8 @@ const RECENT_BYTES: (u64, u64) = (64 << 10, 1 << 30);
 const CACHE_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
 /// Fewest and most bytes of media that are kept.
 const CACHE_BYTES: (u64, u64) = (0, 1 << 40);
+/// Longest `thread_role`, in bytes: as long as an id.
+const THREAD_ROLE_BYTES_MAX: usize = 64;
 /// Longest `masked_echo_text`, in bytes: WhatsApp's own longest text.
 const MASKED_ECHO_TEXT_BYTES_MAX: usize = 4_096;
 /// Shortest and longest `drain_timeout`.
@@ -391,12 +393,15 @@ impl Problems<'_> {
         let mut service_tokens: Vec<(ServiceId, Vec<TokenHash>)> = Vec::new();
         let mut fixed_rosters = BTreeMap::new();
         let mut callbacks = Vec::new();
-        for (at, service) in raw.services.into_iter().enumerate() {
+        let mut thread_roles: Vec<(ServiceId, String)> = Vec::new();
+        for (at, mut service) in raw.services.into_iter().enumerate() {
             let key = format!("{key}.services[{at}]");
+            let role = self.thread_role(&key, service.thread_role.take(), &thread_roles);
             let Some((rules, hashes, agents, callback)) = self.service(&key, service, rosters) else {
                 continue;
             };
             callbacks.extend(callback.map(|callback| (rules.service.clone(), callback)));
+            thread_roles.extend(role.map(|role| (rules.service.clone(), role)));
             self.one_identity(&key, &hashes, &mut tokens);
             if service_tokens.iter().any(|(known, _)| *known == rules.service) {
                 self.quoted(
@@ -439,7 +444,27 @@ impl Problems<'_> {
             numbers.push(number);
         }
         let rules = PortalRules { portal: id?, plan, rosters, services, fixed_rosters };
-        Some(Portal { rules, service_tokens, callbacks, gateways, numbers })
+        Some(Portal { rules, service_tokens, callbacks, thread_roles, gateways, numbers })
+    }
+
+    /// A role is one service's: a thread that is passed to it has one way to go.
+    fn thread_role(
+        &mut self,
+        key: &str,
+        role: Option<String>,
+        known: &[(ServiceId, String)],
+    ) -> Option<String> {
+        let (key, role) = (format!("{key}.thread_role"), role?);
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-');
+        if role.is_empty() || role.len() > THREAD_ROLE_BYTES_MAX || !role.chars().all(is_plain) {
+            self.quoted(key, &role, "1 to 64 of A-Z a-z 0-9 . _ : -");
+            return None;
+        }
+        if known.iter().any(|(_, other)| *other == role) {
+            self.quoted(key, &role, "a role that no other service of the portal has");
+            return None;
+        }
+        Some(role)
     }
 
     /// The same token for two would let one speak for the other.

@@ -16,3 +16,4 @@ mod kill;
 mod media;
 mod send;
 mod stand;
+mod threads;

@@ -130,7 +130,7 @@ fn status_of(code: i64) -> StatusCode {
 }
 
 /// By which one answer can be told from another.
-fn trace_id() -> String {
+pub(super) fn trace_id() -> String {
     let mut raw = [0; 9];
     // Without randomness it is one and the same: it only helps people to find an answer again.
     let _ = getrandom::fill(&mut raw);

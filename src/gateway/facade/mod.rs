@@ -10,6 +10,7 @@
 //! # Layout
 //! - `auth`: tokens to services · `errors`: Meta's shape and codes · `message`: what a body asks for
 //! - `send`: a message from its acceptance to Meta's answer · `routes`: which path is whose
+//! - `threads`: whose a conversation is, noted and asked for
 //! - `graph`: what is read from Meta · `media`: what a service was shown or uploaded · `proxies`: numbers and accounts
 //! - `callback`: what a service is told at its own URL
 //!
@@ -27,6 +28,7 @@ mod message;
 mod proxies;
 mod routes;
 mod send;
+mod threads;
 
 use std::io;
 use std::sync::Arc;
@@ -42,6 +44,7 @@ use self::graph::Graph;
 use self::media::{Cache, Links, Shown, UPLOADS_AT_ONCE_MAX, Watches};
 pub use self::routes::routes;
 pub use self::send::SENT_WITHIN;
+use self::threads::Roles;
 use crate::actors::{Broker, Caller};
 use crate::config::{Config, Secret};
 use crate::domain::ids::{Number, PortalId};
@@ -83,6 +86,7 @@ pub struct Facade {
     broker: Broker,
     tokens: Tokens,
     numbers: Vec<Arc<FacadeNumber>>,
+    roles: Roles,
     patience: Patience,
     public_url: Option<String>,
     graph: Graph,
@@ -118,6 +122,7 @@ impl Facade {
             broker: broker.clone(),
             tokens,
             numbers: numbers_of(config),
+            roles: Roles::of(config),
             patience,
             public_url: config.http.public_url.clone(),
             graph: Graph::new(&config.whatsapp.graph_url).map_err(io::Error::other)?,

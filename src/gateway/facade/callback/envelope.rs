@@ -1,29 +1,100 @@
 //! A delivery as Meta's webhooks would tell it: one update in Meta's envelope.
 //!
 //! Pure: the same delivery and the same configuration give the same bytes, so that a repeat is known by them. A message's
-//! content is spliced in as it came. **Invariant:** of another service's reply nothing goes in but that there was one and
-//! when; `None` is what the Cloud API has no word for.
+//! content is spliced in as it came. **Invariants:** of another service's reply nothing goes in but that there was one and
+//! when, and of another service that has or had a thread, that it is another; `None` is what the Cloud API has no word for.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::config::{Callback, MaskedEcho};
 use crate::domain::event::{Customer, Message, Notice, Receipt, Reply, Status, StatusError};
 use crate::domain::ids::{ChannelId, CustomerName, Offset, Timestamp};
 use crate::gateway::facade::FacadeNumber;
 
-/// How a service is told of what others reply.
+/// What stands for the role of any other service.
+const ANOTHER: &str = "another";
+
+/// How a service is told of what others reply, and of what becomes of threads.
 #[derive(Debug)]
 pub(super) struct Told {
     masked_echo: MaskedEcho,
     text: String,
+    /// In which role it takes part in routing, if it does: then it is told of threads that are passed and taken.
+    thread_role: Option<String>,
+}
+
+/// What a service is told of a thread.
+#[derive(Debug, Clone)]
+pub(super) enum Handover {
+    /// It was passed to the service.
+    Passed {
+        /// Whether it was the service's own before.
+        was_own: bool,
+        /// What was handed on.
+        metadata: Option<Arc<str>>,
+    },
+    /// Another service has it now.
+    Taken,
 }
 
 impl Told {
-    pub(super) fn new(callback: &Callback) -> Self {
-        Self { masked_echo: callback.masked_echo, text: callback.masked_echo_text.clone() }
+    pub(super) fn new(callback: &Callback, thread_role: Option<&str>) -> Self {
+        Self {
+            masked_echo: callback.masked_echo,
+            text: callback.masked_echo_text.clone(),
+            thread_role: thread_role.map(str::to_owned),
+        }
+    }
+
+    /// Whether threads that are passed and taken are told at all.
+    pub(super) fn has_handovers(&self) -> bool {
+        self.thread_role.is_some()
+    }
+
+    /// A thread that was passed to the service, or taken from it. The other side is named by no role of its own.
+    pub(super) fn handover(
+        &self,
+        number: &FacadeNumber,
+        at: Timestamp,
+        handover: &Handover,
+        customer: &Customer,
+    ) -> Option<Bytes> {
+        let own = self.thread_role.as_deref()?;
+        let (kind, told) = match handover {
+            Handover::Passed { was_own, metadata } => {
+                let mut told = Map::new();
+                let previous = if *was_own { own } else { ANOTHER };
+                told.insert("previous_owner_role".to_owned(), json!(previous));
+                told.insert("new_owner_role".to_owned(), json!(own));
+                if let Some(metadata) = metadata {
+                    told.insert("metadata".to_owned(), json!(&**metadata));
+                }
+                ("control_passed", Value::Object(told))
+            }
+            Handover::Taken => {
+                ("control_taken", json!({ "previous_owner_role": own, "new_owner_role": ANOTHER }))
+            }
+        };
+        let mut sender = Map::new();
+        if let Some(wa_id) = &customer.wa_id {
+            sender.insert("phone_number".to_owned(), json!(wa_id.as_str()));
+        }
+        if let Some(user_id) = &customer.user_id {
+            sender.insert("user_id".to_owned(), json!(user_id.as_str()));
+        }
+        let value = json!({
+            "messaging_product": "whatsapp",
+            "sender": sender,
+            "recipient": { "phone_number_id": id_of(number), "display_phone_number": digits(number) },
+            "type": kind,
+            "timestamp": seconds(at),
+            (kind): told,
+        });
+        Some(around(number, "messaging_handovers", &value.to_string()))
     }
 
     /// Whether others' replies are told at all.
@@ -222,8 +293,6 @@ fn seconds(at: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::domain::content::Content;
     use crate::domain::event::Settings;

@@ -86,7 +86,7 @@ impl Callbacks {
                     caller,
                     numbers: own,
                     endpoint: Arc::new(Endpoint::new(client.clone(), callback)),
-                    told: Arc::new(Told::new(callback)),
+                    told: Arc::new(Told::new(callback, facade.roles.of_service(id, service))),
                     patience,
                     stopped: stopped.clone(),
                 });

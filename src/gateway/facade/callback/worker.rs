@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::envelope::{self, Told};
+use super::envelope::{self, Handover, Told};
 use super::join::join;
 use super::lanes::{Attempt, Lane, Lanes, Next};
 use super::post::{Endpoint, Said};
@@ -21,9 +21,9 @@ use crate::actors::broker::{Connected, Session};
 use crate::actors::outlet::WINDOW_MAX;
 use crate::actors::port::{Answered, EndReason, Outgoing};
 use crate::actors::{Ask, Caller, Deliver};
-use crate::domain::event::{Customer, Receipt, Record};
+use crate::domain::event::{Customer, Receipt, Record, ThreadAction};
 use crate::domain::ids::{AdapterId, ChannelId, ConversationId, Offset, Timestamp};
-use crate::domain::view::{Masking, View, Viewer, view};
+use crate::domain::view::{Masking, ThreadView, View, Viewer, view};
 use crate::gateway::facade::auth::Who;
 use crate::gateway::facade::media::{Shown, media_ids};
 
@@ -58,6 +58,8 @@ enum What {
     Receipt(Arc<FacadeNumber>, Box<Receipt>, ConversationId),
     /// Another service's reply; likewise.
     Masked(Arc<FacadeNumber>, Offset, Timestamp, ConversationId),
+    /// What became of a thread; likewise.
+    Handover(Arc<FacadeNumber>, Handover, Timestamp, ConversationId),
     /// Nothing.
     Nothing,
 }
@@ -204,6 +206,11 @@ impl Worker {
             (View::Receipt(receipt), Some(conversation)) if receipt.message_id.is_some() => {
                 return What::Receipt(Arc::clone(number), Box::new(receipt.clone()), conversation);
             }
+            (View::Thread(thread), Some(conversation)) if self.told.has_handovers() => {
+                return handover_of(&thread).map_or(What::Nothing, |handover| {
+                    What::Handover(Arc::clone(number), handover, record.at, conversation)
+                });
+            }
             // What the Cloud API has no word for.
             (
                 View::MaskedReply { .. }
@@ -263,6 +270,19 @@ impl Worker {
     }
 }
 
+/// What is news of a thread to a service: what others did to it. As Meta has it, a release is none.
+fn handover_of(thread: &ThreadView<'_>) -> Option<Handover> {
+    match thread.action {
+        ThreadAction::Passed if thread.own => {
+            Some(Handover::Passed { was_own: thread.was_own, metadata: thread.metadata.cloned() })
+        }
+        ThreadAction::Taken | ThreadAction::Passed if thread.was_own && !thread.by_own => {
+            Some(Handover::Taken)
+        }
+        ThreadAction::Taken | ThreadAction::Passed | ThreadAction::Released => None,
+    }
+}
+
 /// The broker could not say what was needed.
 struct NotNow;
 
@@ -283,6 +303,10 @@ async fn body_of(
         What::Masked(number, offset, at, conversation) => {
             let (customer, _) = whom(caller, channel, *conversation, None).await?;
             Ok(told.masked_reply(number, (channel, *offset, *at), &customer))
+        }
+        What::Handover(number, handover, at, conversation) => {
+            let (customer, _) = whom(caller, channel, *conversation, None).await?;
+            Ok(told.handover(number, *at, handover, &customer))
         }
     }
 }
