@@ -86,6 +86,8 @@ pub struct Channels {
     pub conversations: u64,
     /// Claims that hold.
     pub claims: u64,
+    /// Conversations with a note of whose their thread is.
+    pub threads: u64,
     /// Replies that wait to be handed to their gateway.
     pub replies_waiting: u64,
     /// Replies that are handed and have no outcome.
@@ -243,6 +245,7 @@ impl Observed {
         let levels = &entry.sight.levels;
         channels.conversations += levels.conversations.load(Ordering::Relaxed);
         channels.claims += levels.claims.load(Ordering::Relaxed);
+        channels.threads += levels.threads.load(Ordering::Relaxed);
         channels.replies_waiting += levels.waiting.load(Ordering::Relaxed);
         channels.replies_handed += levels.handed.load(Ordering::Relaxed);
         channels.statuses_parked += levels.parked.load(Ordering::Relaxed);

@@ -20,7 +20,7 @@ use crate::domain::ids::{AgentId, ChannelId, ConversationId, Number, Offset, Por
 use crate::domain::portal::{NumberRefusal, Plan};
 use crate::domain::view::Masking;
 
-pub use crate::domain::command::StandingChange;
+pub use crate::domain::command::{StandingChange, ThreadSeen};
 
 /// Most entries of a timeline in one answer (contract: 200).
 pub const TIMELINE_MAX: usize = 200;

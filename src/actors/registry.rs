@@ -53,6 +53,7 @@ pub(super) struct Levels {
     pub(super) parked: AtomicU64,
     pub(super) conversations: AtomicU64,
     pub(super) claims: AtomicU64,
+    pub(super) threads: AtomicU64,
 }
 
 impl ChannelSight {

@@ -19,6 +19,7 @@ impl ChannelActor {
         levels.parked.store(outbox.parked_len() as u64, Ordering::Relaxed);
         levels.conversations.store(self.channel.conversations_len() as u64, Ordering::Relaxed);
         levels.claims.store(self.channel.claims_len() as u64, Ordering::Relaxed);
+        levels.threads.store(self.channel.threads_len() as u64, Ordering::Relaxed);
     }
 
     /// Counts answers that leave.
