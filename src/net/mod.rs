@@ -13,7 +13,7 @@
 //! - [`websocket`]: the same sessions over `/v1/ws` · `carrier`: what a session reads from and writes to
 //! - `session`: one connection from its first byte to its last · `inlet`: what it has read, in room that follows its use
 //! - `requests`: what a peer asks, in the actors' words · `answers`: what the actors say, in the protocol's words
-//! - `writer`: whatever is ready to leave, in as few writes as it takes
+//! - `writer`: whatever is ready to leave, in as few writes as it takes · `pieces`: of what that is put together
 //!
 //! **Invariants:** a peer that sends nothing, or reads nothing, costs its own buffers and window and nothing else. No
 //! input ends anything but its own connection.
@@ -25,6 +25,7 @@ pub mod in_json;
 mod inlet;
 pub mod listener;
 pub mod peers;
+mod pieces;
 mod requests;
 mod session;
 pub mod stream;
