@@ -77,19 +77,19 @@ impl Key {
     /// Of WhatsApp's id of a message.
     #[must_use]
     pub fn message_id(&self, id: &MessageId) -> Fingerprint {
-        self.index(Sort::MessageId, &[id.as_str().as_bytes()])
+        self.index(Sort::MessageId, &[id.as_bytes()])
     }
 
     /// Of a reply id, which is unique for its service only.
     #[must_use]
     pub fn reply_id(&self, service: &ServiceId, id: &ReplyId) -> Fingerprint {
-        self.index(Sort::ReplyId, &[service.as_str().as_bytes(), id.as_str().as_bytes()])
+        self.index(Sort::ReplyId, &[service.as_bytes(), id.as_bytes()])
     }
 
     /// Of one of a customer's names.
     #[must_use]
     pub fn customer_name(&self, name: &CustomerName) -> Fingerprint {
-        self.index(Sort::CustomerName, &[name.as_str().as_bytes()])
+        self.index(Sort::CustomerName, &[name.as_bytes()])
     }
 
     /// Of what a reply says: its content and the service's own callback data. Whom it goes to is compared by its

@@ -19,4 +19,5 @@ pub mod presence;
 pub mod recent_ids;
 pub mod saved;
 pub mod senders;
+mod text;
 pub mod view;

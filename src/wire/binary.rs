@@ -88,7 +88,7 @@ impl Writer for BinaryWriter<'_> {
     }
 
     #[inline]
-    fn text(&mut self, text: &str) {
+    fn text(&mut self, text: &[u8]) {
         self.encode(text);
     }
 

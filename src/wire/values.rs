@@ -24,7 +24,7 @@ macro_rules! text_ids {
     ($($type:ident $kind:literal $read:path;)*) => {$(
         impl Put for $type {
             fn put<W: Writer>(&self, to: &mut W) {
-                to.text(self.as_str());
+                to.text(self.as_bytes());
             }
         }
 
@@ -155,15 +155,15 @@ one_value! {
     Timestamp, "time", |value, to| to.number(value.0), |from| from.number().map(Timestamp);
     ChannelId, "channel id", |value, to| to.channel(*value), |from| from.channel();
     ConversationId, "conversation id", |value, to| to.conversation(*value), |from| from.conversation();
-    Arc<str>, "text", |value, to| to.text(value), |from| Ok(Arc::from(from.text()?.as_ref()));
-    Private, "text", |value, to| to.text(value.expose()), |from| Ok(Self::from(from.text()?.as_ref()));
-    Name, "name", |value, to| to.text(value.expose()), |from| take_name(from).map(Self);
+    Arc<str>, "text", |value, to| to.text(value.as_bytes()), |from| Ok(Arc::from(from.text()?.as_ref()));
+    Private, "text", |value, to| to.text(value.expose().as_bytes()), |from| Ok(Self::from(from.text()?.as_ref()));
+    Name, "name", |value, to| to.text(value.expose().as_bytes()), |from| take_name(from).map(Self);
     RawContent, "content", |value, to| to.raw(&value.0), |from| from.raw().map(Self);
 }
 
 impl Put for str {
     fn put<W: Writer>(&self, to: &mut W) {
-        to.text(self);
+        to.text(self.as_bytes());
     }
 }
 

@@ -306,7 +306,7 @@ impl<'a> Names<'a> {
         let mut names = Self { key, names: [None; NAMES_MAX], mix: 0 };
         for (place, name) in names.names.iter_mut().zip(customer.names().chain(formerly)) {
             *place = Some(name);
-            names.mix = mixed(names.mix, name.as_str().as_bytes());
+            names.mix = mixed(names.mix, name.as_bytes());
         }
         names.mix &= MIX_BITS;
         names

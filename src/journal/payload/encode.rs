@@ -88,7 +88,7 @@ fn message(event: &Message, out: &mut Vec<u8>) {
     let [user_id, wa_id, name] = customer_flags(customer);
     put_flags(out, &[user_id, wa_id, name, refers_to.is_some(), clear_to.is_some(), !formerly.is_empty()]);
     put_customer(customer, out);
-    put_text(out, message_id.as_str());
+    put_bytes(out, message_id.as_bytes());
     put_number(out, sent_at.0);
     put_optional(out, refers_to.as_ref().map(|id| id.as_str()));
     put_optional(out, clear_to.map(ServiceId::as_str));
@@ -144,7 +144,7 @@ fn receipt(event: &Receipt, out: &mut Vec<u8>) {
 fn status_parked(event: &StatusParked, out: &mut Vec<u8>) {
     let StatusParked { message_id, status: how_far, error, status_at } = event;
     put_flags(out, &[false, error.is_some()]);
-    put_text(out, message_id.as_str());
+    put_bytes(out, message_id.as_bytes());
     status(*how_far, error.as_ref(), out);
     put_number(out, status_at.0);
 }
@@ -194,8 +194,9 @@ fn customer_flags(customer: &Customer) -> [bool; 3] {
 }
 
 fn put_customer(customer: &Customer, out: &mut Vec<u8>) {
-    put_optional(out, customer.user_id.as_ref().map(|id| id.as_str()));
-    put_optional(out, customer.wa_id.as_ref().map(|id| id.as_str()));
+    for name in customer.names() {
+        put_bytes(out, name.as_bytes());
+    }
     put_optional(out, customer.name.as_deref());
 }
 
