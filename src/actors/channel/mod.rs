@@ -201,7 +201,7 @@ impl ChannelActor {
             self.open.synced |= matches!(record.event, Event::Handed(_));
             self.sending.decided(&record);
             let told = self.fates.told_by(&record);
-            self.open.entries.push(BatchEntry::Record(record));
+            self.open.push(BatchEntry::Record(record), self.flights.back());
             self.open.held.extend(told);
         }
         self.drafts = drafts;
