@@ -83,7 +83,8 @@ async fn ring(session: Session, telephones: Telephones) {
             let Ok(message_id) = format!("wamid.{}.{}", send.channel, send.offset.0).parse() else {
                 continue;
             };
-            let outcome = Ask::Outcome { reply: send.offset, outcome: SendOutcome::Sent(message_id) };
+            let outcome =
+                Ask::Outcome { reply: send.offset, outcome: Box::new(SendOutcome::Sent(message_id)) };
             if session.ask(vec![(0, Asking::Of(send.channel, outcome))], 1).await.is_err() {
                 return;
             }

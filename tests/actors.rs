@@ -214,7 +214,7 @@ impl Connection {
             seen: None,
             confirm: None,
         };
-        self.ask(Request::Of(channel, Ask::Command(Command::Reply(reply)))).await
+        self.ask(Request::Of(channel, Ask::from(Command::Reply(reply)))).await
     }
 }
 
@@ -254,7 +254,9 @@ fn a_message_reaches_every_service_and_a_reply_shows_masked_in_the_others() {
         let (offset, reply_id) = gateway.sends.remove(0);
         assert_eq!(reply_id, "r1");
         let outcome = SendOutcome::Sent("wamid.r1".parse().unwrap());
-        let sent = gateway.ask(Request::Of(channel, Ask::Outcome { reply: offset, outcome })).await;
+        let sent = gateway
+            .ask(Request::Of(channel, Ask::Outcome { reply: offset, outcome: Box::new(outcome) }))
+            .await;
         assert!(matches!(sent, Answered::Ok));
         assert_eq!(crm.words(2).await, ["reply r1", "receipt sent"]);
         drop((crm, desk, gateway));
@@ -311,7 +313,7 @@ fn of_two_agents_at_once_one_wins_and_a_roster_that_shrinks_ends_the_claim() {
         let pick_up = |agent: &str| {
             Request::Of(
                 channel,
-                Ask::Command(Command::PickUp {
+                Ask::from(Command::PickUp {
                     service: service("crm"),
                     conversation,
                     agent: agent.parse().unwrap(),
@@ -449,7 +451,7 @@ fn who_waits_for_a_replys_outcome_gets_it_and_so_does_who_asks_after_a_restart()
         assert_eq!(&*withdrawn.outcome.unwrap().error.unwrap().code, "withdrawn");
         let outcome = SendOutcome::Sent("wamid.r1".parse().unwrap());
         assert!(matches!(
-            gateway.ask(Request::Of(channel, Ask::Outcome { reply, outcome })).await,
+            gateway.ask(Request::Of(channel, Ask::Outcome { reply, outcome: Box::new(outcome) })).await,
             Answered::Ok
         ));
         let Answered::Fate(told) = waiting.await.unwrap() else { panic!() };

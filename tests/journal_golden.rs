@@ -62,7 +62,7 @@ fn events() -> Vec<Event> {
     let error =
         || StatusError { code: Arc::from("131047"), title: Some(Arc::from("Re-engagement")), details: None };
     vec![
-        Event::Membership(Membership {
+        Event::from(Membership {
             action: MembershipAction::Subscribed,
             service: crm(),
             by: Actor::Service(crm()),
@@ -80,7 +80,7 @@ fn events() -> Vec<Event> {
             refers_to: None,
             clear_to: ClearTo::Everyone,
         }),
-        Event::Claim(ClaimChange {
+        Event::from(ClaimChange {
             action: ClaimAction::PickedUp,
             service: crm(),
             agent: ann(),
@@ -89,7 +89,7 @@ fn events() -> Vec<Event> {
             by: Actor::Service(crm()),
             by_agent: None,
         }),
-        Event::Reply(Reply {
+        Event::from(Reply {
             service: crm(),
             agent: Some(ann()),
             reply_id: ReplyId::trusted("r-1"),
@@ -101,13 +101,13 @@ fn events() -> Vec<Event> {
             echo_of: None,
         }),
         Event::Handed(Handed { reply: Offset(4), attempt: 1 }),
-        Event::StatusParked(StatusParked {
+        Event::from(StatusParked {
             message_id: MessageId::trusted("wamid.later"),
             status: Status::Delivered,
             error: None,
             status_at: Timestamp(1_700_000_001_000),
         }),
-        Event::Receipt(Receipt {
+        Event::from(Receipt {
             reply: Offset(4),
             service: crm(),
             reply_id: ReplyId::trusted("r-1"),
@@ -116,10 +116,10 @@ fn events() -> Vec<Event> {
             error: Some(error()),
             status_at: Timestamp(1_700_000_002_000),
         }),
-        Event::ClaimActivity(ClaimActivity { service: crm(), agent: ann() }),
+        Event::from(ClaimActivity { service: crm(), agent: ann() }),
         Event::Merged(Merged { from: ConversationId(5) }),
         Event::Acknowledged(Acknowledged { service: crm(), through: Offset(7) }),
-        Event::Notice(Notice { field: Arc::from("account_update"), content: content("n"), parent: crm() }),
+        Event::from(Notice { field: Arc::from("account_update"), content: content("n"), parent: crm() }),
     ]
 }
 

@@ -180,7 +180,7 @@ fn reply(reply_id: &str, channel: ChannelId, to: u64) -> Request {
         seen: None,
         confirm: None,
     };
-    Request::Of(channel, Ask::Command(Command::Reply(command)))
+    Request::Of(channel, Ask::from(Command::Reply(command)))
 }
 
 /// The broker and who is connected to it.
@@ -247,7 +247,7 @@ impl Stand {
                 let id = format!("wamid.out.{step}.{outcomes}");
                 outcomes += 1;
                 let outcome = SendOutcome::Sent(id.parse().unwrap());
-                Request::Of(channel, Ask::Outcome { reply, outcome })
+                Request::Of(channel, Ask::Outcome { reply, outcome: Box::new(outcome) })
             });
             let sent: Vec<Request> = sent.collect();
             self.gateway.ask_all(sent).await;

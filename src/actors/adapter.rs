@@ -37,7 +37,7 @@ pub enum Peer {
     Gateway(GatewayId),
 }
 
-/// What a connection asks, checked and in the domain's words.
+/// What a connection asks, checked and in the domain's words. What is large is boxed.
 #[derive(Debug)]
 pub enum Request {
     /// Something of a channel.
@@ -81,7 +81,7 @@ pub enum Request {
         /// Of a reply in this channel; else by the message's id.
         channel: Option<ChannelId>,
         /// The status.
-        status: StatusCommand,
+        status: Box<StatusCommand>,
     },
 }
 
@@ -226,7 +226,7 @@ impl ServiceAdapterActor {
                 self.route_inbound(id, &number, inbound, batch)
             }
             (Request::Status { number, channel, status }, Peer::Gateway(_)) => {
-                self.route_status(id, &number, channel, status, batch)
+                self.route_status(id, &number, channel, *status, batch)
             }
             (Request::Of(channel, ask @ Ask::Outcome { .. }), Peer::Gateway(_)) => {
                 self.route_outcome(id, channel, ask, batch)
@@ -301,7 +301,7 @@ impl ServiceAdapterActor {
             }
         };
         if let [only] = &*open {
-            let ask = Ask::Command(Command::Inbound(inbound));
+            let ask = Ask::Inbound(inbound);
             return batch.put(only, Asked { ask, reply_to: ReplyTo::Session(id) });
         }
         self.put_all(id, &open, true, &Command::Inbound(inbound), batch);
@@ -323,7 +323,7 @@ impl ServiceAdapterActor {
         let gather = Gather::for_session(open.len(), messages, Arc::clone(&self.parts.outlet), id);
         for entry in open {
             let asked =
-                Asked { ask: Ask::Command(command.clone()), reply_to: ReplyTo::Part(Arc::clone(&gather)) };
+                Asked { ask: Ask::from(command.clone()), reply_to: ReplyTo::Part(Arc::clone(&gather)) };
             if let Err(refusal) = batch.put(entry, asked) {
                 gather.part(Answered::Refused(refusal));
             }
@@ -342,7 +342,7 @@ impl ServiceAdapterActor {
         let channel = channel.or_else(|| sender_of(&known, &status));
         if let Some(channel) = channel {
             let entry = self.channel(channel, batch).filter(|entry| entry.number == *number);
-            let ask = Ask::Command(Command::Status(status));
+            let ask = Ask::from(Command::Status(status));
             let reply_to = ReplyTo::Session(id);
             return batch.put(&entry.ok_or(Refusal::NotFound)?, Asked { ask, reply_to });
         }

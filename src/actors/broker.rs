@@ -432,12 +432,12 @@ impl Broker {
             };
             let (answer, answered) = oneshot::channel();
             waiting.push(answered);
-            let mut asked = vec![Asked { ask: Ask::Command(command), reply_to: ReplyTo::Caller(answer) }];
+            let mut asked = vec![Asked { ask: Ask::from(command), reply_to: ReplyTo::Caller(answer) }];
             if let Submission::OfReply { channel, reply, message_id, .. } = submission
                 && *channel == entry.id
             {
                 // First that it was sent at all, which may be news after an answer that was lost.
-                let outcome = SendOutcome::Sent(message_id.clone());
+                let outcome = Box::new(SendOutcome::Sent(message_id.clone()));
                 asked.insert(
                     0,
                     Asked { ask: Ask::Outcome { reply: *reply, outcome }, reply_to: ReplyTo::Nobody },

@@ -221,7 +221,7 @@ impl Broker {
     ) -> Told {
         let service = claim.service.clone();
         let release = Command::Release(of_operator(conversation, claim));
-        self.look(channel, service, Ask::Command(release)).await
+        self.look(channel, service, Ask::from(release)).await
     }
 
     /// Hands any claim of a service to another agent of it (B10).
@@ -234,7 +234,7 @@ impl Broker {
     ) -> Told {
         let service = claim.service.clone();
         let transfer = Command::Transfer { claim: of_operator(conversation, claim), to };
-        self.look(channel, service, Ask::Command(transfer)).await
+        self.look(channel, service, Ask::from(transfer)).await
     }
 
     /// Asks a channel something within a service, and says through whose eyes the answer is to be written.

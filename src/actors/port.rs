@@ -92,7 +92,7 @@ pub struct ReplyFate {
     /// How far it has come; `Accepted` where there is no outcome.
     pub status: Status,
     /// Its first outcome, as it is recorded; none where there is none, or history has dropped it.
-    pub outcome: Option<Receipt>,
+    pub outcome: Option<Box<Receipt>>,
     /// Whether it waited behind another reply of its conversation.
     pub is_behind: bool,
 }
@@ -116,7 +116,7 @@ pub enum Answered {
     /// A channel, and what became of it. What does not apply is none.
     Channel {
         /// The channel.
-        seen: ChannelSeen,
+        seen: Box<ChannelSeen>,
         /// Whether the create made it.
         created: Option<bool>,
         /// Whether the create joined one that was there.

@@ -104,7 +104,7 @@ impl Sender {
                 if !matches!(outcome, SendOutcome::Unknown) {
                     self.link.passed(now());
                 }
-                Ask::Outcome { reply, outcome }
+                Ask::Outcome { reply, outcome: Box::new(outcome) }
             }
             Told::Again(error, pause) => Ask::Again { reply, error, pause },
         };

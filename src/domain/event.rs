@@ -26,37 +26,45 @@ pub struct Record {
     pub event: Event,
 }
 
-/// What can happen in a channel.
+/// What can happen in a channel. What is large is boxed, so that records are moved and looked through at little cost.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// Somebody joined, left or configured.
-    Membership(Membership),
+    Membership(Box<Membership>),
     /// A customer wrote.
     Message(Box<Message>),
     /// A reply was accepted: it will be sent, once.
-    Reply(Reply),
+    Reply(Box<Reply>),
     /// A reply is about to leave; synced before it does.
     Handed(Handed),
     /// What is known of a reply's way to the customer.
-    Receipt(Receipt),
+    Receipt(Box<Receipt>),
     /// A status for a message that is not known yet; kept for [`PARKED_MS`].
-    StatusParked(StatusParked),
+    StatusParked(Box<StatusParked>),
     /// A pick-up began, ended or went to another agent.
-    Claim(ClaimChange),
+    Claim(Box<ClaimChange>),
     /// The holder of a claim was active (recorded at most once per tenth of the claim's time to live).
-    ClaimActivity(ClaimActivity),
+    ClaimActivity(Box<ClaimActivity>),
     /// Two conversations proved to be one customer's; the record belongs to the older, which goes on.
     Merged(Merged),
     /// A service's adapters have acknowledged what lies up to an offset.
     Acknowledged(Acknowledged),
     /// A webhook change that is neither message nor status nor echo; for the parent alone.
-    Notice(Notice),
+    Notice(Box<Notice>),
 }
 
-impl From<Message> for Event {
-    fn from(message: Message) -> Self {
-        Self::Message(Box::new(message))
-    }
+macro_rules! boxed_events {
+    ($($variant:ident($type:ident)),* $(,)?) => {$(
+        impl From<$type> for Event {
+            fn from(event: $type) -> Self {
+                Self::$variant(Box::new(event))
+            }
+        }
+    )*};
+}
+boxed_events! {
+    Membership(Membership), Message(Message), Reply(Reply), Receipt(Receipt), StatusParked(StatusParked),
+    Claim(ClaimChange), ClaimActivity(ClaimActivity), Notice(Notice),
 }
 
 /// How long a status waits for its message to become known (B7), in milliseconds.

@@ -185,7 +185,7 @@ mod tests {
             status_at: at,
         };
         let conversation = Some(ConversationId(1));
-        Record { offset: Offset(9), at, conversation, event: Event::Receipt(receipt) }
+        Record { offset: Offset(9), at, conversation, event: Event::from(receipt) }
     }
 
     #[test]
@@ -223,7 +223,7 @@ mod tests {
             offset: Offset(3),
             at: NOW,
             conversation: Some(ConversationId(1)),
-            event: Event::Reply(reply),
+            event: Event::from(reply),
         };
         senders.apply(ChannelId(1), &record);
         let sender = senders.find(&message(1)).unwrap();

@@ -39,7 +39,7 @@ pub(super) fn response(answered: Answered) -> Result<Response, Box<Timeline>> {
         Answered::Ok => Response::Ok(responses::Ok {}),
         Answered::Pong => Response::Pong(responses::Pong {}),
         Answered::Channel { seen, created, joined, changed } => {
-            Response::Channel(responses::Channel { seen, created, joined, changed })
+            Response::Channel(responses::Channel { seen: *seen, created, joined, changed })
         }
         Answered::Channels { channels, next } => Response::Channels(responses::Channels { channels, next }),
         Answered::Conversations { conversations, next } => {

@@ -130,7 +130,7 @@ fn gateway_status(status: message::requests::Status) -> Result<Asking, Refusal> 
     };
     let number = status.number;
     let status = StatusCommand { of, status: status.status, error: status.error, status_at: status.at };
-    Ok(Asking::Status { number, channel, status })
+    Ok(Asking::Status { number, channel, status: Box::new(status) })
 }
 
 fn gateway_sent(sent: message::requests::Sent) -> Result<Asking, Refusal> {
@@ -139,7 +139,7 @@ fn gateway_sent(sent: message::requests::Sent) -> Result<Asking, Refusal> {
         SentOutcome::Error { error, definite: true } => SendOutcome::Failed(error),
         SentOutcome::Error { definite: false, .. } => SendOutcome::Unknown,
     };
-    Ok(Asking::Of(sent.channel, Ask::Outcome { reply: sent.offset, outcome }))
+    Ok(Asking::Of(sent.channel, Ask::Outcome { reply: sent.offset, outcome: Box::new(outcome) }))
 }
 
 fn of_service(service: &ServiceId, request: Request) -> Result<Translated, Refusal> {
@@ -182,7 +182,7 @@ fn of_service(service: &ServiceId, request: Request) -> Result<Translated, Refus
         }
         Request::ConfigureChannel(configure) => {
             let command = Command::Configure { service: service.clone(), settings: configure.settings };
-            Asking::Of(configure.channel, Ask::Command(command))
+            Asking::Of(configure.channel, Ask::from(command))
         }
         Request::Ack(ack) => Asking::Of(ack.channel, Ask::Ack(ack.offset)),
         other => return of_conversation(service, other),
@@ -203,14 +203,14 @@ fn of_conversation(service: &ServiceId, request: Request) -> Result<Translated, 
             let (conversation, agent) = (pick_up.conversation, pick_up.agent);
             let confirm = pick_up.confirm.map(|confirm| confirm.0);
             let command = Command::PickUp { service, conversation, agent, confirm };
-            Asking::Of(pick_up.channel, Ask::Command(command))
+            Asking::Of(pick_up.channel, Ask::from(command))
         }
         Request::Release(release) => {
             let holder = forced(release.force, release.holder)?;
             let by = Actor::Service(service.clone());
             let (conversation, agent) = (release.conversation, Some(release.agent));
             let claim = ClaimCommand { service, by, conversation, agent, holder };
-            Asking::Of(release.channel, Ask::Command(Command::Release(claim)))
+            Asking::Of(release.channel, Ask::from(Command::Release(claim)))
         }
         Request::Transfer(transfer) => {
             let holder = forced(transfer.force, transfer.holder)?;
@@ -218,11 +218,11 @@ fn of_conversation(service: &ServiceId, request: Request) -> Result<Translated, 
             let (conversation, agent) = (transfer.conversation, Some(transfer.agent));
             let claim = ClaimCommand { service, by, conversation, agent, holder };
             let command = Command::Transfer { claim, to: transfer.to };
-            Asking::Of(transfer.channel, Ask::Command(command))
+            Asking::Of(transfer.channel, Ask::from(command))
         }
         Request::Reply(reply) => {
             let channel = reply.channel;
-            Asking::Of(channel, Ask::Command(Command::Reply(reply_command(service, reply)?)))
+            Asking::Of(channel, Ask::from(Command::Reply(reply_command(service, reply)?)))
         }
         Request::Presence(presence) => {
             let (conversation, agent, doing) = (presence.conversation, presence.agent, presence.doing);

@@ -79,7 +79,7 @@ impl World {
             echo_of: None,
         };
         let conversation = ConversationId(customer);
-        let offset = self.record(Draft { conversation: Some(conversation), event: Event::Reply(reply) });
+        let offset = self.record(Draft { conversation: Some(conversation), event: Event::from(reply) });
         self.accepted.insert(offset, (self.now, conversation));
         offset
     }

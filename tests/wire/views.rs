@@ -60,7 +60,7 @@ fn message(clear_to: ClearTo, content: Content) -> Record {
 }
 
 fn reply(reveal: Settings) -> Record {
-    record(Event::Reply(Reply {
+    record(Event::from(Reply {
         service: id("crm"),
         agent: Some(id("ann")),
         reply_id: id("r-1"),
@@ -75,7 +75,7 @@ fn reply(reveal: Settings) -> Record {
 
 fn records() -> Vec<Record> {
     let claim = |action, from| {
-        record(Event::Claim(ClaimChange {
+        record(Event::from(ClaimChange {
             action,
             service: id("crm"),
             agent: id("ann"),
@@ -86,7 +86,7 @@ fn records() -> Vec<Record> {
         }))
     };
     let receipt = |message_id, status, error| {
-        record(Event::Receipt(Receipt {
+        record(Event::from(Receipt {
             reply: Offset(290),
             service: id("crm"),
             reply_id: id("r-1"),
@@ -97,7 +97,7 @@ fn records() -> Vec<Record> {
         }))
     };
     let membership = |parent: Option<ServiceId>| {
-        record(Event::Membership(Membership {
+        record(Event::from(Membership {
             action: MembershipAction::Deleted,
             service: id("crm"),
             by: Actor::Operator,
@@ -118,7 +118,7 @@ fn records() -> Vec<Record> {
         receipt(Some(id("wamid.2")), Status::Sent, None),
         receipt(None, Status::Failed, Some(error)),
         record(Event::Merged(Merged { from: ConversationId(9) })),
-        record(Event::Notice(Notice {
+        record(Event::from(Notice {
             field: "account_update".into(),
             content: text("news"),
             parent: id("crm"),

@@ -10,7 +10,7 @@ use crate::actors::outlet::Outlet;
 use crate::actors::port::{Answered, Refusal};
 use crate::actors::portal::Recreate;
 use crate::domain::channel::{ConversationNow, ListQuery};
-use crate::domain::command::{ConversationSeen, Opened, ReplyCommand, StandingChange, StandingCommand};
+use crate::domain::command::{ConversationSeen, Opened, StandingChange, StandingCommand};
 use crate::domain::event::Customer;
 use crate::domain::ids::{AgentId, ConversationId, Offset, ServiceId, Timestamp};
 use crate::domain::outbox::Fate;
@@ -72,8 +72,9 @@ pub(in crate::actors) fn answer(origin: Option<&Arc<Outlet>>, reply_to: ReplyTo,
 /// Whether it begins something: refused while the disk is full, so that what ends something has room.
 fn is_new_work(ask: &Ask) -> bool {
     match ask {
+        Ask::Inbound(_) => true,
         Ask::Command(command) => matches!(
-            command,
+            **command,
             Command::Inbound(_)
                 | Command::Reply(_)
                 | Command::Echo(_)
@@ -113,11 +114,14 @@ impl ChannelActor {
                     self.ack(outlet, offset);
                 }
             }
-            Ask::Command(Command::Inbound(inbound)) => self.inbound(origin, inbound, reply_to, now),
-            Ask::Command(Command::Reply(reply)) => self.reply(origin, reply, reply_to, now),
+            Ask::Inbound(inbound) => self.inbound(origin, inbound, reply_to, now),
             Ask::Command(command) => {
-                let decided = self.decide(&command, now);
-                let answered = self.answered(decided);
+                let answered = match (self.decide(&command, now), *command) {
+                    (Ok(Answer::Accepted { offset, conversation, duplicate }), Command::Reply(reply)) => {
+                        Answered::Accepted { offset, conversation, reply_id: reply.reply_id, duplicate }
+                    }
+                    (decided, _) => self.answered(decided),
+                };
                 self.hold(origin, reply_to, answered);
             }
             Ask::Fate { service, reply_id, wait } => {
@@ -139,7 +143,7 @@ impl ChannelActor {
                     Answered::Refused(Refusal::NotFound)
                 } else {
                     Answered::Channel {
-                        seen: self.channel.seen(),
+                        seen: Box::new(self.channel.seen()),
                         created: None,
                         joined: None,
                         changed: Some(false),
@@ -177,7 +181,7 @@ impl ChannelActor {
                 self.hold(origin, reply_to, answered);
             }
             Ask::Outcome { reply, outcome } => {
-                let decided = self.decide(&Command::Outcome { reply, outcome }, now);
+                let decided = self.decide(&Command::Outcome { reply, outcome: *outcome }, now);
                 let answered = match decided {
                     Ok(_) => Answered::Ok,
                     Err(rejection) => Answered::Refused(rejection.into()),
@@ -192,7 +196,7 @@ impl ChannelActor {
     fn answered(&self, decided: Result<Answer, Rejection>) -> Answered {
         match decided {
             Ok(Answer::Standing { created, joined, changed }) => Answered::Channel {
-                seen: self.channel.seen(),
+                seen: Box::new(self.channel.seen()),
                 created: Some(created),
                 joined: Some(joined),
                 changed: Some(changed),
@@ -251,23 +255,6 @@ impl ChannelActor {
         if self.channel.has_follow_up(&self.portal) {
             self.tick(now);
         }
-    }
-
-    fn reply(
-        &mut self,
-        origin: Option<&Arc<Outlet>>,
-        reply: ReplyCommand,
-        reply_to: ReplyTo,
-        now: Timestamp,
-    ) {
-        let reply_id = reply.reply_id.clone();
-        let answered = match self.decide(&Command::Reply(reply), now) {
-            Ok(Answer::Accepted { offset, conversation, duplicate }) => {
-                Answered::Accepted { offset, conversation, reply_id, duplicate }
-            }
-            decided => self.answered(decided),
-        };
-        self.hold(origin, reply_to, answered);
     }
 
     fn hold_open(

@@ -131,10 +131,7 @@ impl Channel {
         let Some(parent) = self.parent.clone().filter(|_| self.state() == ChannelState::Active) else {
             return Answer::NotTaken;
         };
-        turn.record(
-            None,
-            Event::Notice(Notice { field: Arc::clone(field), content: content.clone(), parent }),
-        );
+        turn.record(None, Event::from(Notice { field: Arc::clone(field), content: content.clone(), parent }));
         Answer::Done
     }
 

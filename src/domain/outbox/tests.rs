@@ -102,7 +102,7 @@ impl World {
             reveal: Settings::default(),
             echo_of,
         };
-        self.record(Draft { conversation: Some(ConversationId(conversation)), event: Event::Reply(reply) })
+        self.record(Draft { conversation: Some(ConversationId(conversation)), event: Event::from(reply) })
     }
 
     /// An agent's text.
@@ -516,7 +516,7 @@ fn records_that_do_not_fit_change_nothing() {
     let reply = world.reply("crm", 1);
     let before = world.outbox.clone();
     let receipt = |reply, status| {
-        Event::Receipt(Receipt {
+        Event::from(Receipt {
             reply,
             service: service("crm"),
             reply_id: ReplyId::trusted("r"),
@@ -891,7 +891,7 @@ proptest! {
             let message = message_of(Offset(about));
             let status = STATUSES[status as usize];
             let event = match kind {
-                0 => Event::Reply(Reply {
+                0 => Event::from(Reply {
                     service: service("crm"),
                     agent: None,
                     reply_id: id,
@@ -903,7 +903,7 @@ proptest! {
                     echo_of: named.then_some(message),
                 }),
                 1 => Event::Handed(Handed { reply: Offset(about), attempt: 0 }),
-                2 => Event::Receipt(Receipt {
+                2 => Event::from(Receipt {
                     reply: Offset(about),
                     service: service("desk"),
                     reply_id: id,
@@ -912,7 +912,7 @@ proptest! {
                     error: None,
                     status_at: START,
                 }),
-                3 => Event::StatusParked(StatusParked {
+                3 => Event::from(StatusParked {
                     message_id: message,
                     status,
                     error: None,

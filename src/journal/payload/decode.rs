@@ -24,23 +24,19 @@ pub(super) fn event(kind: u16, payload: &Bytes) -> Read<Event> {
     let mut reader = Reader::new(payload);
     let r = &mut reader;
     let event = match kind {
-        kind::MEMBERSHIP => Event::Membership(membership(r)?),
-        kind::MESSAGE => Event::Message(Box::new(message(r)?)),
-        kind::REPLY => Event::Reply(reply(r)?),
+        kind::MEMBERSHIP => Event::from(membership(r)?),
+        kind::MESSAGE => Event::from(message(r)?),
+        kind::REPLY => Event::from(reply(r)?),
         kind::HANDED => Event::Handed(Handed { reply: offset(r)?, attempt: r.number32("attempt")? }),
-        kind::RECEIPT => Event::Receipt(receipt(r)?),
-        kind::STATUS_PARKED => Event::StatusParked(status_parked(r)?),
-        kind::CLAIM => Event::Claim(claim(r)?),
-        kind::CLAIM_ACTIVITY => {
-            Event::ClaimActivity(ClaimActivity { service: service(r)?, agent: agent(r)? })
-        }
+        kind::RECEIPT => Event::from(receipt(r)?),
+        kind::STATUS_PARKED => Event::from(status_parked(r)?),
+        kind::CLAIM => Event::from(claim(r)?),
+        kind::CLAIM_ACTIVITY => Event::from(ClaimActivity { service: service(r)?, agent: agent(r)? }),
         kind::MERGED => Event::Merged(Merged { from: ConversationId(r.number("conversation")?) }),
         kind::ACKNOWLEDGED => Event::Acknowledged(Acknowledged { service: service(r)?, through: offset(r)? }),
-        kind::NOTICE => Event::Notice(Notice {
-            parent: service(r)?,
-            field: r.shared_text("field")?,
-            content: content(r)?,
-        }),
+        kind::NOTICE => {
+            Event::from(Notice { parent: service(r)?, field: r.shared_text("field")?, content: content(r)? })
+        }
         unknown => return Err(PayloadError::UnknownKind(unknown)),
     };
     reader.end()?;

@@ -21,7 +21,8 @@ pub(super) fn event(event: &Event, out: &mut Vec<u8>) {
         Event::Receipt(event) => receipt(event, out),
         Event::StatusParked(event) => status_parked(event, out),
         Event::Claim(event) => claim(event, out),
-        Event::ClaimActivity(ClaimActivity { service, agent }) => {
+        Event::ClaimActivity(event) => {
+            let ClaimActivity { service, agent } = &**event;
             put_text(out, service.as_str());
             put_text(out, agent.as_str());
         }
@@ -30,7 +31,8 @@ pub(super) fn event(event: &Event, out: &mut Vec<u8>) {
             put_text(out, service.as_str());
             put_number(out, through.0);
         }
-        Event::Notice(Notice { field, content: value, parent }) => {
+        Event::Notice(event) => {
+            let Notice { field, content: value, parent } = &**event;
             put_text(out, parent.as_str());
             put_text(out, field);
             content(value, out);
