@@ -232,6 +232,20 @@ impl Portal {
         portal
     }
 
+    /// What the portal's channels have to know of it: its rules and rosters, without the directory. Each of them holds
+    /// it, so with the directory they would take room by the square of their number.
+    #[must_use]
+    pub fn for_channels(&self) -> Self {
+        Self {
+            rules: Arc::clone(&self.rules),
+            services: self.services.clone(),
+            told: self.told.clone(),
+            fixed: self.fixed.clone(),
+            open: BTreeMap::new(),
+            closed: Arc::default(),
+        }
+    }
+
     /// What the configuration says of it.
     #[must_use]
     pub fn rules(&self) -> &PortalRules {

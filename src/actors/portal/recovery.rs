@@ -199,7 +199,7 @@ impl PortalActor {
             homes: Arc::clone(homes),
             completions: homes.first(),
             id,
-            durable: Arc::new(portal.clone()),
+            durable: Arc::new(portal.for_channels()),
             portal,
             head,
             builder: BlockBuilder::new(stream),
