@@ -4,6 +4,7 @@
 //! time, and tells the channels when the connection has gone. What leaves goes past it, straight into the
 //! connection's [`Outlet`].
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -135,7 +136,9 @@ struct Routed {
 /// The requests that one read brought, on their way.
 struct Routing {
     routed: Vec<Routed>,
-    /// How many there are at most: what a channel's list is made for, so that it never moves.
+    /// Where each channel stands in `routed`.
+    places: HashMap<ChannelId, usize>,
+    /// How many there are at most: what the first channel's list is made for. Mostly there is no other.
     requests: usize,
     /// The number that was looked up last, with its open channels: mostly there is one.
     number: Option<(Number, Arc<[ChannelEntry]>)>,
@@ -143,7 +146,11 @@ struct Routing {
 
 impl Routing {
     fn of(&mut self, channel: ChannelId) -> Option<&mut Routed> {
-        self.routed.iter_mut().find(|routed| routed.entry.id == channel)
+        let at = match self.routed.last() {
+            Some(last) if last.entry.id == channel => self.routed.len() - 1,
+            _ => *self.places.get(&channel)?,
+        };
+        self.routed.get_mut(at)
     }
 
     fn put(&mut self, entry: &ChannelEntry, asked: Asked) -> Result<(), Refusal> {
@@ -153,8 +160,9 @@ impl Routing {
         match self.of(entry.id) {
             Some(routed) => routed.asked.push(asked),
             None => {
-                let mut all = Vec::with_capacity(self.requests);
+                let mut all = Vec::with_capacity(if self.routed.is_empty() { self.requests } else { 1 });
                 all.push(asked);
+                self.places.insert(entry.id, self.routed.len());
                 self.routed.push(Routed { entry: entry.clone(), asked: all });
             }
         }
@@ -468,7 +476,7 @@ impl Handler<Requests> for ServiceAdapterActor {
             return;
         }
         let requests = batch.requests.len();
-        let mut routing = Routing { routed: Vec::new(), requests, number: None };
+        let mut routing = Routing { routed: Vec::new(), places: HashMap::new(), requests, number: None };
         for (id, request) in batch.requests {
             self.route(id, request, &mut routing);
         }
