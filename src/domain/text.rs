@@ -54,7 +54,13 @@ impl<const ROOM: usize> Deref for Text<ROOM> {
 
 impl<const ROOM: usize> PartialEq for Text<ROOM> {
     fn eq(&self, other: &Self) -> bool {
-        self.as_bytes() == other.as_bytes()
+        match (&self.0, &other.0) {
+            // What is left of the room is zero, so that the whole is compared at once.
+            (Kept::Here { length, bytes }, Kept::Here { length: others, bytes: other }) => {
+                length == others && bytes == other
+            }
+            _ => self.as_bytes() == other.as_bytes(),
+        }
     }
 }
 

@@ -98,13 +98,8 @@ mod tests {
             pieces.share(&frames, &frames[..2]);
             pieces.own().extend_from_slice(b"more");
             pieces.share(&frames, &frames[SHARED_BYTES_MIN..]);
-            let wanted = [
-                b"own",
-                &frames[..SHARED_BYTES_MIN],
-                b"ffmore",
-                &frames[SHARED_BYTES_MIN..],
-            ]
-            .concat();
+            let wanted =
+                [b"own", &frames[..SHARED_BYTES_MIN], b"ffmore", &frames[SHARED_BYTES_MIN..]].concat();
             assert_eq!(pieces.len(), wanted.len());
             pieces.close();
             assert_eq!(pieces.remaining(), wanted.len());
