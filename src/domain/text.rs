@@ -3,7 +3,6 @@
 //!
 //! **Invariant:** a text that fits its room is never kept apart, so equal texts are equal however they were made.
 
-use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
@@ -81,12 +80,6 @@ impl<const ROOM: usize> Ord for Text<ROOM> {
 impl<const ROOM: usize> Hash for Text<ROOM> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_bytes().hash(state);
-    }
-}
-
-impl<const ROOM: usize> fmt::Display for Text<ROOM> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self)
     }
 }
 

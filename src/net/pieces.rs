@@ -3,11 +3,15 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::mem;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 /// Frames shorter than that together are copied, in bytes: another piece costs the system about as much.
 const SHARED_BYTES_MIN: usize = 2 << 10;
+
+/// Room of its own that a connection keeps for what comes next, in bytes: one large message does not keep its for ever.
+const OWN_BYTES_KEPT: usize = 512 << 10;
 
 /// The pieces. What was written behind [`Self::own`] is readable after [`Self::close`].
 #[derive(Debug, Default)]
@@ -41,15 +45,9 @@ impl Pieces {
     /// Makes all readable.
     pub(super) fn close(&mut self) {
         if !self.own.is_empty() {
-            let own = self.own.split().freeze();
-            self.push(own);
-        }
-    }
-
-    /// Gives room back that is larger than `bytes_max`. For when all is written.
-    pub(super) fn shrink(&mut self, bytes_max: usize) {
-        if self.own.capacity() > bytes_max {
-            self.own = BytesMut::new();
+            let own =
+                if self.own.len() > OWN_BYTES_KEPT { mem::take(&mut self.own) } else { self.own.split() };
+            self.push(own.freeze());
         }
     }
 
@@ -116,6 +114,21 @@ mod tests {
             assert!(taken == wanted, "in steps of {step}");
             assert_eq!((pieces.len(), pieces.closed.len()), (0, 0));
         }
+    }
+
+    #[test]
+    fn room_is_used_again_but_for_that_of_a_large_message() {
+        let mut pieces = Pieces::default();
+        let mut written_at = |bytes: usize| {
+            pieces.own().resize(bytes, b'x');
+            pieces.close();
+            let place = pieces.chunk().as_ptr();
+            pieces.advance(bytes);
+            (place, pieces.own.capacity())
+        };
+        let (first, _) = written_at(1_000);
+        assert_eq!(written_at(1_000).0, first, "the room of what was written");
+        assert_eq!(written_at(OWN_BYTES_KEPT + 1).1, 0, "given back with what it held");
     }
 
     #[test]

@@ -120,8 +120,6 @@ impl Writer {
             self.write.write_all_buf(&mut self.out).await?;
             // TLS may still hold some of it back.
             self.write.flush().await?;
-            // One large message does not keep its room for ever.
-            self.out.shrink(2 * WRITE_BYTES);
         }
         let answers = std::mem::take(&mut self.answers);
         if answers > 0 {
