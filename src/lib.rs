@@ -15,7 +15,7 @@
 )]
 #![cfg_attr(
     feature = "broker",
-    doc = "| [`net`] | the listener and its sessions | `wire`, `actors`, `domain`, `config` |"
+    doc = "| [`net`] | the listener and its sessions, and `Broker::join`, which needs no socket | `wire`, `actors`, `domain`, `config` |"
 )]
 #![cfg_attr(
     feature = "broker",
@@ -57,6 +57,8 @@
 //! - **One way out for content:** [`domain::view::view`]. Content has no `Debug` that shows it and no `Serialize`.
 //! - **A block is all or nothing.** What one decision gives lies in one block, so that a crash leaves all or none of it.
 //! - **The core is alone:** without the feature `broker` the library builds without a runtime, a socket or a disk.
+//!
+#![cfg_attr(feature = "broker", doc = include_str!("../docs/library.md"))]
 
 #[cfg(feature = "broker")]
 pub mod actors;

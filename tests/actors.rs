@@ -78,6 +78,7 @@ fn word(record: &sharedline::domain::event::Record, viewer: &ServiceId) -> Optio
         View::Merged { .. } => "merged".to_owned(),
         View::Membership(membership) => format!("{} {}", membership.action.as_str(), membership.service),
         View::Notice(_) => "notice".to_owned(),
+        View::Thread(thread) => format!("thread {} {}", thread.action.as_str(), thread.own),
     })
 }
 
@@ -214,7 +215,7 @@ impl Connection {
             seen: None,
             confirm: None,
         };
-        self.ask(Request::Of(channel, Ask::Command(Command::Reply(reply)))).await
+        self.ask(Request::Of(channel, Ask::from(Command::Reply(reply)))).await
     }
 }
 
@@ -254,7 +255,9 @@ fn a_message_reaches_every_service_and_a_reply_shows_masked_in_the_others() {
         let (offset, reply_id) = gateway.sends.remove(0);
         assert_eq!(reply_id, "r1");
         let outcome = SendOutcome::Sent("wamid.r1".parse().unwrap());
-        let sent = gateway.ask(Request::Of(channel, Ask::Outcome { reply: offset, outcome })).await;
+        let sent = gateway
+            .ask(Request::Of(channel, Ask::Outcome { reply: offset, outcome: Box::new(outcome) }))
+            .await;
         assert!(matches!(sent, Answered::Ok));
         assert_eq!(crm.words(2).await, ["reply r1", "receipt sent"]);
         drop((crm, desk, gateway));
@@ -311,7 +314,7 @@ fn of_two_agents_at_once_one_wins_and_a_roster_that_shrinks_ends_the_claim() {
         let pick_up = |agent: &str| {
             Request::Of(
                 channel,
-                Ask::Command(Command::PickUp {
+                Ask::from(Command::PickUp {
                     service: service("crm"),
                     conversation,
                     agent: agent.parse().unwrap(),
@@ -449,7 +452,7 @@ fn who_waits_for_a_replys_outcome_gets_it_and_so_does_who_asks_after_a_restart()
         assert_eq!(&*withdrawn.outcome.unwrap().error.unwrap().code, "withdrawn");
         let outcome = SendOutcome::Sent("wamid.r1".parse().unwrap());
         assert!(matches!(
-            gateway.ask(Request::Of(channel, Ask::Outcome { reply, outcome })).await,
+            gateway.ask(Request::Of(channel, Ask::Outcome { reply, outcome: Box::new(outcome) })).await,
             Answered::Ok
         ));
         let Answered::Fate(told) = waiting.await.unwrap() else { panic!() };
@@ -479,7 +482,7 @@ fn nothing_is_answered_before_it_is_durable_and_nothing_after_the_journal_has_fa
         let journal = Arc::new(MemoryJournal::new());
         let keys = sharedline::journal::Keys::random().unwrap();
         let broker =
-            Broker::start(Arc::clone(&journal) as Arc<dyn Journal>, &keys, setup(Plan::Bundle)).unwrap();
+            Broker::start_on(Arc::clone(&journal) as Arc<dyn Journal>, &keys, setup(Plan::Bundle)).unwrap();
         let mut crm = Connection::service(&broker, "crm");
         let mut gateway = Connection::gateway(&broker);
         let channel = crm.create().await;

@@ -2,24 +2,24 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test's helpers fail as its test does")]
 
+#[path = "world/serving.rs"]
+mod serving;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sharedline::config::TokenHash;
 
+use self::serving::{Serving, sharedline};
+
 const NUMBER: &str = "+15550783881";
 const WITHIN: Duration = Duration::from_secs(30);
-
-fn sharedline(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sharedline"));
-    command.args(arguments).stdin(Stdio::null()).env_remove("SHAREDLINE_TOKEN");
-    command
-}
 
 fn run(arguments: &[&str]) -> Output {
     sharedline(arguments).output().unwrap()
@@ -51,45 +51,15 @@ fn configuration(directory: &Path) -> PathBuf {
     path
 }
 
-struct Serving {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-    tcp: SocketAddr,
-    http: SocketAddr,
-}
-
 fn serve(config: &Path) -> Serving {
     serve_logging(config, Stdio::null())
 }
 
 fn serve_logging(config: &Path, log: Stdio) -> Serving {
-    let mut serve = sharedline(&["serve", "--config", config.to_str().unwrap()]);
-    let mut child = serve.env("RUST_LOG", "trace").stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    stdout.read_line(&mut line).unwrap();
-    let address =
-        |of: &str| line.split_once(&format!("{of} ")).unwrap().1.split(',').next().unwrap().parse().unwrap();
-    Serving { tcp: address("tcp"), http: address("http"), child, stdout }
+    Serving::start(config, "trace", log)
 }
 
 impl Serving {
-    fn signal(&self, signal: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
-    }
-
-    fn ended(&mut self) -> i32 {
-        let until = Instant::now() + WITHIN;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code().unwrap_or(-1);
-            }
-            assert!(Instant::now() < until, "it ends in time");
-            std::thread::yield_now();
-        }
-    }
-
     /// A greeted connection of CRM's in JSON lines.
     fn adapter(&self, adapter: &str) -> BufReader<TcpStream> {
         self.peer("service", "crm", adapter)
@@ -103,13 +73,6 @@ impl Serving {
         );
         assert_eq!(ask(&mut stream, &hello)["type"], "welcome");
         stream
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -174,6 +137,44 @@ fn a_wrong_configuration_is_78_and_a_file_that_is_not_there_74() {
     assert!(said(&right).contains("+15550783881 can not send yet"), "{}", said(&right));
     let environment = sharedline(&["check-config"]).env("SHAREDLINE__TCP__LISTEN_ON", "x").output().unwrap();
     assert_eq!(code(&environment), 78);
+}
+
+#[test]
+fn ready_is_0_where_a_broker_acknowledges_over_tls_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configuration(directory.path());
+    let ask =
+        |http: SocketAddr| run(&["ready", "--config", config.to_str().unwrap(), "--http", &http.to_string()]);
+    let mut serving = serve(&config);
+    let ready = ask(serving.http);
+    assert!(code(&ready) == 0 && said(&ready) == "ready\n", "{}", said(&ready));
+    serving.signal("-TERM");
+    assert_eq!(serving.ended(), 0);
+    assert_eq!(code(&ask(serving.http)), 74, "nobody is there");
+
+    // One that answers, and does not acknowledge.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let halted = listener.local_addr().unwrap();
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = BufReader::new(stream.try_clone().unwrap());
+        let mut line = String::new();
+        while head.read_line(&mut line).unwrap() > 2 {}
+        stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n").unwrap();
+    });
+    let unready = ask(halted);
+    assert!(code(&unready) == 1 && said(&unready).contains("503"), "{}", said(&unready));
+    answering.join().unwrap();
+
+    let made = rcgen::generate_simple_self_signed(["broker.example".to_owned()]).unwrap();
+    fs::write(directory.path().join("cert.pem"), made.cert.pem()).unwrap();
+    fs::write(directory.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let text = fs::read_to_string(&config).unwrap();
+    let tls = "[http]\ntls = { cert = \"cert.pem\", key = \"key.pem\" }\n";
+    fs::write(&config, text.replace("[http]\n", tls)).unwrap();
+    let serving = serve(&config);
+    let ready = ask(serving.http);
+    assert_eq!(code(&ready), 0, "{}", said(&ready));
 }
 
 #[test]
@@ -457,7 +458,7 @@ fn every_shell_gets_a_completion_that_knows_the_verbs() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = run(&["completion", shell]);
         assert_eq!(code(&script), 0, "{shell}");
-        for verb in ["serve", "conversation", "transfer", "check-config", "completion"] {
+        for verb in ["serve", "conversation", "transfer", "check-config", "completion", "catch-up", "ready"] {
             assert!(said(&script).contains(verb), "{shell}: {verb}");
         }
         assert!(!said(&script).contains("SHAREDLINE_TOKEN="), "no token of whoever asks");
@@ -507,7 +508,28 @@ fn bench(arguments: &[&str]) -> Value {
         "one object, and no bar without a terminal: {}",
         said(&output)
     );
-    serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    let report = serde_json::from_slice(&output.stdout).unwrap();
+    // Every member of every report is known to the comparison.
+    let directory = tempfile::tempdir().unwrap();
+    let same = compare(directory.path(), &[&report], &[&report], &["--json"]);
+    assert_eq!(code(&same), 0, "{}", said(&same));
+    let same: Value = serde_json::from_slice(&same.stdout).unwrap();
+    assert_eq!((&same["compare"], &same["verdict"]), (&report["bench"], &"same".into()));
+    let judged = same["figures"].as_array().unwrap().iter().filter(|figure| !figure["verdict"].is_null());
+    assert!(judged.count() > 0, "something of it is judged: {same}");
+    report
+}
+
+/// Compares two files of reports, one report a line.
+fn compare(directory: &Path, a: &[&Value], b: &[&Value], more: &[&str]) -> Output {
+    let files = [("a.json", a), ("b.json", b)].map(|(name, reports)| {
+        let path = directory.join(name);
+        let lines = reports.iter().map(|report| format!("{report}\n")).collect::<String>();
+        fs::write(&path, lines).unwrap();
+        path
+    });
+    let [a, b] = files.each_ref().map(|path| path.to_str().unwrap());
+    run(&[&["bench", "compare", a, b], more].concat())
 }
 
 fn figure(of: &Value, key: &str) -> f64 {
@@ -649,6 +671,228 @@ fn pick_ups_are_counted_with_their_latency() {
     assert_eq!((&picked["bench"], &picked["latency_us"]["samples"]), (&"pick-ups".into(), &300.into()));
 }
 
+/// Checks latencies of so many, in microseconds.
+fn latencies(of: &Value, samples: u64) {
+    let steps = ["p50", "p90", "p99", "p999", "max"].map(|step| of[step].as_u64().unwrap());
+    assert!(steps[0] > 0 && steps.is_sorted(), "{of}");
+    assert_eq!(of["samples"], samples, "{of}");
+}
+
+#[test]
+fn every_reply_is_timed_to_its_acceptance_to_the_gateway_and_to_its_receipt() {
+    let of_run = ["replies", "--services", "2", "--conversations", "20", "--window", "16"];
+    let found = bench(&[&of_run[..], &["--replies", "601", "--size", "2000"]].concat());
+    assert_eq!(
+        (&found["bench"], &found["services"], &found["window"]),
+        (&"replies".into(), &2.into(), &16.into())
+    );
+    agree(&found, 601, 601);
+    for (to, after) in
+        [("to_accepted_us", None), ("to_gateway_us", None), ("latency_us", Some("to_gateway_us"))]
+    {
+        latencies(&found[to], 601);
+        for step in ["p50", "p99"] {
+            let earlier = after.map_or(0.0, |after| figure(&found[after], step));
+            assert!(figure(&found[to], step) >= earlier, "a receipt comes after the send: {found}");
+        }
+    }
+    let written = figure(&found["used_per_million"], "written_bytes") / 1e6;
+    assert!(written > 2_000.0, "each reply is in the journal: {written} bytes");
+    let paced = bench(&[&of_run[..], &["--replies", "60", "--rate", "60"]].concat());
+    agree(&paced, 60, 60);
+    assert!(figure(&paced, "seconds") > 0.98, "the last is due then: {paced}");
+}
+
+#[test]
+fn who_was_away_catches_up_beside_live_traffic_that_was_measured_alone() {
+    let found = bench(&["catch-up", "--backlog", "4000", "--rate", "1000", "--subscribers", "2"]);
+    let late = &found["catch_up"];
+    assert_eq!((&found["bench"], &found["backlog"]), (&"catch-up".into(), &4_000.into()));
+    latencies(&found["live_alone_latency_us"], 3_000);
+    let samples = late["live_latency_us"]["samples"].as_u64().unwrap();
+    assert!(samples > 0, "live traffic went on: {found}");
+    latencies(&late["live_latency_us"], samples);
+    let delivered = late["deliveries"].as_u64().unwrap();
+    assert!(delivered >= 7_000, "what was missed, and what went on live alone: {found}");
+    assert!(found["done"].as_u64().unwrap() >= delivered + samples, "{found}");
+    for key in ["live_p50_over_alone", "live_p99_over_alone"] {
+        let of = |of: &Value| figure(of, if key.contains("p50") { "p50" } else { "p99" });
+        let expected = of(&late["live_latency_us"]) / of(&found["live_alone_latency_us"]);
+        assert!((figure(&found, key) / expected - 1.0).abs() < 1e-6, "{key}: {found}");
+    }
+}
+
+#[test]
+fn a_storm_times_every_adapter_to_its_welcome_and_its_first_delivery_beside_a_live_flow() {
+    let found = bench(&["storm", "--adapters", "50", "--services", "3", "--rounds", "2", "--rate", "500"]);
+    for (storms, connects) in [("first", 50), ("again", 100)] {
+        let storms = &found[storms];
+        assert_eq!(storms["connects"], connects, "{found}");
+        latencies(&storms["welcome_us"], connects);
+        latencies(&storms["first_delivery_us"], connects);
+        assert!(
+            figure(&storms["welcome_us"], "p50") <= figure(&storms["first_delivery_us"], "p50"),
+            "{found}"
+        );
+        let seconds = figure(storms, "seconds");
+        assert!(seconds >= figure(&storms["welcome_us"], "max") / 1e6 * 0.99, "{found}");
+        assert!((figure(storms, "per_second") * seconds / connects as f64 - 1.0).abs() < 1e-6);
+    }
+    assert!(figure(&found, "rss_connected_bytes") > figure(&found, "rss_before_bytes"), "{found}");
+    assert!(figure(&found, "rss_after_bytes") > 0.0);
+    let live = &found["live"];
+    let [alone, beside] = ["alone_latency_us", "storm_latency_us"].map(|of| &live[of]);
+    let count = |of: &Value| of["samples"].as_u64().unwrap();
+    latencies(alone, count(alone));
+    latencies(beside, count(beside));
+    assert!(
+        count(alone) > 200 && live["published"].as_u64().unwrap() >= count(alone) + count(beside),
+        "{found}"
+    );
+    let over = figure(beside, "p99") / figure(alone, "p99");
+    assert!((figure(live, "p99_over_alone") / over - 1.0).abs() < 1e-6, "{found}");
+}
+
+#[test]
+fn two_files_of_runs_are_compared_and_worse_than_the_tolerance_is_1() {
+    let directory = tempfile::tempdir().unwrap();
+    let a = bench(&["pick-ups", "--messages", "200"]);
+    let with = |key: &str, times: f64| {
+        let mut report = a.clone();
+        report[key] = (figure(&a, key) * times).into();
+        report
+    };
+    let compared = |a: &[&Value], b: &[&Value], more: &[&str]| compare(directory.path(), a, b, more);
+    let slower = with("per_second", 0.7);
+    let worse = compared(&[&a], &[&slower], &[]);
+    assert_eq!(code(&worse), 1, "{}", said(&worse));
+    for text in ["WORSE", "0.70", "worse by more than 25 %: per_second"] {
+        assert!(said(&worse).contains(text), "{text}: {}", said(&worse));
+    }
+    assert_eq!(code(&compared(&[&slower], &[&a], &[])), 0, "better is well");
+    assert!(said(&compared(&[&slower], &[&a], &[])).contains("better"));
+    assert_eq!(code(&compared(&[&a], &[&with("per_second", 0.85)], &[])), 0, "within the tolerance");
+    assert_eq!(code(&compared(&[&a], &[&with("per_second", 0.85)], &["--tolerance", "10"])), 1);
+    assert_eq!(code(&compared(&[&a], &[&slower], &["--tolerance", "50"])), 0);
+
+    // Of several runs the median counts, and what lies among the other's runs is noise.
+    let fast = with("per_second", 1.1);
+    let json = |output: Output| serde_json::from_slice::<Value>(&output.stdout).unwrap();
+    let noisy = compared(&[&a, &fast, &slower], &[&slower, &slower, &slower], &["--json"]);
+    assert_eq!(code(&noisy), 0, "{}", said(&noisy));
+    let noisy = json(noisy);
+    assert_eq!(
+        (&noisy["runs_a"], &noisy["runs_b"], &noisy["verdict"]),
+        (&3.into(), &3.into(), &"same".into())
+    );
+    let rate = noisy["figures"].as_array().unwrap().iter().find(|of| of["figure"] == "per_second").unwrap();
+    assert_eq!(rate["verdict"], "noise", "{rate}");
+    assert!((figure(rate, "b_over_a") - 0.7).abs() < 1e-9, "{rate}");
+    assert!(
+        (figure(rate, "b_over_a_least") - 0.7 / 1.1).abs() < 1e-9 && figure(rate, "b_over_a_most") == 1.0,
+        "{rate}"
+    );
+    let steady = compared(&[&a, &fast, &a], &[&slower, &slower, &slower], &["--json"]);
+    assert_eq!((code(&steady), &json(steady)["verdict"]), (1, &"worse".into()));
+
+    // What can not be compared.
+    let refused = |b: &Value, why: &str| {
+        let refused = compared(&[&a], &[b], &[]);
+        assert_eq!(code(&refused), 64, "{why}: {}", said(&refused));
+        assert!(said(&refused).contains(why), "{why}: {}", said(&refused));
+    };
+    let otherwise = |key: &str, value: Value| {
+        let mut report = a.clone();
+        report[key] = value;
+        report
+    };
+    refused(&otherwise("durability", "os".into()), r#"durability is "fsync" in A and "os" in B"#);
+    refused(&otherwise("messages_asked", 900.into()), "messages_asked is 200 in A and 900 in B");
+    refused(&otherwise("bench", "storm".into()), r#"bench is "pick-ups" in A and "storm" in B"#);
+    refused(&otherwise("speed", 1.0.into()), "speed is not known here");
+    refused(&otherwise("used_per_million", Value::Null), "A has the figure used_per_million.");
+    refused(&serde_json::json!({"check": "answers"}), "no report of a bench");
+    assert_eq!(code(&compared(&[&a], &[], &[])), 64, "nothing in it");
+    assert_eq!(code(&compared(&[&a, &otherwise("durability", "os".into())], &[&a], &[])), 64);
+    assert_eq!(code(&compared(&[&a], &[&a], &["--tolerance", "-1"])), 64);
+    assert_eq!(code(&run(&["bench", "compare", "/nowhere/a.json", "/nowhere/b.json"])), 74);
+}
+
+/// How often the processes of the machine are looked through.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Processes other than `but` whose command line has the text: what a verb has started there.
+fn processes_that_name(text: &str, but: u32) -> Vec<u32> {
+    let numbered = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().to_str()?.parse().ok();
+    let names = |process: &u32| {
+        // One that has ended meanwhile names nothing, and neither does one that nobody has taken note of yet.
+        let words = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+        *process != but && String::from_utf8_lossy(&words).contains(text)
+    };
+    fs::read_dir("/proc").unwrap().filter_map(numbered).filter(names).collect()
+}
+
+/// Runs a verb until it has started a process that names `what`, sends a signal, and waits for everything to end.
+/// Gives the verb's exit code, and how much of its directory is left.
+fn end_by(signal: &str, arguments: &[&str], what: &str) -> (Option<i32>, usize) {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path().to_str().unwrap();
+    let arguments: Vec<String> = arguments.iter().map(|word| word.replace("HERE", here)).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    fs::write(directory.path().join("file"), "").unwrap();
+    let mut verb =
+        sharedline(&words).env("TMPDIR", here).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let until = Instant::now() + WITHIN;
+    let what = what.replace("HERE", here);
+    while processes_that_name(&what, verb.id()).is_empty() {
+        assert!(Instant::now() < until && verb.try_wait().unwrap().is_none(), "{words:?} starts a process");
+        std::thread::park_timeout(LOOK_EVERY);
+    }
+    assert!(Command::new("kill").args([signal, &verb.id().to_string()]).status().unwrap().success());
+    let status = verb.wait().unwrap();
+    let until = Instant::now() + WITHIN;
+    loop {
+        let left = processes_that_name(here, verb.id());
+        if left.is_empty() {
+            break;
+        }
+        if Instant::now() > until {
+            for process in &left {
+                let _ = Command::new("kill").args(["-KILL", &process.to_string()]).status();
+            }
+            panic!("{words:?} ended by {signal} leaves {left:?} behind");
+        }
+        std::thread::park_timeout(LOOK_EVERY);
+    }
+    fs::remove_file(directory.path().join("file")).unwrap();
+    (status.code(), fs::read_dir(directory.path()).unwrap().count())
+}
+
+#[test]
+fn a_bench_that_is_ended_leaves_no_process_and_no_file_behind() {
+    let pick_ups = ["bench", "pick-ups", "--messages", "100000000"];
+    let relays = ["bench", "fan-out", "--messages", "2000", "--rounds", "100000"];
+    for (arguments, what) in
+        [(&pick_ups[..], "HERE"), (&relays[..], "relay\0--subscribers\x003\0--file\0HERE")]
+    {
+        for signal in ["-TERM", "-HUP", "-INT"] {
+            assert_eq!(end_by(signal, arguments, what), (Some(1), 0), "{arguments:?} {signal}");
+        }
+        // Nobody is left to remove its files.
+        assert_eq!(end_by("-KILL", arguments, what).0, None, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_demo_and_a_conformance_run_that_are_ended_leave_no_process_behind() {
+    for signal in ["-TERM", "-HUP", "-INT"] {
+        assert_eq!(end_by(signal, &["demo", "--once"], "HERE"), (Some(1), 0), "{signal}");
+        let conformance = ["conformance", "--listen", "127.0.0.1:0", "--", "tail", "-f", "HERE/file"];
+        assert_eq!(end_by(signal, &conformance, "HERE"), (Some(1), 0), "{signal}");
+    }
+    assert_eq!(end_by("-KILL", &["demo", "--once"], "HERE").0, None);
+}
+
 #[test]
 fn a_running_broker_is_measured_as_often_as_wanted_and_never_killed() {
     let directory = tempfile::tempdir().unwrap();
@@ -708,10 +952,67 @@ fn the_demos_story_plays_to_its_end_and_leaves_nothing_behind() {
     assert_eq!(code(&played), 0, "{}", said(&played));
     assert!(said(&played).contains("every check held"));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "its directory is gone");
+}
+
+/// A process that is asked to end when the test does, so that it takes its own children with it.
+struct Ending(Child);
+
+impl Ending {
+    fn end(&mut self, signal: &str) -> Option<i32> {
+        let asked = Command::new("kill").args([signal, &self.0.id().to_string()]).status();
+        assert!(asked.unwrap().success());
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if self.0.try_wait().unwrap().is_none() {
+            self.end("-TERM");
+        }
+    }
+}
+
+#[test]
+fn the_demo_stays_open_for_the_curl_line_that_it_prints_and_shows_what_comes_of_it() {
+    let directory = tempfile::tempdir().unwrap();
     let kept = directory.path().join("kept");
-    let again = run(&["demo", "--once", "--data-dir", kept.to_str().unwrap()]);
-    assert_eq!(code(&again), 0, "{}", said(&again));
-    assert!(kept.join("data/FORMAT").exists());
+    let mut demo = sharedline(&["demo", "--data-dir", kept.to_str().unwrap()]);
+    let mut demo = Ending(demo.stdout(Stdio::piped()).spawn().unwrap());
+    let (told, lines) = mpsc::channel();
+    let stdout = BufReader::new(demo.0.stdout.take().unwrap()).lines();
+    std::thread::spawn(move || stdout.map_while(Result::ok).try_for_each(|line| told.send(line)));
+    let mut shown = String::new();
+    let next = |shown: &mut String| {
+        let line = lines.recv_timeout(WITHIN).unwrap_or_else(|error| panic!("{error}: {shown}"));
+        *shown += &format!("{line}\n");
+        line
+    };
+    let line = loop {
+        let line = next(&mut shown);
+        if line.trim_start().starts_with("curl ") {
+            break line;
+        }
+    };
+    let curl = Command::new("sh").args(["-c", &line]).output().unwrap();
+    assert!(curl.status.success(), "{}", said(&curl));
+    let answer: Value = serde_json::from_slice(&curl.stdout).unwrap();
+    assert_eq!(answer["contacts"][0]["wa_id"], "16505550000", "{answer}");
+    assert!(answer["messages"][0]["id"].as_str().is_some_and(|id| id.starts_with("wamid.")), "{answer}");
+    // Desk's own reply, which the two others see masked; that it was read; the customer's answer, which all three see.
+    let times = |shown: &str, text: &str| shown.matches(text).count();
+    let is_shown = |shown: &str| {
+        times(shown, "own reply: Hello from curl") == 1
+            && times(shown, "a reply in another service") == 2
+            && times(shown, "receipt: read") > 0
+            && times(shown, "Customer: Thank you, got it!") == 3
+    };
+    shown.clear();
+    while !is_shown(&shown) {
+        next(&mut shown);
+    }
+    assert_eq!(demo.end("-INT"), Some(0));
+    assert!(kept.join("data/FORMAT").exists(), "its store stays where it was asked for");
 }
 
 #[test]

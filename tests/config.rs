@@ -185,6 +185,8 @@ ack_timeout = "1 minute"
 [journal]
 durability = "sometimes"
 retention = "10ms"
+[limits]
+dedup_bytes_max = "1MiB"
 [[portals]]
 id = "a b"
 plan = "shared"
@@ -198,6 +200,7 @@ plan = "shared"
             "tcp.ack_timeout",
             "journal.durability",
             "journal.retention",
+            "limits.dedup_bytes_max",
             "portals[0].id",
             "portals[0].plan"
         ]
@@ -237,15 +240,33 @@ fn what_a_reload_can_not_take_is_named() {
     let before = with("", "");
     let named = |number: &str, more: &str| before.needs_restart(&with(number, more));
     assert_eq!(named("", ""), [""; 0]);
-    assert_eq!(named("send_ttl = \"2h\"\n", ""), [""; 0], "that holds from the reload on");
-    assert_eq!(named("messages_per_second = 9\n", ""), ["what the built-in gateway sends with"]);
-    assert_eq!(named("", "[whatsapp]\ngraph_url = \"http://127.0.0.1:1/v23.0\""), ["whatsapp.graph_url"]);
-    assert_eq!(named("", "[http]\npublic_url = \"https://a.example\""), ["http.public_url"]);
-    assert_eq!(named("", "[media]\ncache_ttl = \"2h\""), ["media"]);
+    assert_eq!(
+        named("send_ttl = \"2h\"\nmessages_per_second = 9\n", ""),
+        [""; 0],
+        "that holds from the reload on"
+    );
+    for holds_at_once in [
+        "[whatsapp]\ngraph_url = \"http://127.0.0.1:1/v23.0\"",
+        "[http]\npublic_url = \"https://a.example\"",
+        "[media]\ncache_ttl = \"2h\"",
+    ] {
+        assert_eq!(named("", holds_at_once), [""; 0], "{holds_at_once}");
+    }
     assert_eq!(named("", "[tcp]\nlisten = \"127.0.0.1:1\""), ["tcp.listen"]);
-    let mut told_elsewhere = before.clone();
-    told_elsewhere.portals[0].callbacks[0].1.url = "http://a/c".to_owned();
-    assert_eq!(before.needs_restart(&told_elsewhere), ["webhook and masked_echo of services"]);
+    assert_eq!(named("", "[journal]\ndurability = \"os\""), ["journal.durability"]);
+}
+
+#[test]
+fn a_services_weight_is_1_unless_it_says_another_from_1_to_100() {
+    let weight =
+        |line: &str| load(&format!("[[portals]]\nid = \"acme\"\n[[portals.services]]\nid = \"crm\"\n{line}"));
+    let of = |line: &str| weight(line).unwrap().portals[0].rules.services[0].weight;
+    assert_eq!((of(""), of("weight = 1"), of("weight = 100")), (1, 1, 100));
+    for wrong in ["0", "101"] {
+        let Err(LoadError::Problems(found)) = weight(&format!("weight = {wrong}")) else { panic!("{wrong}") };
+        assert_eq!(found[0].key, "portals[0].services[0].weight");
+        assert_eq!((found[0].value.as_str(), found[0].accepted.as_str()), (wrong, "1 to 100"));
+    }
 }
 
 #[test]
@@ -310,6 +331,26 @@ fn a_callback_url_needs_its_secret_and_what_others_say_there_is_one_of_three() {
     assert_eq!(problems(waba)[0].key, "portals[0].numbers[0].waba_id");
     assert_eq!(problems("[http]\npublic_url = \"x\"\n")[0].key, "http.public_url");
     assert_eq!(problems("[media]\ncache_ttl = \"0s\"\n")[0].key, "media.cache_ttl");
+}
+
+#[test]
+fn b18_a_role_is_one_services() {
+    let portal = |roles: [&str; 2]| {
+        let service =
+            |id: &str, role: &str| format!("[[portals.services]]\nid = \"{id}\"\nthread_role = \"{role}\"\n");
+        format!("[[portals]]\nid = \"a\"\n{}{}", service("crm", roles[0]), service("desk", roles[1]))
+    };
+    let config = load(&portal(["ai_agent", "escalation"])).unwrap();
+    let roles =
+        config.portals[0].thread_roles.iter().map(|(service, role)| (service.as_str(), role.as_str()));
+    assert_eq!(roles.collect::<Vec<_>>(), [("crm", "ai_agent"), ("desk", "escalation")]);
+    let role_of_all = "x".repeat(65);
+    for wrong in ["escalation", "", "two words", &role_of_all] {
+        let found = problems(&portal(["escalation", wrong]));
+        assert_eq!(found[0].key, "portals[0].services[1].thread_role", "{wrong}");
+    }
+    let other = portal(["escalation", "utility"]).replace("id = \"a\"", "id = \"b\"");
+    assert!(load(&(portal(["escalation", "utility"]) + &other)).is_ok(), "in each portal anew");
 }
 
 #[test]

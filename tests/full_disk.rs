@@ -208,7 +208,7 @@ impl Stand {
             portals: vec![world::portal("acme", Plan::Bundle, &["crm", "desk"], &[(NUMBER, None)])],
             limits: Limits { recent_bytes_max: 1 << 20, retention, ..Limits::default() },
         };
-        let broker = Broker::start(Arc::new(opened.journal), &opened.keys, setup).unwrap();
+        let broker = Broker::start_on(Arc::new(opened.journal), &opened.keys, setup).unwrap();
         let settings = Settings { ack_timeout: Duration::from_secs(600) };
         let listener = Listener::start("127.0.0.1:0".parse().unwrap(), &broker, settings).unwrap();
         Self { broker, listener }

@@ -2,34 +2,41 @@
 //!
 //! It has every kind of record, two streams, a trim, a deleted stream, several segments, and an unclean stop of a broker
 //! that answers before the sync, with what recovery wrote anew. Never edit it. A new format gets a store of its own beside
-//! it, made by `SHAREDLINE_MAKE_GOLDEN=tests/golden/store-2 cargo nextest run --test journal_golden`.
+//! it, made by `SHAREDLINE_MAKE_GOLDEN=tests/golden/store-2 cargo nextest run --test journal_golden`. `store-runs` is such
+//! a one: its base is of format 2, with runs of ids (`SHAREDLINE_MAKE_GOLDEN_RUNS`).
 
 #![cfg(feature = "broker")]
-#![expect(clippy::unwrap_used, reason = "a panic is a test's report")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a test's report")]
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use sharedline::domain::channel::{Channel, Keys};
 use sharedline::domain::content::Content;
 use sharedline::domain::event::{
     Acknowledged, Actor, Agent, ClaimAction, ClaimActivity, ClaimChange, ClearTo, Customer, Event, Handed,
     Membership, MembershipAction, Merged, Message, Notice, PortalEvent, Receipt, Record, Reply, RosterChange,
     Settings, Status, StatusError, StatusParked,
 };
+use sharedline::domain::fingerprint::{Fingerprint, Key};
 use sharedline::domain::ids::{
     AgentId, ChannelId, ConversationId, CustomerName, MessageId, Number, Offset, PortalId, ReplyId,
     ServiceId, Timestamp,
 };
+use sharedline::domain::recent_ids::RunId;
+use sharedline::domain::senders::Senders;
 use sharedline::journal::disk::{Disk, RealDisk};
-use sharedline::journal::payload;
 use sharedline::journal::sim_disk::SimDisk;
 use sharedline::journal::{
-    BlockBuilder, Completed, CompletionSink, Durability, EmbeddedJournal, Entry, Head, Journal, LEAP,
-    Options, Outcome, RecordMeta, Sink, StreamId,
+    BlockBuilder, Completed, CompletionSink, Durability, EmbeddedJournal, Entry, Head, Journal, Kept, LEAP,
+    Options, Outcome, RecordMeta, RunOf, Sink, StreamId, payload, state,
 };
 
 const GOLDEN: &str = "tests/golden/store";
+const GOLDEN_RUNS: &str = "tests/golden/store-runs";
+/// The state of a channel, as a base of format 1 has it.
+const GOLDEN_STATE: &str = "tests/golden/channel-1.state";
 const CHANNEL: ChannelId = ChannelId(0x00c0_ffee_0000_0000_0000_0000_0000_0001);
 const CONVERSATION: ConversationId = ConversationId(0x0123_4567_89ab_cdef);
 /// The channel's records before this one were trimmed.
@@ -62,7 +69,7 @@ fn events() -> Vec<Event> {
     let error =
         || StatusError { code: Arc::from("131047"), title: Some(Arc::from("Re-engagement")), details: None };
     vec![
-        Event::Membership(Membership {
+        Event::from(Membership {
             action: MembershipAction::Subscribed,
             service: crm(),
             by: Actor::Service(crm()),
@@ -80,7 +87,7 @@ fn events() -> Vec<Event> {
             refers_to: None,
             clear_to: ClearTo::Everyone,
         }),
-        Event::Claim(ClaimChange {
+        Event::from(ClaimChange {
             action: ClaimAction::PickedUp,
             service: crm(),
             agent: ann(),
@@ -89,7 +96,7 @@ fn events() -> Vec<Event> {
             by: Actor::Service(crm()),
             by_agent: None,
         }),
-        Event::Reply(Reply {
+        Event::from(Reply {
             service: crm(),
             agent: Some(ann()),
             reply_id: ReplyId::trusted("r-1"),
@@ -101,13 +108,13 @@ fn events() -> Vec<Event> {
             echo_of: None,
         }),
         Event::Handed(Handed { reply: Offset(4), attempt: 1 }),
-        Event::StatusParked(StatusParked {
+        Event::from(StatusParked {
             message_id: MessageId::trusted("wamid.later"),
             status: Status::Delivered,
             error: None,
             status_at: Timestamp(1_700_000_001_000),
         }),
-        Event::Receipt(Receipt {
+        Event::from(Receipt {
             reply: Offset(4),
             service: crm(),
             reply_id: ReplyId::trusted("r-1"),
@@ -116,10 +123,10 @@ fn events() -> Vec<Event> {
             error: Some(error()),
             status_at: Timestamp(1_700_000_002_000),
         }),
-        Event::ClaimActivity(ClaimActivity { service: crm(), agent: ann() }),
+        Event::from(ClaimActivity { service: crm(), agent: ann() }),
         Event::Merged(Merged { from: ConversationId(5) }),
         Event::Acknowledged(Acknowledged { service: crm(), through: Offset(7) }),
-        Event::Notice(Notice { field: Arc::from("account_update"), content: content("n"), parent: crm() }),
+        Event::from(Notice { field: Arc::from("account_update"), content: content("n"), parent: crm() }),
     ]
 }
 
@@ -260,6 +267,72 @@ fn check(disk: Arc<dyn Disk>, options: &Options) {
     assert_eq!(read, wanted);
 }
 
+/// The run of the golden store that has some.
+const RUN: RunId = RunId(1 << 16);
+/// Ids in it, each from the record of the next offset: more than a page.
+const RUN_IDS: u64 = 400;
+
+fn id(n: u64) -> Fingerprint {
+    Key::new(*b"0123456789abcdef").message_id(&MessageId::trusted(&format!("wamid.{n}")))
+}
+
+/// Writes a store whose base names a run.
+fn make_with_a_run() -> SimDisk {
+    let disk = SimDisk::new(43);
+    let options = Options { segment_bytes: 9 << 10, threads: false, ..Options::default() };
+    let journal = EmbeddedJournal::open(Arc::new(disk.clone()), &options).unwrap().journal;
+    append_event(&journal, 0, &events()[0]);
+    let mut ids: Vec<_> = (0..RUN_IDS).map(|n| (id(n), Offset(n + 1))).collect();
+    ids.sort_unstable();
+    let written = journal.write_base(&mut |base| {
+        let of = RunOf { stream: CHANNEL.into(), from: Timestamp(5), to: Timestamp(6), ids: &ids };
+        let (run, _) = base.run(&of)?;
+        base.names_run(CHANNEL.into(), run);
+        base.section(CHANNEL.into(), Offset(1), b"the state", &Kept::default())
+    });
+    written.unwrap();
+    journal.close().unwrap();
+    disk
+}
+
+fn check_the_run(disk: Arc<dyn Disk>) {
+    let opened = EmbeddedJournal::open(disk, &Options::default()).unwrap();
+    assert!(!opened.new && !opened.unclean && opened.found.is_empty(), "{opened:?}");
+    let journal = opened.journal;
+    assert_eq!(journal.saved(CHANNEL.into()).unwrap().unwrap().state, &b"the state"[..]);
+    let filter = journal.run_filter(CHANNEL.into(), RUN).unwrap();
+    for n in 0..RUN_IDS {
+        assert!(filter.may_have(id(n)));
+        assert_eq!(journal.find_in_run(CHANNEL.into(), RUN, id(n)).unwrap(), Some(Offset(n + 1)));
+    }
+    assert_eq!(journal.find_in_run(CHANNEL.into(), RUN, id(RUN_IDS)).unwrap(), None);
+}
+
+#[test]
+fn the_golden_store_with_a_run_opens_and_finds_its_ids_and_a_run_is_written_so_today() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(GOLDEN_RUNS);
+    #[expect(clippy::disallowed_methods, reason = "asked for by hand, for a new format alone")]
+    if std::env::var("SHAREDLINE_MAKE_GOLDEN_RUNS").is_ok() {
+        std::fs::create_dir_all(&golden).unwrap();
+        for (name, bytes) in make_with_a_run().snapshot() {
+            std::fs::write(golden.join(name), bytes).unwrap();
+        }
+        return;
+    }
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(&golden).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    check_the_run(Arc::new(RealDisk::at(copy.path()).unwrap()));
+    // The disk's seed gives the store's id, so that every byte must come out the same.
+    let written = make_with_a_run().snapshot();
+    for ending in [".run", ".base"] {
+        let (name, bytes) = written.iter().find(|(name, _)| name.ends_with(ending)).unwrap();
+        assert_eq!(*bytes, std::fs::read(golden.join(name)).unwrap(), "{name}");
+    }
+}
+
 #[test]
 fn the_golden_store_opens_and_yields_its_records() {
     #[expect(clippy::disallowed_methods, reason = "asked for by hand, for a new format alone")]
@@ -285,4 +358,41 @@ fn what_is_written_today_reads_like_the_golden_store() {
     let directory = tempfile::tempdir().unwrap();
     make(directory.path());
     check(Arc::new(RealDisk::at(directory.path()).unwrap()), &Options::default());
+}
+
+/// A channel with a claim that holds, and a conversation that became part of another.
+fn channel() -> Channel {
+    let mut channel = new_channel();
+    let mut younger = events().swap_remove(1);
+    if let Event::Message(message) = &mut younger {
+        message.customer = Customer { wa_id: Some(CustomerName::trusted("4917")), ..Customer::default() };
+        message.message_id = MessageId::trusted("wamid.other");
+    }
+    let merged = Event::Merged(Merged { from: ConversationId(6) });
+    let more = [(ConversationId(6), younger), (CONVERSATION, merged)];
+    let first = events().into_iter().enumerate().map(|(index, event)| record_of(index, event));
+    first.for_each(|record| channel.apply(&record));
+    for (conversation, event) in more {
+        let offset = channel.head().next();
+        channel.apply(&Record { offset, at: Timestamp(9), conversation: Some(conversation), event });
+    }
+    channel
+}
+
+fn new_channel() -> Channel {
+    let keys = Keys { fingerprint: [1; 16], confirm: [2; 16], digest: [3; 16] };
+    Channel::new(CHANNEL, Number::trusted("+15550783881"), None, keys, 3_600_000)
+}
+
+#[test]
+fn a_state_of_format_1_reads_for_ever() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(GOLDEN_STATE);
+    let senders = || Senders::new(Key::new([1; 16]));
+    #[expect(clippy::disallowed_methods, reason = "asked for by hand, for a new format alone")]
+    if std::env::var("SHAREDLINE_MAKE_GOLDEN_STATE").is_ok() {
+        std::fs::write(&path, state::save_channel(&channel(), &senders())).unwrap();
+    }
+    let golden = std::fs::read(path).unwrap();
+    let (read, _) = state::restore_channel(&golden.into(), new_channel(), senders().key()).unwrap();
+    assert_eq!(read, channel());
 }

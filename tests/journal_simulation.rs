@@ -9,7 +9,9 @@
 //! - **every store opens, or names the damage** where a bit was flipped;
 //! - **what retention took is in the state**: a stream's saved state and the records behind it fold to what all of its
 //!   records would, however the writing of a base, the dropping of segments and the sweeping of files was interrupted;
-//! - **a sealed segment's index is a cache**: one that is gone or damaged changes nothing and is no damage.
+//! - **a sealed segment's index is a cache**: one that is gone or damaged changes nothing and is no damage;
+//! - **what a state says of its runs is true**: each id that it has laid aside is found there, with its record and no
+//!   other, or the run is named as damaged or missing where it was; no opened store has a run that no state names.
 //!
 //! The campaign is tested itself: with each thing left out that the promise rests on, it must find a broken promise.
 //!
@@ -28,13 +30,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use sharedline::domain::fingerprint::Fingerprint;
 use sharedline::domain::ids::{ConversationId, Offset, Timestamp};
+use sharedline::domain::recent_ids::RunId;
 use sharedline::journal::disk::Disk;
 use sharedline::journal::sabotage::Sabotage;
 use sharedline::journal::sim_disk::{Fault, Random, SimDisk};
 use sharedline::journal::{
     BaseWriter, BlockBuilder, Completed, CompletionSink, Durability, EmbeddedJournal, Entry, Head, Journal,
-    Kept, OpenError, Options, Outcome, RecordMeta, Retention, Sink, StreamId,
+    Kept, OpenError, Options, Outcome, RecordMeta, Retention, RunError, RunOf, Sink, StreamId,
 };
 
 /// Runs of the campaign in `./test`, of all kinds together.
@@ -121,6 +125,8 @@ struct Run {
     streams: Vec<u128>,
     appends: u64,
     flipped: bool,
+    /// Runs that were damaged or taken away on purpose.
+    damaged_runs: BTreeSet<RunId>,
     story: Story,
 }
 
@@ -158,6 +164,7 @@ fn run(seed: u64, sabotage: Option<Sabotage>, show: bool) -> (u32, Result<(), Br
         streams: vec![1, 2, 3],
         appends: 0,
         flipped: false,
+        damaged_runs: BTreeSet::new(),
         story: Story { hash: 0, show },
     };
     let result = run.live();
@@ -208,6 +215,7 @@ impl Run {
                     broken!("damage where none was done: {:?}", opened.found);
                 }
                 self.check_all(&opened.journal)?;
+                self.check_orphans(&opened.journal)?;
                 // All that a store opens with was synced before.
                 for promised in self.promised.values_mut() {
                     promised.unsafe_yet.clear();
@@ -228,6 +236,9 @@ impl Run {
     fn crash(&mut self, power: bool) {
         if self.random.chance(1, 3) {
             self.damage_an_index();
+        }
+        if self.random.chance(1, 6) {
+            self.damage_a_run();
         }
         if !power {
             self.disk.kill();
@@ -457,6 +468,77 @@ impl Run {
         }
     }
 
+    /// Takes a run away, or flips a bit of it.
+    fn damage_a_run(&mut self) {
+        self.disk.kill();
+        let files = self.disk.snapshot();
+        let runs: Vec<_> = files.iter().filter(|(name, _)| name.ends_with(".run")).collect();
+        if runs.is_empty() {
+            return;
+        }
+        let (name, bytes) = runs[self.random.below_usize(runs.len())];
+        if bytes.is_empty() || self.random.chance(1, 2) {
+            self.story.tell(format_args!("lose {name}"));
+            self.disk.remove(name).unwrap();
+        } else {
+            let byte = self.random.below(bytes.len() as u64);
+            self.story.tell(format_args!("flip byte {byte} of {name}"));
+            self.disk.flip(name, byte, 3);
+        }
+        self.damaged_runs.extend(run_of(name));
+    }
+
+    /// No run is left that no state names.
+    fn check_orphans(&self, journal: &EmbeddedJournal) -> Result<(), Broken> {
+        let mut named = BTreeSet::new();
+        for stream in self.promised.keys() {
+            match journal.saved(StreamId(*stream)) {
+                Ok(Some(saved)) => named.extend(read_saved(&saved.state).1.iter().map(|aside| aside.run)),
+                Ok(None) => {}
+                Err(_) if self.flipped => return Ok(()),
+                Err(error) => broken!("stream {stream}: {error}"),
+            }
+        }
+        match self.disk.snapshot().keys().filter_map(|name| run_of(name)).find(|run| !named.contains(run)) {
+            Some(run) => broken!("run {run} is there and no state names it"),
+            None => Ok(()),
+        }
+    }
+
+    /// What a state says of its runs is true.
+    fn check_aside(
+        &self,
+        journal: &EmbeddedJournal,
+        stream: u128,
+        state: &State,
+        aside: &[Aside],
+    ) -> Result<(), Broken> {
+        for Aside { run, first, last } in aside {
+            let may_fail = self.flipped || self.damaged_runs.contains(run);
+            let filter = match journal.run_filter(StreamId(stream), *run) {
+                Ok(filter) => Some(filter),
+                Err(RunError::Damaged { .. } | RunError::Missing { .. }) if may_fail => None,
+                Err(error) => broken!("stream {stream}: {error}, though nothing was done to it"),
+            };
+            for (offset, crc) in state.range(first..=last) {
+                let id = id_of(stream, *offset, *crc);
+                if filter.as_ref().is_some_and(|filter| !filter.may_have(id)) {
+                    broken!("stream {stream}: the filter of run {run} does not know record {offset}");
+                }
+                match journal.find_in_run(StreamId(stream), *run, id) {
+                    Ok(Some(found)) if found.0 == *offset => {}
+                    Ok(found) => broken!("stream {stream}: run {run} says {found:?} for record {offset}"),
+                    Err(RunError::Damaged { .. } | RunError::Missing { .. }) if may_fail => {}
+                    Err(error) => broken!("stream {stream}: record {offset}: {error}"),
+                }
+            }
+            if let Ok(Some(found)) = journal.find_in_run(StreamId(stream), *run, id_of(stream, 0, 0)) {
+                broken!("stream {stream}: run {run} says {found} for an id that it never had");
+            }
+        }
+        Ok(())
+    }
+
     /// Flips a bit of some file, mostly where there is something.
     fn flip(&mut self) {
         let files = self.disk.snapshot();
@@ -529,8 +611,12 @@ impl Run {
         match fold(journal, StreamId(stream)) {
             Err(_) if flipped => {}
             Err(error) => broken!("stream {stream} can not be folded: {error}"),
-            Ok(state) => promised.check_state(stream, &state)?,
+            Ok((state, aside)) => {
+                promised.check_state(stream, &state)?;
+                self.check_aside(journal, stream, &state, &aside)?;
+            }
         }
+        let promised = &self.promised[&stream];
         for (offset, payload) in &promised.fixed {
             match journal.kept(StreamId(stream), Offset(*offset)) {
                 Ok(Entry::Record(record)) if record.payload[..] == payload[..] => {}
@@ -555,16 +641,64 @@ impl Run {
 /// What the simulation takes for a stream's state: a checksum of each record that was folded, by offset.
 type State = BTreeMap<u64, u32>;
 
-/// A stream's state from the newest base and the records behind it, as the broker folds it.
-fn fold(journal: &EmbeddedJournal, stream: StreamId) -> Result<State, String> {
-    let mut state = State::new();
+/// The ids of records that lie in a run: which run, and from and to which record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Aside {
+    run: RunId,
+    first: u64,
+    last: u64,
+}
+
+/// What the simulation takes for a record's id.
+fn id_of(stream: u128, offset: u64, crc: u32) -> Fingerprint {
+    let spread = stream.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835) ^ u128::from(offset) << 64;
+    Fingerprint::from_u128(spread.wrapping_mul(0xda94_2042_e4dd_58b5_94d0_49bb_1331_11eb) ^ u128::from(crc))
+}
+
+/// The run whose file is called so.
+fn run_of(name: &str) -> Option<RunId> {
+    u64::from_str_radix(name.strip_suffix(".run")?, 16).ok().map(RunId)
+}
+
+/// Runs of a stream; those before are given up, as if all in them were past due.
+const RUNS_KEPT: usize = 3;
+/// Ids that are laid aside together.
+const RUN_IDS_MIN: usize = 4;
+
+/// A saved state: how many runs, each with its number, first and last record; then offset and checksum of each record.
+fn read_saved(saved: &[u8]) -> (State, Vec<Aside>) {
+    let number = |raw: &[u8]| u64::from_le_bytes(raw[..8].try_into().unwrap());
+    let (aside, state) = saved[8..].split_at(24 * usize::try_from(number(saved)).unwrap());
+    let aside = aside.chunks_exact(24);
+    let aside = aside.map(|raw| Aside {
+        run: RunId(number(raw)),
+        first: number(&raw[8..]),
+        last: number(&raw[16..]),
+    });
+    let state = state.chunks_exact(12);
+    let state = state.map(|raw| (number(raw), u32::from_le_bytes(raw[8..].try_into().unwrap())));
+    (state.collect(), aside.collect())
+}
+
+fn write_saved(state: &State, aside: &[Aside]) -> Vec<u8> {
+    let mut saved = (aside.len() as u64).to_le_bytes().to_vec();
+    for Aside { run, first, last } in aside {
+        [run.0, *first, *last].iter().for_each(|number| saved.extend_from_slice(&number.to_le_bytes()));
+    }
+    for (offset, crc) in state {
+        saved.extend_from_slice(&offset.to_le_bytes());
+        saved.extend_from_slice(&crc.to_le_bytes());
+    }
+    saved
+}
+
+/// A stream's state from the newest base and the records behind it, as the broker folds it, and what it has in runs.
+fn fold(journal: &EmbeddedJournal, stream: StreamId) -> Result<(State, Vec<Aside>), String> {
+    let (mut state, mut aside) = (State::new(), Vec::new());
     let mut next = Offset(1);
     if let Some(saved) = journal.saved(stream).map_err(|error| error.to_string())? {
         next = saved.as_of.next();
-        state.extend(saved.state.chunks_exact(12).map(|entry| {
-            let (offset, crc) = entry.split_at(8);
-            (u64::from_le_bytes(offset.try_into().unwrap()), u32::from_le_bytes(crc.try_into().unwrap()))
-        }));
+        (state, aside) = read_saved(&saved.state);
     }
     loop {
         let batch = journal.read(stream, next, 5_000).map_err(|error| error.to_string())?;
@@ -577,7 +711,7 @@ fn fold(journal: &EmbeddedJournal, stream: StreamId) -> Result<State, String> {
             }
         }
         if batch.next <= next {
-            return Ok(state);
+            return Ok((state, aside));
         }
         next = batch.next;
     }
@@ -588,8 +722,8 @@ const KEPT_EVERY: u64 = 7;
 
 fn write_sections(journal: &EmbeddedJournal, base: &mut BaseWriter<'_>) -> std::io::Result<()> {
     for (stream, _) in journal.streams() {
-        let state = match fold(journal, stream) {
-            Ok(state) => state,
+        let (state, mut aside) = match fold(journal, stream) {
+            Ok(folded) => folded,
             Err(_) => {
                 base.quarantine(stream);
                 continue;
@@ -605,10 +739,20 @@ fn write_sections(journal: &EmbeddedJournal, base: &mut BaseWriter<'_>) -> std::
         let mut kept = Kept::default();
         records.values().for_each(|record| kept.push(record, &record.payload));
         let as_of = state.keys().next_back().copied().map_or(Offset::ZERO, Offset);
-        let entries = state.iter().flat_map(|(offset, crc)| {
-            offset.to_le_bytes().into_iter().chain(crc.to_le_bytes()).collect::<Vec<u8>>()
-        });
-        base.section(stream, as_of, &entries.collect::<Vec<u8>>(), &kept)?;
+        let first = aside.last().map_or(0, |aside| aside.last + 1);
+        let mut ids: Vec<_> = state
+            .range(first..)
+            .map(|(offset, crc)| (id_of(stream.0, *offset, *crc), Offset(*offset)))
+            .collect();
+        if ids.len() >= RUN_IDS_MIN {
+            ids.sort_unstable();
+            let of = RunOf { stream, from: Timestamp(first), to: Timestamp(as_of.0), ids: &ids };
+            let (run, _) = base.run(&of)?;
+            aside.push(Aside { run, first, last: as_of.0 });
+        }
+        let aside = aside.split_off(aside.len().saturating_sub(RUNS_KEPT));
+        aside.iter().for_each(|aside| base.names_run(stream, aside.run));
+        base.section(stream, as_of, &write_saved(&state, &aside), &kept)?;
     }
     Ok(())
 }
@@ -743,6 +887,11 @@ fn the_campaign_notices_a_left_out_check_of_a_record() {
 #[test]
 fn the_campaign_notices_that_what_lies_past_the_last_proof_was_not_rewritten() {
     goes_red(Sabotage::Rewriting);
+}
+
+#[test]
+fn the_campaign_notices_a_run_that_was_not_synced_before_its_base() {
+    goes_red(Sabotage::RunSync);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `verify` names every flipped byte of a store, and nothing in one that is whole.
 //!
 //! The store has all that there can be: segments that were sealed, cut and given up, one in use, a base with states and
-//! kept records, and more than one stream.
+//! kept records, runs of ids that it names, and more than one stream.
 
 #![cfg(feature = "broker")]
 #![expect(clippy::unwrap_used, reason = "a panic is a test's report")]
@@ -9,12 +9,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use sharedline::domain::fingerprint::Fingerprint;
 use sharedline::domain::ids::{ConversationId, Offset, Timestamp};
 use sharedline::journal::disk::Disk;
 use sharedline::journal::sim_disk::SimDisk;
 use sharedline::journal::{
     BlockBuilder, Completed, CompletionSink, Durability, EmbeddedJournal, Entry, Journal, Kept, OpenError,
-    Options, Outcome, RecordMeta, Retention, Sink, StreamId, Verified, verify,
+    Options, Outcome, RecordMeta, Retention, RunOf, Sink, StreamId, Verified, verify,
 };
 
 const STREAMS: [StreamId; 2] = [StreamId(7), StreamId(8)];
@@ -67,6 +68,10 @@ fn store() -> BTreeMap<String, Vec<u8>> {
                     kept.push(&record, &record.payload);
                 }
                 base.section(stream, journal.head(stream).offset, b"the state", &kept)?;
+                let ids: Vec<_> = (1..200).map(|n| (Fingerprint::from_u128(n << 120), Offset(7))).collect();
+                let of = RunOf { stream, from: Timestamp(1), to: Timestamp(9), ids: &ids };
+                let (run, _) = base.run(&of)?;
+                base.names_run(stream, run);
             }
             Ok(())
         })
@@ -99,6 +104,7 @@ fn a_whole_store_is_found_whole_and_each_flipped_byte_is_named() {
     let store = store();
     assert!(store.keys().any(|name| name.ends_with(".base")));
     assert!(store.keys().any(|name| name.ends_with(".index")));
+    assert_eq!(store.keys().filter(|name| name.ends_with(".run")).count(), 2);
     assert!(store.keys().filter(|name| name.ends_with(".segment")).count() >= 2);
     let disk = disk_with(&store);
     let whole = verified(&disk).unwrap();
@@ -133,4 +139,20 @@ fn a_missing_segment_and_a_missing_store_are_named() {
     let found = verified(&disk).unwrap().found;
     assert!(found.iter().any(|found| found.place.contains(first.as_str())), "{found:?}");
     assert!(matches!(verified(&SimDisk::new(2)), Err(OpenError::Io { .. })));
+}
+
+#[test]
+fn a_missing_run_is_named_and_stops_nothing_and_one_that_no_base_names_goes_at_the_next_start() {
+    let store = store();
+    let runs: Vec<&String> = store.keys().filter(|name| name.ends_with(".run")).collect();
+    let disk = disk_with(&store);
+    disk.rename(runs[0], "00000000000fffff.run").unwrap();
+    let found = verified(&disk).unwrap().found;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].place.contains(runs[0].as_str()), "{found:?}");
+    let options = Options { threads: false, ..Options::default() };
+    let opened = EmbeddedJournal::open(Arc::new(disk.clone()), &options).unwrap();
+    assert_eq!(opened.found, []);
+    let left: Vec<String> = disk.list().unwrap().into_iter().filter(|name| name.ends_with(".run")).collect();
+    assert_eq!(left, [runs[1].as_str()]);
 }

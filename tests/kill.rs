@@ -16,12 +16,15 @@
     reason = "a test's helpers fail as its test does"
 )]
 
+#[path = "world/serving.rs"]
+mod serving;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -41,6 +44,8 @@ use sharedline::wire::message::{
 };
 use tokio::task::JoinSet;
 
+use self::serving::Serving;
+
 const NUMBER: &str = "+15550783881";
 const PHONE_NUMBER_ID: &str = "106540352242922";
 const SECRET: &str = "the app's secret";
@@ -56,48 +61,9 @@ const CUSTOMERS: usize = 50;
 
 // ---------------------------------------------------------------------------------------------------- the broker
 
-struct Broker {
-    child: Child,
-    tcp: SocketAddr,
-    http: SocketAddr,
-}
-
-impl Broker {
-    fn start(config: &Path) -> Self {
-        let log = OpenOptions::new().create(true).append(true).open(config.with_extension("log")).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sharedline"))
-            .args(["serve", "--config"])
-            .arg(config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = |of: &str| {
-            let rest = line.split_once(&format!("{of} ")).unwrap_or_else(|| {
-                panic!(
-                    "the broker said {line:?}: {}",
-                    fs::read_to_string(config.with_extension("log")).unwrap()
-                )
-            });
-            rest.1.split(',').next().unwrap().parse().unwrap()
-        };
-        Self { tcp: address("tcp"), http: address("http"), child }
-    }
-
-    fn kill(self) {
-        drop(self);
-    }
-}
-
-/// A test that fails leaves no process behind.
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn serve(config: &Path) -> Serving {
+    let log = OpenOptions::new().create(true).append(true).open(config.with_extension("log")).unwrap();
+    Serving::start(config, "info", log)
 }
 
 fn configuration(directory: &Path, durability: &str) -> PathBuf {
@@ -224,7 +190,7 @@ fn identity(delivery: &Delivery) -> Option<String> {
 
 /// Loads the broker until it is gone.
 fn load(
-    broker: &Broker,
+    broker: &Serving,
     round: usize,
     channel: ChannelId,
     conversations: &[ConversationId],
@@ -514,7 +480,7 @@ async fn the_checker_of_acknowledgements() {
         // By itself it checks that it would notice: a log with an acknowledgement that never was.
         let directory = tempfile::tempdir().unwrap();
         let config = configuration(directory.path(), "os");
-        let broker = Broker::start(&config);
+        let broker = serve(&config);
         let channel = prepare(broker.tcp).await.0;
         for wrong in ["message wamid.never", "reply r.never 1", "picked_up cv-0000000000000001 ann"] {
             let log = directory.path().join("log");
@@ -579,7 +545,7 @@ async fn kill_again_and_again(durability: &str, kills: usize) -> usize {
     let mut random = number_of("SHAREDLINE_SEED", now_ms());
     println!("seed {random}");
     let log = Log::at(&log_path);
-    let mut broker = Broker::start(&config);
+    let mut broker = serve(&config);
     let (channel, conversations) = prepare(broker.tcp).await;
     let mut checked = 0;
     for round in 0..kills {
@@ -599,7 +565,7 @@ async fn kill_again_and_again(durability: &str, kills: usize) -> usize {
         while let Some(ended) = loading.join_next().await {
             ended.unwrap();
         }
-        broker = Broker::start(&config);
+        broker = serve(&config);
         let (is_content, now) = run_checker(&log_path, broker.tcp, channel, &format!("mark.{round}"));
         assert!(is_content, "after kill {round} something acknowledged is lost");
         assert!(now >= checked + ACKNOWLEDGEMENTS_PER_ROUND, "kill {round}: {now} after {checked}");
@@ -611,7 +577,7 @@ async fn kill_again_and_again(durability: &str, kills: usize) -> usize {
 }
 
 /// After the last kill: desk gets all that it was never delivered, and every accepted reply is sent or `unknown`.
-async fn finish(broker: &Broker, channel: ChannelId, log: &Log, log_path: &Path) {
+async fn finish(broker: &Serving, channel: ChannelId, log: &Log, log_path: &Path) {
     let mut last = JoinSet::new();
     last.spawn(subscriber(broker.tcp, log.clone()));
     last.spawn(gateway(broker.tcp, log.clone()));

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 const PROMISES: &str = include_str!("../docs/promises.md");
+const RULES: &str = include_str!("../docs/rules.md");
 
 fn functions_below(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -40,6 +41,10 @@ fn every_rule_has_its_row() {
             let line = line.unwrap_or_else(|| panic!("{family}{number} has no row"));
             let says_something = line.contains('`') || line.contains("not yet");
             assert!(says_something, "{family}{number} names neither a test nor why there is none");
+            assert!(
+                RULES.contains(&format!("\n- **{family}{number}** ")),
+                "{family}{number} is said nowhere"
+            );
         }
     }
 }

@@ -32,11 +32,11 @@ use sharedline::wire::frame::Encoding;
 use sharedline::wire::message::requests::{
     Ack, ActivateChannel, ConfigureChannel, CreateChannel, DeactivateChannel, DeleteChannel, GetChannel,
     Hello, Inbound, ListChannels, ListConversations, Open, PickUp, Ping, Presence, Release, Reply, Roster,
-    Sent, Status, Transfer,
+    Sent, Status, ThreadControl, ThreadOwner, Transfer,
 };
 use sharedline::wire::message::{
     Addressee, DeliverMode, Delivery, ErrorCode, Positions, RawContent, Request, Response, SentOutcome,
-    ServerBody, StatusOf, Who,
+    ServerBody, StatusOf, ThreadVerb, Who,
 };
 use tokio::task::JoinSet;
 
@@ -212,7 +212,19 @@ fn services_request(random: &mut Random, heard: &Heard) -> Request {
     let conversation = if nowhere { ConversationId(7) } else { *random.of(&conversations) };
     let agent: sharedline::domain::ids::AgentId = random.of(&AGENTS).parse().unwrap();
     let holder = random.maybe(30, |random| random.of(&AGENTS).parse().unwrap());
-    match random.below(80) {
+    let of =
+        if random.is(70) { Addressee::Conversation(conversation) } else { Addressee::Customer(name(random)) };
+    match random.below(92) {
+        80..88 => {
+            let action = *random.of(&[ThreadVerb::Take, ThreadVerb::Pass, ThreadVerb::Release]);
+            let to_service = (action == ThreadVerb::Pass).then(|| random.of(&SERVICES).parse().unwrap());
+            let metadata = random
+                .maybe(40, |random| "\u{fc}".repeat(*random.of(&[1, 2_000])).as_str().into())
+                .filter(|_| action != ThreadVerb::Release);
+            let agent = random.maybe(50, |_| agent);
+            Request::ThreadControl(ThreadControl { channel, of, action, to_service, metadata, agent })
+        }
+        88..92 => Request::ThreadOwner(ThreadOwner { channel, of }),
         0..13 => {
             let (limit, before) =
                 (*random.of(&[0, 1, 7, 60, 1_000]), random.maybe(30, |random| Offset(random.below(2_000))));

@@ -297,7 +297,8 @@ fn replies_go_the_way_that_their_number_has_now() {
         crm.ask(template(channel, "16505551235", "r2")).await;
         assert_eq!(second.find(sent).await.0, "r2");
         let outcome = sharedline::domain::command::SendOutcome::Sent("wamid.1".parse().unwrap());
-        let late = first.ask(Request::Of(channel, Ask::Outcome { reply: offset, outcome })).await;
+        let late =
+            first.ask(Request::Of(channel, Ask::Outcome { reply: offset, outcome: Box::new(outcome) })).await;
         assert_eq!(late, "Ok", "what the first one was handed it may still answer for");
         drop(first);
         assert!(crm.goes_on());
@@ -319,7 +320,7 @@ fn template(channel: ChannelId, to: &str, reply_id: &str) -> Request {
         seen: None,
         confirm: None,
     };
-    Request::Of(channel, Ask::Command(Command::Reply(reply)))
+    Request::Of(channel, Ask::from(Command::Reply(reply)))
 }
 
 #[test]

@@ -38,6 +38,8 @@ const OWN_SECRET: &[u8] = b"another app's secret";
 const VERIFY_TOKEN: &str = "a token of ours";
 const NUMBER: &str = "+15550783881";
 const PHONE_NUMBER_ID: &str = "106540352242922";
+const ACCOUNT: &str = "215589313241560883";
+const OWN_NUMBER: &str = "+15550783999";
 const OWN_PHONE_NUMBER_ID: &str = "106540352242999";
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -104,14 +106,12 @@ fn numbers() -> Numbers {
     let number = |number: &str, id: &str, secret: Option<&[u8]>| WebhookNumber {
         to: Route { portal: "acme".parse().unwrap(), number: number.parse().unwrap() },
         phone_number_id: Some(id.to_owned()),
+        waba_id: Some(ACCOUNT.to_owned()),
         app_secret: secret.map(<[u8]>::to_vec),
     };
     Numbers::new(
         Some(SECRET),
-        [
-            number(NUMBER, PHONE_NUMBER_ID, None),
-            number("+15550783999", OWN_PHONE_NUMBER_ID, Some(OWN_SECRET)),
-        ],
+        [number(NUMBER, PHONE_NUMBER_ID, None), number(OWN_NUMBER, OWN_PHONE_NUMBER_ID, Some(OWN_SECRET))],
     )
 }
 
@@ -166,7 +166,15 @@ struct Answer {
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
+    connect_from(1, address)
+}
+
+/// From another address of this machine's loopback net.
+fn connect_from(last: u8, address: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let stream: TcpStream = socket.into();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -326,6 +334,7 @@ fn every_type_of_message_that_meta_documents_comes_in_whole() {
         "location",
         "order",
         "reaction",
+        "request_welcome",
         "revoke",
         "sticker",
         "system",
@@ -432,6 +441,10 @@ fn other_changes_are_notices_for_the_number_that_they_name() {
         ("notice_account_errors", "messages"),
         ("notice_quality", "phone_number_quality_update"),
         ("notice_user_preferences", "user_preferences"),
+        ("notice_history", "history"),
+        ("notice_app_state", "smb_app_state_sync"),
+        ("notice_handover", "messaging_handovers"),
+        ("notice_standby", "standby"),
     ];
     for (name, expected) in cases {
         let body = payload(name);
@@ -442,9 +455,34 @@ fn other_changes_are_notices_for_the_number_that_they_name() {
         let webhook: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(content_of(&update), webhook["entry"][0]["changes"][0]["value"], "{name}");
     }
-    assert_eq!(stand.post_signed(&payload("unknown_template_status")).status, 200);
-    assert_eq!(stand.recorder.taken().len(), 3);
-    assert_eq!(stand.count("unknown_number"), 1);
+}
+
+#[test]
+fn changes_of_an_account_are_notices_for_each_number_of_it_that_who_signed_speaks_for() {
+    let stand = stand();
+    let names = payload_names();
+    let of_account: Vec<&String> = names.iter().filter(|name| name.starts_with("account_")).collect();
+    assert!(of_account.len() > 5);
+    for name in of_account {
+        let body = payload(name);
+        for (secret, number) in [(SECRET, NUMBER), (OWN_SECRET, OWN_NUMBER)] {
+            let before = stand.recorder.taken().len();
+            assert_eq!(stand.post(&[("x-hub-signature-256", &sign(secret, &body))], &body).status, 200);
+            let taken = stand.recorder.taken();
+            assert_eq!(taken.len(), before + 1, "{name}");
+            assert_eq!(taken[before].to.number.as_str(), number, "{name}");
+            let webhook: Value = serde_json::from_slice(&body).unwrap();
+            let change = &webhook["entry"][0]["changes"][0];
+            assert_eq!(content_of(&taken[before]), change["value"], "{name}");
+            let News::Notice { field, .. } = &taken[before].news else { panic!("{name}") };
+            assert_eq!(&**field, change["field"], "{name}");
+        }
+    }
+    let before = stand.recorder.taken().len();
+    let foreign =
+        String::from_utf8(payload("account_template_status")).unwrap().replace(ACCOUNT, "215589313241560000");
+    assert_eq!(stand.post_signed(foreign.as_bytes()).status, 200);
+    assert_eq!((stand.recorder.taken().len(), stand.count("unknown_number")), (before, 1));
 }
 
 #[test]
@@ -687,6 +725,7 @@ fn every_secret_that_the_configuration_gets_counts_from_then_on() {
     let number = WebhookNumber {
         to: Route { portal: "acme".parse().unwrap(), number: NUMBER.parse().unwrap() },
         phone_number_id: Some(PHONE_NUMBER_ID.to_owned()),
+        waba_id: None,
         app_secret: None,
     };
     let numbers = Numbers::new(Some(b"the next secret"), [number]);
@@ -826,8 +865,8 @@ fn all_bodies_together_are_bounded_and_what_was_held_is_given_back() {
     let length = BODY_BYTES_MAX.to_string();
     let body = vec![b' '; BODY_BYTES_MAX - 1];
     let mut refused = 0;
-    for _ in 0..full {
-        let mut stream = connect(stand.address());
+    for n in 0..full {
+        let mut stream = connect_from(11 + u8::try_from(n % 8).unwrap(), stand.address());
         stream
             .write_all(head("POST", "/webhooks/whatsapp", &[("content-length", &length)]).as_bytes())
             .unwrap();
@@ -840,6 +879,27 @@ fn all_bodies_together_are_bounded_and_what_was_held_is_given_back() {
     assert!(refused <= 1);
     drop(held);
     until("what was held is given back", || stand.post_signed(&payload("text")).status == 200);
+}
+
+#[test]
+fn bodies_from_one_address_leave_room_for_those_of_others() {
+    let stand = stand();
+    let length = BODY_BYTES_MAX.to_string();
+    let body = vec![b' '; BODY_BYTES_MAX - 1];
+    let mut held: Vec<TcpStream> = Vec::new();
+    // As many as would be too many in all.
+    for _ in 0..=BODIES_BYTES_MAX / BODY_BYTES_MAX {
+        let mut stream = connect_from(11, stand.address());
+        let head = head("POST", "/webhooks/whatsapp", &[("content-length", &length)]);
+        stream.write_all(head.as_bytes()).unwrap();
+        let _ = stream.write_all(&body);
+        held.push(stream);
+    }
+    until("further ones are refused", || stand.count("overloaded") >= 1);
+    // A largest one of another address comes through, signed, while those stand there.
+    let own = [payload("text"), vec![b' '; BODY_BYTES_MAX - payload("text").len()]].concat();
+    assert_eq!(stand.post_signed(&own).status, 200);
+    drop(held);
 }
 
 // --------------------------------------------------------------------------------------------- what the journal says

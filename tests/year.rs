@@ -5,15 +5,24 @@
 //! gateway says what became of it, both services acknowledge. On each day the broker is asked what it remembers of
 //! nearly 8 days and of nearly 30 days ago; every quarter it is stopped and started again, from its base.
 //!
+//! A busy channel beside it has little memory for ids: those of messages go to runs on disk, are told apart there for 8
+//! days, and then the runs go.
+//!
 //! `SHAREDLINE_DAYS=3650 cargo test --release --test year` plays ten years.
 
 #![cfg(feature = "broker")]
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a panic is a test's report")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a panic is a test's report"
+)]
 
 mod world;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,6 +39,13 @@ use sharedline::domain::view::{Masking, View, Viewer, view};
 use sharedline::journal::{Options, Retention};
 use sharedline::wire::content::{check_inbound, check_reply};
 
+/// The simulated time is the process's: one test after the other.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 const NUMBER: &str = "+15550783881";
 const WAIT: Duration = Duration::from_secs(30);
 const HOUR: u64 = 3_600_000;
@@ -39,6 +55,11 @@ const START: Timestamp = Timestamp(1_700_000_000_000);
 const STEP: u64 = 12 * HOUR;
 /// What comes in each step.
 const MESSAGES: u64 = 100;
+/// What comes in each step of the busy channel, and for how many days.
+const BUSY_MESSAGES: u64 = 2_000;
+const BUSY_DAYS: u64 = 22;
+/// What its ids may take in memory, in bytes: those of about 4 of the 16 steps of 8 days.
+const BUSY_IDS_BYTES_MAX: u64 = 512 << 10;
 const REPLIES: u64 = 20;
 const CUSTOMERS: u64 = 50;
 /// So small that a year fills thousands of segments' worth of history, in bytes.
@@ -180,7 +201,7 @@ fn reply(reply_id: &str, channel: ChannelId, to: u64) -> Request {
         seen: None,
         confirm: None,
     };
-    Request::Of(channel, Ask::Command(Command::Reply(command)))
+    Request::Of(channel, Ask::from(Command::Reply(command)))
 }
 
 /// The broker and who is connected to it.
@@ -190,10 +211,16 @@ struct Stand {
     desk: Connection,
     gateway: Connection,
     channel: ChannelId,
+    /// Messages of each step.
+    messages: u64,
 }
 
 impl Stand {
     async fn start(directory: &Path) -> Self {
+        Self::start_with(directory, MESSAGES, Limits::default().dedup_bytes_max).await
+    }
+
+    async fn start_with(directory: &Path, messages: u64, dedup_bytes_max: u64) -> Self {
         let retention = Retention { keep_ms: 7 * DAY, bytes_max: 64 << 20 };
         let setup = Setup {
             portals: vec![world::portal(
@@ -202,7 +229,7 @@ impl Stand {
                 &["crm", "desk"],
                 &[(NUMBER, Some(world::GATEWAY))],
             )],
-            limits: Limits { recent_bytes_max: 256 << 10, retention, ..Limits::default() },
+            limits: Limits { recent_bytes_max: 256 << 10, dedup_bytes_max, retention, ..Limits::default() },
         };
         let options = Options { segment_bytes: SEGMENT_BYTES, ..Options::default() };
         let broker = world::start(directory, &options, setup);
@@ -217,7 +244,7 @@ impl Stand {
                 other => panic!("{other:?}"),
             }
         }
-        Self { broker, crm, desk, gateway, channel: channels.remove(0) }
+        Self { broker, crm, desk, gateway, channel: channels.remove(0), messages }
     }
 
     async fn stop(self) {
@@ -229,7 +256,7 @@ impl Stand {
     /// Half a day's traffic.
     async fn live(&mut self, step: u64, now: Timestamp) {
         let messages =
-            (0..MESSAGES).map(|at| text(&format!("wamid.{step}.{at}"), at % CUSTOMERS, now.plus_ms(at)));
+            (0..self.messages).map(|at| text(&format!("wamid.{step}.{at}"), at % CUSTOMERS, now.plus_ms(at)));
         for answer in self.gateway.ask_all(messages).await {
             assert!(matches!(answer, Answered::Taken { channels: 1, duplicate: false }), "{answer:?}");
         }
@@ -247,7 +274,7 @@ impl Stand {
                 let id = format!("wamid.out.{step}.{outcomes}");
                 outcomes += 1;
                 let outcome = SendOutcome::Sent(id.parse().unwrap());
-                Request::Of(channel, Ask::Outcome { reply, outcome })
+                Request::Of(channel, Ask::Outcome { reply, outcome: Box::new(outcome) })
             });
             let sent: Vec<Request> = sent.collect();
             self.gateway.ask_all(sent).await;
@@ -311,6 +338,7 @@ fn memory_bytes() -> u64 {
 
 #[test]
 fn a_year_leaves_disk_and_memory_as_they_were_and_forgets_on_time() {
+    let _alone = alone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(year());
 }
@@ -360,4 +388,114 @@ async fn year() {
     // The first eighth fills what is remembered for 8 and 30 days.
     let (then, last) = (memory.get(1).unwrap(), memory.last().unwrap());
     assert!(*last < then + then / 4 + (8 << 20), "memory grew: {memory:?}");
+}
+
+/// Whether a message of a step, told again, is known.
+async fn is_known(stand: &mut Stand, step: u64, at: u64) -> bool {
+    let then = Timestamp(START.0 + step * STEP);
+    let repeat = text(&format!("wamid.{step}.{at}"), at % CUSTOMERS, then.plus_ms(at));
+    match stand.gateway.ask(repeat).await {
+        Answered::Taken { channels: 1, duplicate } => duplicate,
+        other => panic!("step {step}, message {at}: {other:?}"),
+    }
+}
+
+/// The runs in the directory.
+fn runs(directory: &Path) -> Vec<std::path::PathBuf> {
+    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "run")).collect()
+}
+
+#[test]
+fn a_busy_channel_keeps_flat_memory_and_its_ids_are_told_apart_on_disk_for_8_days() {
+    let _alone = alone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(busy());
+}
+
+async fn busy() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = || Stand::start_with(directory.path(), BUSY_MESSAGES, BUSY_IDS_BYTES_MAX);
+    simulate(START);
+    let mut stand = start().await;
+    let (mut most, mut runs_most) = (0, 0);
+    for step in 0..BUSY_DAYS * DAY / STEP {
+        let now = Timestamp(START.0 + step * STEP);
+        simulate(now);
+        stand.live(step, now).await;
+        for _ in 0..3 {
+            stand.broker.keep_history();
+        }
+        let seen = stand.broker.observed();
+        assert_eq!(seen.counts.dropped_ids, 0, "step {step}: ids were forgotten before their time");
+        // What was laid aside at this look is given back by the channel's actor in its own time.
+        most = most.max(seen.ids_bytes);
+        runs_most = runs_most.max(runs(directory.path()).len());
+        if let Some(then) = step.checked_sub(8 * DAY / STEP - 1) {
+            for at in (0..BUSY_MESSAGES).step_by(97) {
+                assert!(is_known(&mut stand, then, at).await, "step {step}: message {at} of 7.5 days ago");
+            }
+            // Others of that time, told late: a filter alone would take some of them for known.
+            let late = Timestamp(START.0 + then * STEP);
+            let late = (0..200).map(|at| text(&format!("wamid.late.{step}.{at}"), 1, late.plus_ms(at)));
+            for answer in stand.gateway.ask_all(late).await {
+                assert!(matches!(answer, Answered::Taken { channels: 1, duplicate: false }), "{answer:?}");
+            }
+        }
+        if let Some(then) = step.checked_sub(8 * DAY / STEP + 1) {
+            assert!(!is_known(&mut stand, then, 5).await, "step {step}: 8.5 days ago is taken as new");
+        }
+        if step % 12 == 11 {
+            stand.stop().await;
+            stand = start().await;
+        }
+    }
+    println!("ids: {most} bytes of memory at most, {runs_most} runs at most");
+    assert!(runs_most > 0 && runs_most < 40, "{runs_most} runs");
+    assert!(most < BUSY_IDS_BYTES_MAX + BUSY_MESSAGES * 2 * 64, "{most} bytes of ids in memory");
+    stand.stop().await;
+
+    // A run that is gone, or damaged, costs its own ids and nothing else.
+    let mut files = runs(directory.path());
+    files.sort();
+    let (gone, damaged) = (files.pop().unwrap(), files.pop().unwrap());
+    std::fs::remove_file(&gone).unwrap();
+    let mut bytes = std::fs::read(&damaged).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&damaged, bytes).unwrap();
+    let mut stand = start().await;
+    let last = BUSY_DAYS * DAY / STEP - 1;
+    let mut known = 0;
+    for step in last - 14..=last {
+        known += u64::from(is_known(&mut stand, step, 40).await);
+    }
+    assert!((5..15).contains(&known), "{known} of 15 steps are known without two runs");
+    stand.live(last + 1, Timestamp(START.0 + (last + 1) * STEP)).await;
+    stand.stop().await;
+}
+
+#[test]
+fn where_no_ids_can_be_laid_aside_the_oldest_are_forgotten_and_counted() {
+    let _alone = alone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let directory = tempfile::tempdir().unwrap();
+        simulate(START);
+        // Too few of a day for a run.
+        let mut stand = Stand::start_with(directory.path(), MESSAGES, 16 << 10).await;
+        for step in 0..8 {
+            let now = Timestamp(START.0 + step * STEP);
+            simulate(now);
+            stand.live(step, now).await;
+            for _ in 0..4 {
+                stand.broker.keep_history();
+            }
+        }
+        let seen = stand.broker.observed();
+        assert!(seen.counts.dropped_ids > 0 && seen.ids_bytes < 40 << 10, "{seen:?}");
+        assert!(runs(directory.path()).is_empty());
+        assert!(!is_known(&mut stand, 0, 7).await, "the oldest went first");
+        assert!(is_known(&mut stand, 7, 7).await);
+        stand.stop().await;
+    });
 }

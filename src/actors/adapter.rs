@@ -4,6 +4,7 @@
 //! time, and tells the channels when the connection has gone. What leaves goes past it, straight into the
 //! connection's [`Outlet`].
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,7 @@ pub enum Peer {
     Gateway(GatewayId),
 }
 
-/// What a connection asks, checked and in the domain's words.
+/// What a connection asks, checked and in the domain's words. What is large is boxed.
 #[derive(Debug)]
 pub enum Request {
     /// Something of a channel.
@@ -81,7 +82,7 @@ pub enum Request {
         /// Of a reply in this channel; else by the message's id.
         channel: Option<ChannelId>,
         /// The status.
-        status: StatusCommand,
+        status: Box<StatusCommand>,
     },
 }
 
@@ -135,7 +136,9 @@ struct Routed {
 /// The requests that one read brought, on their way.
 struct Routing {
     routed: Vec<Routed>,
-    /// How many there are at most: what a channel's list is made for, so that it never moves.
+    /// Where each channel stands in `routed`.
+    places: HashMap<ChannelId, usize>,
+    /// How many there are at most: what the first channel's list is made for. Mostly there is no other.
     requests: usize,
     /// The number that was looked up last, with its open channels: mostly there is one.
     number: Option<(Number, Arc<[ChannelEntry]>)>,
@@ -143,7 +146,11 @@ struct Routing {
 
 impl Routing {
     fn of(&mut self, channel: ChannelId) -> Option<&mut Routed> {
-        self.routed.iter_mut().find(|routed| routed.entry.id == channel)
+        let at = match self.routed.last() {
+            Some(last) if last.entry.id == channel => self.routed.len() - 1,
+            _ => *self.places.get(&channel)?,
+        };
+        self.routed.get_mut(at)
     }
 
     fn put(&mut self, entry: &ChannelEntry, asked: Asked) -> Result<(), Refusal> {
@@ -153,8 +160,9 @@ impl Routing {
         match self.of(entry.id) {
             Some(routed) => routed.asked.push(asked),
             None => {
-                let mut all = Vec::with_capacity(self.requests);
+                let mut all = Vec::with_capacity(if self.routed.is_empty() { self.requests } else { 1 });
                 all.push(asked);
+                self.places.insert(entry.id, self.routed.len());
                 self.routed.push(Routed { entry: entry.clone(), asked: all });
             }
         }
@@ -226,7 +234,7 @@ impl ServiceAdapterActor {
                 self.route_inbound(id, &number, inbound, batch)
             }
             (Request::Status { number, channel, status }, Peer::Gateway(_)) => {
-                self.route_status(id, &number, channel, status, batch)
+                self.route_status(id, &number, channel, *status, batch)
             }
             (Request::Of(channel, ask @ Ask::Outcome { .. }), Peer::Gateway(_)) => {
                 self.route_outcome(id, channel, ask, batch)
@@ -301,7 +309,7 @@ impl ServiceAdapterActor {
             }
         };
         if let [only] = &*open {
-            let ask = Ask::Command(Command::Inbound(inbound));
+            let ask = Ask::Inbound(inbound);
             return batch.put(only, Asked { ask, reply_to: ReplyTo::Session(id) });
         }
         self.put_all(id, &open, true, &Command::Inbound(inbound), batch);
@@ -323,7 +331,7 @@ impl ServiceAdapterActor {
         let gather = Gather::for_session(open.len(), messages, Arc::clone(&self.parts.outlet), id);
         for entry in open {
             let asked =
-                Asked { ask: Ask::Command(command.clone()), reply_to: ReplyTo::Part(Arc::clone(&gather)) };
+                Asked { ask: Ask::from(command.clone()), reply_to: ReplyTo::Part(Arc::clone(&gather)) };
             if let Err(refusal) = batch.put(entry, asked) {
                 gather.part(Answered::Refused(refusal));
             }
@@ -342,7 +350,7 @@ impl ServiceAdapterActor {
         let channel = channel.or_else(|| sender_of(&known, &status));
         if let Some(channel) = channel {
             let entry = self.channel(channel, batch).filter(|entry| entry.number == *number);
-            let ask = Ask::Command(Command::Status(status));
+            let ask = Ask::from(Command::Status(status));
             let reply_to = ReplyTo::Session(id);
             return batch.put(&entry.ok_or(Refusal::NotFound)?, Asked { ask, reply_to });
         }
@@ -468,7 +476,7 @@ impl Handler<Requests> for ServiceAdapterActor {
             return;
         }
         let requests = batch.requests.len();
-        let mut routing = Routing { routed: Vec::new(), requests, number: None };
+        let mut routing = Routing { routed: Vec::new(), places: HashMap::new(), requests, number: None };
         for (id, request) in batch.requests {
             self.route(id, request, &mut routing);
         }

@@ -9,16 +9,18 @@ use super::outlet::Outlet;
 use super::port::{Answered, Refusal};
 use super::sender::Pause;
 use crate::domain::channel::ListQuery;
-use crate::domain::command::{Command, SendOutcome, StandingCommand};
+use crate::domain::command::{Addressee, Command, Inbound, SendOutcome, StandingCommand};
 use crate::domain::event::StatusError;
 use crate::domain::ids::{AgentId, ConversationId, Offset, ReplyId, ServiceId};
 use crate::domain::presence::Doing;
 
-/// Something asked of a channel.
+/// Something asked of a channel. What is large is boxed: batches of these are moved from one mailbox to the next.
 #[derive(Debug)]
 pub enum Ask {
-    /// What the domain decides as it is.
-    Command(Command),
+    /// A customer's message.
+    Inbound(Inbound),
+    /// What else the domain decides as it is.
+    Command(Box<Command>),
     /// A change of standing; a create may come back to the portal, which then makes a new channel.
     Standing(StandingCommand),
     /// What the channel is.
@@ -48,6 +50,13 @@ pub enum Ask {
         limit: usize,
         /// Only what lies before this offset.
         before: Option<Offset>,
+    },
+    /// Whose a conversation's thread is.
+    ThreadOwner {
+        /// The service that asks.
+        service: ServiceId,
+        /// Which conversation.
+        of: Addressee,
     },
     /// Say what an agent does.
     Presence {
@@ -102,7 +111,7 @@ pub enum Ask {
         /// The reply.
         reply: Offset,
         /// What became of it.
-        outcome: SendOutcome,
+        outcome: Box<SendOutcome>,
     },
     /// The built-in gateway was refused for now: the reply waits again.
     Again {
@@ -113,6 +122,15 @@ pub enum Ask {
         /// What waits with it.
         pause: Pause,
     },
+}
+
+impl From<Command> for Ask {
+    fn from(command: Command) -> Self {
+        match command {
+            Command::Inbound(inbound) => Self::Inbound(inbound),
+            other => Self::Command(Box::new(other)),
+        }
+    }
 }
 
 /// Where an answer goes.

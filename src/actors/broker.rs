@@ -94,6 +94,9 @@ pub enum StartError {
     /// The operating system gives no thread.
     #[error("a thread can not be started")]
     Thread(#[source] std::io::Error),
+    /// The operating system gives no random bytes.
+    #[error("there are no random bytes to be had")]
+    Random(#[source] std::io::Error),
     /// The starting thread panicked.
     #[error("starting panicked")]
     Panic,
@@ -209,11 +212,42 @@ pub(super) struct Inner {
     pub(super) arbiters: usize,
     pub(super) recent_bytes_max: usize,
     system: System,
-    keeper: Keeper,
+    keeper: Arc<Keeper>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// A running broker.
+/// Who lets the last handle go without [`Broker::stop`] ends the broker as a kill would, but that what was decided is
+/// still written: the journal is closed, and its directory free, when the drop is over; soon after, where an Arbiter drops
+/// it, which can not wait.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let (shared, homes) = (Arc::clone(&self.shared), Arc::clone(&self.homes));
+        let (keeper, system) = (Arc::clone(&self.keeper), self.system.clone());
+        let end = move || {
+            keeper.stop();
+            // A halt has been reported; nothing more can be done about it here.
+            let _ = shared.journal.close();
+            homes.stop();
+            system.stop();
+            let _ = thread.join();
+        };
+        // An Arbiter can not wait for its own thread.
+        if Arbiter::try_current().is_some() {
+            drop(thread::spawn(end));
+        } else {
+            end();
+        }
+    }
+}
+
+/// A running broker: a handle to share. Clones are the same broker, and may be used from any thread and any runtime.
+///
+/// Programs that embed it [`start`](Self::start) it, [`join`](Self::join) it as services and gateways do, wait for
+/// [`halted`](Self::halted) beside their other work, and [`stop`](Self::stop) it in the end. What is below that,
+/// [`connect`](Self::connect), [`submit`](Self::submit), [`sender`](Self::sender), [`caller`](Self::caller), is what
+/// listener, webhooks, built-in gateway and Cloud API facade are made with: it bounds nothing by itself, and a broker that
+/// has halted or stopped refuses it as [`Unavailable`](Refusal::Unavailable).
 #[derive(Clone)]
 pub struct Broker {
     pub(super) inner: Arc<Inner>,
@@ -259,15 +293,20 @@ pub enum Submission {
 }
 
 impl Broker {
-    /// Starts a broker on an open journal: reads it, and runs until it is stopped. Blocks while it reads.
+    /// Starts a broker on a journal that is open already, one in memory for instance; [`Broker::start`] opens the one that
+    /// a configuration names. Blocks while it reads.
     ///
     /// # Errors
     /// When the configuration contradicts itself, or a portal can not be read.
-    pub fn start(journal: Arc<dyn Journal>, keys: &journal::Keys, setup: Setup) -> Result<Self, StartError> {
+    pub fn start_on(
+        journal: Arc<dyn Journal>,
+        keys: &journal::Keys,
+        setup: Setup,
+    ) -> Result<Self, StartError> {
         let settings = Arc::new(Settings::new(setup).map_err(StartError::NumberTwice)?);
         let halt = HaltSwitch::new();
         let watch = halt.clone();
-        journal.on_halt(Box::new(move |reason| watch.halt(reason.to_string())));
+        journal.on_halt(Box::new(move |reason| watch.halt(format!("{reason}: {}", reason.error))));
         let readers = Readers::start(&journal).map_err(StartError::Thread)?;
         let [confirm, _] = split(keys.confirm);
         let shared = Arc::new(Shared {
@@ -293,7 +332,7 @@ impl Broker {
             .spawn(move || run(&of_thread, &settings, &ready))
             .map_err(StartError::Thread)?;
         let (homes, system) = started.recv().map_err(|_| StartError::Panic)??;
-        let keeper = Keeper::start(&shared).map_err(StartError::Thread)?;
+        let keeper = Arc::new(Keeper::start(&shared).map_err(StartError::Thread)?);
         let reloading = tokio::sync::Mutex::default();
         let thread = Mutex::new(Some(thread));
         let inner = Inner { shared, homes, reloading, arbiters, recent_bytes_max, system, keeper, thread };
@@ -308,15 +347,16 @@ impl Broker {
         let token = digest(&hello.token);
         let settings = self.inner.shared.settings();
         settings.admit(&hello.portal, &hello.peer, &token).ok_or(ConnectError::Unauthenticated)?;
-        self.let_in(hello, Some(token))
+        self.let_in(hello, Some(token), false)
     }
 
     /// Lets a connection in that was admitted: by its token, or without one as a part of this process, which is never ended
-    /// as stalled.
+    /// as stalled. `is_within`: whoever has it may not look at it any more, so that a stop does not wait for it.
     pub(super) fn let_in(
         &self,
         mut hello: Hello,
         token: Option<TokenSha256>,
+        is_within: bool,
     ) -> Result<Connected, ConnectError> {
         let shared = &self.inner.shared;
         let settings = shared.settings();
@@ -357,12 +397,15 @@ impl Broker {
             link,
             is_patient: token.is_none(),
         };
-        let home = Arbiter::try_current().unwrap_or_else(|| self.inner.homes.least_loaded().0);
+        // A session's actor lives with its socket; one without lives here, whatever its caller's own thread is.
+        let own = Arbiter::try_current().filter(|_| token.is_some());
+        let home = own.unwrap_or_else(|| self.inner.homes.least_loaded().0);
         let actor = ServiceAdapterActor::start_in_arbiter(&home, move |_| ServiceAdapterActor::new(parts));
         let entry = SessionEntry {
             portal: hello.portal.clone(),
             peer: hello.peer,
             token,
+            is_within,
             actor: actor.clone(),
             outlet: Arc::clone(&outlet),
             deliver: hello.deliver,
@@ -395,7 +438,8 @@ impl Broker {
         &self.inner.shared
     }
 
-    /// Submits something for every channel of a number; none where no portal has the number.
+    /// Submits something for every channel of a number; none where no portal has the number. Does not wait: who submits
+    /// bounds how much he has under way, or [joins](Self::join) as a gateway, which does.
     #[must_use]
     pub fn submit(&self, number: &Number, submission: &Submission) -> Option<Submitted> {
         let known = Arc::clone(self.inner.shared.registry.numbers.get(number)?.value());
@@ -432,12 +476,12 @@ impl Broker {
             };
             let (answer, answered) = oneshot::channel();
             waiting.push(answered);
-            let mut asked = vec![Asked { ask: Ask::Command(command), reply_to: ReplyTo::Caller(answer) }];
+            let mut asked = vec![Asked { ask: Ask::from(command), reply_to: ReplyTo::Caller(answer) }];
             if let Submission::OfReply { channel, reply, message_id, .. } = submission
                 && *channel == entry.id
             {
                 // First that it was sent at all, which may be news after an answer that was lost.
-                let outcome = SendOutcome::Sent(message_id.clone());
+                let outcome = Box::new(SendOutcome::Sent(message_id.clone()));
                 asked.insert(
                     0,
                     Asked { ask: Ask::Outcome { reply: *reply, outcome }, reply_to: ReplyTo::Nobody },
@@ -456,7 +500,25 @@ impl Broker {
         Sender::connect(&self.inner.shared, number)
     }
 
-    /// Resolves with the reason when the broker acknowledges nothing any more; at once if it does not already.
+    /// Resolves with the reason when the broker acknowledges nothing any more, at once if it does not already; never for
+    /// one that is stopped in order. The process goes on: what to do about it is the program's. Cancel safe.
+    ///
+    /// ```
+    /// # use sharedline::{actors::Broker, config::Config};
+    /// # use std::time::Duration;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    /// # runtime.block_on(async {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let broker = Broker::start(&format!("data_dir = {:?}", directory.path()).parse::<Config>()?)?;
+    /// # let work = async {};
+    /// tokio::select! {
+    ///     reason = broker.halted() => eprintln!("{reason}; what was acknowledged is safe"),
+    ///     () = work => {}
+    /// }
+    /// # broker.stop(Duration::from_secs(10)).await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn halted(&self) -> Halted {
         self.inner.shared.halt.halted().await
     }
@@ -490,7 +552,8 @@ impl Broker {
     }
 
     /// Lets nobody in any more, finishes what connections have asked, and ends them all, within `limit`. What is
-    /// submitted without a connection is taken all the same.
+    /// submitted without a connection is taken all the same. Cancelled, the next call goes on with it. Who has
+    /// [joined](Self::join) within the process is told, and not waited for.
     pub async fn end_sessions(&self, limit: Duration) {
         let shared = &self.inner.shared;
         let until = Instant::now() + limit;
@@ -499,13 +562,31 @@ impl Broker {
         for session in &shared.registry.sessions {
             session.outlet.end(EndReason::Shutdown);
         }
-        while !shared.registry.sessions.is_empty() && Instant::now() < until {
+        let is_awaited = || shared.registry.sessions.iter().any(|session| !session.is_within);
+        while is_awaited() && Instant::now() < until {
             tokio::time::sleep(DRAIN_LOOK_EVERY).await;
         }
     }
 
     /// Finishes what was accepted, records what was acknowledged, ends every connection, closes the journal and stops
-    /// the actors. What is not done by `limit` is cut off; nothing acknowledged is lost by that.
+    /// the actors. What is not done by `limit` is cut off; nothing acknowledged is lost by that. A second call finds
+    /// nothing left to do. Needs a tokio runtime with its timer. Not cancel safe: cancelled, the broker takes no
+    /// connections any more and is stopped by the next call, or when its last handle is dropped.
+    ///
+    /// ```
+    /// # use sharedline::{actors::Broker, config::Config};
+    /// # use std::time::Duration;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    /// # runtime.block_on(async {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let config = format!("data_dir = {:?}", directory.path()).parse::<Config>()?;
+    /// let broker = Broker::start(&config)?;
+    /// broker.stop(Duration::from_secs(10)).await?;
+    /// let again = Broker::start(&config)?; // the directory is free, and everything is there
+    /// # again.stop(Duration::from_secs(10)).await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// When the broker has halted, before or meanwhile.
@@ -564,7 +645,8 @@ impl Broker {
 }
 
 impl Submitted {
-    /// What each channel said, in the order of the channels; `Unavailable` for one that will not say anything.
+    /// What each channel said, in the order of the channels; `Unavailable` for one that will not say anything. Cancelled,
+    /// what was submitted is done all the same.
     pub async fn answers(self) -> Vec<Answered> {
         let mut answers = Vec::with_capacity(self.0.len());
         for waiting in self.0 {
@@ -608,7 +690,10 @@ pub(super) fn enter_numbers(shared: &Shared, portal: &PortalSetup) {
         let built_in = known.as_ref().and_then(|known| known.link()).filter(|link| link.is_built_in());
         let link = match number.built_in {
             Some(messages_per_second) => {
-                Some(built_in.unwrap_or_else(|| Arc::new(GatewayLink::built_in(messages_per_second))))
+                let new = || Arc::new(GatewayLink::built_in(messages_per_second));
+                let link = built_in.unwrap_or_else(new);
+                link.budget().set_rate(messages_per_second);
+                Some(link)
             }
             None => over_tcp,
         };

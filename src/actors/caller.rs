@@ -47,6 +47,17 @@ impl Broker {
         self.shared().settings().admit(portal, &peer, &digest(token)).is_some()
     }
 
+    /// Lets a part of this process in that needs no token: whoever calls this vouches for it. It is never `stalled`.
+    ///
+    /// # Errors
+    /// When there is no such portal, service or gateway, or the broker takes nobody.
+    pub(crate) fn connect_within(&self, hello: Hello) -> Result<Connected, ConnectError> {
+        if !self.shared().settings().has(&hello.portal, &hello.peer) {
+            return Err(ConnectError::Unauthenticated);
+        }
+        self.let_in(hello, None, true)
+    }
+
     /// A service of a portal; nothing where there is no such service.
     #[must_use]
     pub fn caller(&self, portal: &PortalId, service: &ServiceId) -> Option<Caller> {
@@ -130,7 +141,8 @@ impl Caller {
         answered
     }
 
-    /// Creates the number in the service, or activates it where the service has only left.
+    /// Creates the number in the service, or activates it where the service has only left. Cancelled, it is done all the
+    /// same.
     pub async fn create(&self, number: &Number) -> Answered {
         let standing = StandingCommand {
             service: self.service.clone(),
@@ -174,6 +186,6 @@ impl Caller {
             window,
             deliver,
         };
-        self.broker.let_in(hello, None)
+        self.broker.let_in(hello, None, false)
     }
 }

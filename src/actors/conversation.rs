@@ -16,14 +16,15 @@ use super::channel::{ChannelActor, HandOverOutcome, HandedOver, Idle, PresenceCh
 use super::clock::now;
 use super::outlet::Outlet;
 use super::port::{Answered, SendNow, Timeline};
-use super::registry::GatewayLink;
+use super::registry::{GatewayLink, Generation};
 use super::shared::{MAILBOX_MESSAGES_MAX, Shared};
 use crate::domain::channel::ConversationNow;
 use crate::domain::command::Opened;
 use crate::domain::event::{Customer, Event, Record};
+use crate::domain::fingerprint::Key;
 use crate::domain::ids::{AgentId, ChannelId, ConversationId, Offset, ServiceId};
 use crate::domain::presence::{Doing, Presence, PresenceChange};
-use crate::domain::view::{Masking, Viewer, customer_of, view};
+use crate::domain::view::{Masking, Viewer, customer_of, is_in_timelines, view};
 use crate::journal::{Entry, Journal, ReadError, StreamId, payload};
 
 /// Most bytes of a timeline (contract: 1 MiB for the whole answer), less what stands beside it.
@@ -170,6 +171,7 @@ impl Handler<HandOver> for ConversationActor {
     fn handle(&mut self, job: HandOver, ctx: &mut Self::Context) {
         self.handled += 1;
         let (channel, owner) = (self.channel, self.owner.clone());
+        let names = Key::new(self.shared.keys.fingerprint);
         self.shared.readers.read(move |journal| {
             let HandOver { reply, customer_at, gateway } = job;
             let outcome = match read_reply(journal, channel, reply, customer_at) {
@@ -177,7 +179,7 @@ impl Handler<HandOver> for ConversationActor {
                     tracing::error!(%channel, offset = reply.0, "a reply can not be read and is not sent");
                     HandOverOutcome::Unreadable
                 }
-                Some(send) => match gateway.and_then(|gateway| gateway.send(send)) {
+                Some(send) => match gateway.and_then(|gateway| hand_to(&gateway, send, &names)) {
                     Some(generation) => HandOverOutcome::Left(generation),
                     None => HandOverOutcome::NoConnection,
                 },
@@ -186,6 +188,15 @@ impl Handler<HandOver> for ConversationActor {
         });
         self.after(ctx);
     }
+}
+
+/// Hands a reply to its gateway, which learns whose the conversation is before it may have another of it.
+fn hand_to(gateway: &GatewayLink, send: SendNow, names: &Key) -> Option<Generation> {
+    if gateway.is_built_in() {
+        let customer = names.customer_name(&send.to).as_u128();
+        gateway.budget().is_of(send.conversation, customer, now());
+    }
+    gateway.send(send)
 }
 
 /// A record that the state rests on: from the journal, or from what the base keeps of it.
@@ -259,7 +270,7 @@ fn timeline(journal: &dyn Journal, stream: StreamId, read: &ReadTimeline) -> (Ve
         };
         chains.push(previous);
         let visible = match &entry {
-            BatchEntry::Record(record) => view(record, &viewer).is_some(),
+            BatchEntry::Record(record) => is_in_timelines(record) && view(record, &viewer).is_some(),
             BatchEntry::Gap { .. } => true,
         };
         if at >= before || !visible {

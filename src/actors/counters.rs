@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::batch::BatchEntry;
 use super::port::Answered;
-use crate::domain::event::{ClaimAction, Event, Status};
+use crate::domain::event::{ClaimAction, Event, Status, ThreadAction};
 
 /// The codes of errors that a peer may be told, as the contract spells them.
 pub const ERROR_CODES: [&str; 25] = [
@@ -51,6 +51,9 @@ const STATUSES: [Status; 7] = [
 const CLAIM_ACTIONS: [ClaimAction; 4] =
     [ClaimAction::PickedUp, ClaimAction::Released, ClaimAction::Transferred, ClaimAction::Expired];
 
+/// What may happen to a note of whose a thread is, by its place in [`Counters::threads`].
+const THREAD_ACTIONS: [ThreadAction; 3] = [ThreadAction::Taken, ThreadAction::Passed, ThreadAction::Released];
+
 /// What has happened since the start. Holds nothing of anybody.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -65,7 +68,9 @@ pub(super) struct Counters {
     handed: AtomicU64,
     receipts: [AtomicU64; STATUSES.len()],
     claims: [AtomicU64; CLAIM_ACTIONS.len()],
+    threads: [AtomicU64; THREAD_ACTIONS.len()],
     warnings: AtomicU64,
+    dropped_ids: AtomicU64,
     errors: [AtomicU64; ERROR_CODES.len()],
 }
 
@@ -94,8 +99,12 @@ pub struct Counts {
     pub receipts: Vec<(&'static str, u64)>,
     /// Changes of claims, by what happened.
     pub claims: Vec<(&'static str, u64)>,
+    /// Changes of whose threads are, by what happened.
+    pub threads: Vec<(&'static str, u64)>,
     /// Answers that warned.
     pub warnings: u64,
+    /// Ids that were forgotten before their time, because they took too much memory.
+    pub dropped_ids: u64,
     /// Errors that peers were told, by their code.
     pub errors: Vec<(&'static str, u64)>,
 }
@@ -134,6 +143,11 @@ impl Counters {
         add(&self.unrouted_messages, 1);
     }
 
+    /// Ids were forgotten before their time.
+    pub(super) fn dropped_ids(&self, ids: usize) {
+        add(&self.dropped_ids, ids as u64);
+    }
+
     /// A peer was told this error.
     pub(super) fn error(&self, code: &str) {
         if let Some(counter) = ERROR_CODES.iter().position(|known| *known == code) {
@@ -145,6 +159,7 @@ impl Counters {
     pub(super) fn landed(&self, entries: &[BatchEntry]) {
         let (mut messages, mut replies, mut handed) = (0, 0, 0);
         let (mut receipts, mut claims) = ([0; STATUSES.len()], [0; CLAIM_ACTIONS.len()]);
+        let mut threads = [0; THREAD_ACTIONS.len()];
         for entry in entries {
             let BatchEntry::Record(record) = entry else { continue };
             match &record.event {
@@ -157,6 +172,9 @@ impl Counters {
                 Event::Claim(change) => {
                     bump(&mut claims, CLAIM_ACTIONS.iter().position(|action| *action == change.action));
                 }
+                Event::Thread(change) => {
+                    bump(&mut threads, THREAD_ACTIONS.iter().position(|action| *action == change.action));
+                }
                 _ => {}
             }
         }
@@ -165,6 +183,7 @@ impl Counters {
         add(&self.handed, handed);
         add_all(&self.receipts, &receipts);
         add_all(&self.claims, &claims);
+        add_all(&self.threads, &threads);
     }
 
     /// Answers leave.
@@ -189,6 +208,7 @@ impl Counters {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let receipts = STATUSES.iter().zip(&self.receipts).map(|(status, n)| (status.as_str(), of(n)));
         let claims = CLAIM_ACTIONS.iter().zip(&self.claims).map(|(action, n)| (action.as_str(), of(n)));
+        let threads = THREAD_ACTIONS.iter().zip(&self.threads).map(|(action, n)| (action.as_str(), of(n)));
         Counts {
             requests: of(&self.requests),
             deliveries: of(&self.deliveries),
@@ -201,7 +221,9 @@ impl Counters {
             handed: of(&self.handed),
             receipts: receipts.collect(),
             claims: claims.collect(),
+            threads: threads.collect(),
             warnings: of(&self.warnings),
+            dropped_ids: of(&self.dropped_ids),
             errors: ERROR_CODES.iter().zip(&self.errors).map(|(code, n)| (*code, of(n))).collect(),
         }
     }

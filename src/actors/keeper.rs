@@ -9,20 +9,26 @@
 //! The states are folded anew from the base before and the records behind it, never taken from the actors: no Arbiter
 //! waits for a base, and what a start will read is what was checked by reading it.
 //!
+//! Message ids of a day that are many are laid aside with the base: written to a run, which the base names; the
+//! channel's actor is told once that base is installed, and gives their memory back. Where all ids together take more
+//! than `dedup_bytes_max`, a base is written for that alone and smaller lots go; what is still too much after it is
+//! forgotten before its time, the oldest first, counted and logged.
+//!
 //! **Invariants:** a stream that can not be folded is set aside and keeps nobody else's history from going; an error of
 //! the disk is logged and tried again, since nothing of what is acknowledged depends on this thread.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::channel::Trimmed;
 use super::channel::replay::{Quarantine, replay_with};
+use super::channel::{DropIds, LaidAside, Trimmed};
 use super::clock::now;
+use super::observed::ids_bytes;
 use super::portal::fold_portal;
 use super::shared::Shared;
 use crate::domain::channel::{Channel, Rests};
@@ -31,14 +37,24 @@ use crate::domain::event::{ClearTo, Customer, Event, Message, Record};
 use crate::domain::fingerprint::Key;
 use crate::domain::ids::{ChannelId, ConversationId, MessageId, Offset, Timestamp};
 use crate::domain::portal::{Portal, PortalRules};
+use crate::domain::recent_ids::{self, Movable};
 use crate::domain::senders::Senders;
 use crate::journal::payload::{self, kind};
 use crate::journal::state::{self, Place};
-use crate::journal::{BaseWriter, Entry, Kept, RawRecord, Retention, StreamId};
+use crate::journal::{BaseWriter, Entry, Kept, RawRecord, Retention, RunOf, StreamId};
 
 /// How often the journal is looked at: the eighth part of what is kept, within these bounds. The upper one keeps well
 /// within the ten seconds that history may outstay twice its time, and follows a log that grows by a segment a second.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// Ids of a period that are laid aside with a base, in a run of their own: 1 MiB of memory, and 400 KiB of every base.
+/// No fewer, or there would be too many files …
+const RUN_IDS_MIN: usize = 16_384;
+/// … but so few where all ids together take too much memory.
+const PRESSED_RUN_IDS_MIN: usize = 1_024;
+/// Where ids are forgotten before their time, this part of the limit more goes than must, so that it is not done again
+/// at each look.
+const DROP_SHARE: u64 = 16;
 
 /// What ends the thread's sleep.
 enum Wake {
@@ -64,7 +80,9 @@ impl Keeper {
             shared: Arc::clone(shared),
             stopping: Arc::clone(&stopping),
             based_at: now(),
-            keeps_replies: true,
+            keeps_passing: true,
+            relieved: false,
+            waits: Arc::default(),
         };
         let thread = thread::Builder::new().name("keeper".to_owned()).spawn(move || {
             loop {
@@ -115,8 +133,13 @@ struct Keeping {
     stopping: Arc<AtomicBool>,
     /// When the last base was written; of one from before this start nobody knows.
     based_at: Timestamp,
-    /// Whether that base keeps whole replies, which must not outstay their outcome.
-    keeps_replies: bool,
+    /// Whether that base keeps what must go in time: a whole reply with its outcome, a note of whose a thread is when it
+    /// lapses.
+    keeps_passing: bool,
+    /// Whether a base was written because ids take too much memory, and they were not fewer since.
+    relieved: bool,
+    /// Channels' actors hold it, too, while they were told of ids and have not come to it.
+    waits: Arc<()>,
 }
 
 impl Keeping {
@@ -131,12 +154,28 @@ impl Keeping {
             return Ok(());
         }
         let due = journal.due(now(), &retention);
-        let is_stale = self.keeps_replies && now().since_ms(self.based_at) > retention.keep_ms;
+        let is_stale = self.keeps_passing && now().since_ms(self.based_at) > retention.keep_ms;
         if due.rotate {
             journal.rotate();
         }
-        if due.base || is_stale {
-            self.write_base()?;
+        // Else what the actors were told has not freed its memory yet. Looked at before that is counted.
+        let is_settled = Arc::strong_count(&self.waits) == 1;
+        fence(Ordering::Acquire);
+        let held = ids_bytes(&self.shared);
+        let most = self.shared.settings().limits.dedup_bytes_max;
+        let is_pressed = held > most && is_settled;
+        if is_pressed && self.relieved {
+            self.drop_ids(held, most);
+        }
+        let relieves = is_pressed && !self.relieved;
+        self.relieved = relieves || (self.relieved && !is_settled);
+        if due.base || is_stale || relieves {
+            let written = self.write_base(if is_pressed { PRESSED_RUN_IDS_MIN } else { RUN_IDS_MIN });
+            // One that can not be written frees nothing; that passes, so twice as much is borne before ids go.
+            if relieves {
+                self.relieved = written.is_ok() || held > 2 * most;
+            }
+            written?;
         }
         if let Some(through) = due.retire {
             journal.retire(through);
@@ -158,14 +197,50 @@ impl Keeping {
         }
     }
 
-    fn write_base(&mut self) -> io::Result<()> {
+    /// Ids take too much memory, and nothing is left of them that may be laid aside: each channel and each number gives
+    /// its share of the oldest, but for those that have less than half of what they have on average.
+    fn drop_ids(&self, held: u64, most: u64) {
+        let excess = (held - most).saturating_add(most / DROP_SHARE);
+        let registry = &self.shared.registry;
+        let holders = (registry.channels.len() + registry.numbers.len()) as u64;
+        let share = |bytes: u64| {
+            if bytes.saturating_mul(2 * holders) < held {
+                return 0;
+            }
+            let share = u128::from(excess) * u128::from(bytes) / u128::from(held.max(1));
+            usize::try_from(share).unwrap_or(usize::MAX)
+        };
+        tracing::warn!(
+            bytes = held,
+            limit = most,
+            "ids take too much memory: the oldest are forgotten before their time"
+        );
+        for entry in &registry.channels {
+            let bytes = share(entry.sight.levels.ids_bytes.load(Ordering::Relaxed));
+            if let Some(addr) = entry.addr.as_ref().filter(|_| bytes > 0) {
+                let _ = addr.try_send(DropIds { bytes, waits: Arc::clone(&self.waits) });
+            }
+        }
+        for number in &registry.numbers {
+            let mut senders = number.senders.lock().unwrap_or_else(PoisonError::into_inner);
+            let bytes = share(senders.bytes() as u64);
+            if bytes > 0 {
+                self.shared.counters.dropped_ids(senders.drop_oldest(bytes));
+            }
+        }
+    }
+
+    /// Writes a base, and lays ids aside where a period of a channel has so many.
+    fn write_base(&mut self, run_ids_min: usize) -> io::Result<()> {
         let started = now();
-        let mut keeps_replies = false;
         let (shared, stopping) = (&self.shared, &*self.stopping);
         let settings = shared.settings();
+        let mut saving = Saving { shared, stopping, run_ids_min, laid: Vec::new(), keeps_passing: false };
         shared.journal.write_base(&mut |base| {
+            // It is called again where the first try found no room.
+            (saving.laid, saving.keeps_passing) = (Vec::new(), false);
             for portal in settings.portals.values() {
-                keeps_replies |= save_portal(shared, stopping, &portal.rules, base)?;
+                saving.portal(&portal.rules, base)?;
             }
             // Streams of portals that stand in the configuration no longer.
             for (stream, _) in shared.journal.streams() {
@@ -175,68 +250,104 @@ impl Keeping {
             }
             Ok(())
         })?;
+        let Saving { laid, keeps_passing, .. } = saving;
+        for (channel, laid) in laid {
+            // Only now: a run that no installed base names may be gone at the next start.
+            if let Some(addr) = shared.registry.channels.get(&channel).and_then(|entry| entry.addr.clone()) {
+                let _ = addr.try_send(LaidAside { laid, waits: Arc::clone(&self.waits) });
+            }
+        }
         self.based_at = started;
-        self.keeps_replies = keeps_replies;
+        self.keeps_passing = keeps_passing;
         tracing::debug!(ms = now().since_ms(started), "a base is written");
         Ok(())
     }
 }
 
-/// Saves a portal and its channels; says whether whole replies are kept for one of them.
-fn save_portal(
-    shared: &Arc<Shared>,
-    stopping: &AtomicBool,
-    rules: &PortalRules,
-    base: &mut BaseWriter<'_>,
-) -> io::Result<bool> {
-    let stream = StreamId::of_portal(&rules.portal);
-    let mut portal = Portal::new(rules.clone());
-    let (ever, as_of) = match fold_portal(shared, &mut portal) {
-        Ok(folded) => folded,
-        // At the next start it is refused with the place of the damage.
-        Err(error) => return Err(io::Error::other(error)),
-    };
-    let mut keeps_replies = false;
-    for (channel, place) in &ever {
-        keeps_replies |= save_channel(shared, stopping, *channel, place, base)?;
-    }
-    base.section(stream, as_of, &state::save_portal(&portal, &ever), &Kept::default())?;
-    Ok(keeps_replies)
+/// A base that is being written.
+struct Saving<'a> {
+    shared: &'a Arc<Shared>,
+    stopping: &'a AtomicBool,
+    /// Ids of a period that are laid aside; fewer stay in the base.
+    run_ids_min: usize,
+    /// What was laid aside, for the channels' actors.
+    laid: Vec<(ChannelId, Vec<recent_ids::LaidAside>)>,
+    /// Whether something is kept for a channel that must go in time.
+    keeps_passing: bool,
 }
 
-/// Saves a channel; says whether whole replies are kept for it.
-fn save_channel(
-    shared: &Arc<Shared>,
-    stopping: &AtomicBool,
-    id: ChannelId,
-    place: &Place,
-    base: &mut BaseWriter<'_>,
-) -> io::Result<bool> {
-    let stream = StreamId::from(id);
-    let Some(number) = shared.registry.numbers.get(&place.0).map(|found| Arc::clone(found.value())) else {
-        return Ok(false);
-    };
-    let new = Channel::new(id, place.0.clone(), place.1.clone(), shared.keys, number.send_ttl_ms());
-    let senders = Senders::new(Key::new(shared.keys.fingerprint));
-    let mut customers = Customers::default();
-    let folded = replay_with(&*shared.journal, new, senders, &mut |channel, raw, record| {
-        customers.applied(channel, raw, record);
-        !stopping.load(Ordering::Acquire)
-    });
-    let (channel, senders) = match folded {
-        Ok(folded) => folded,
-        Err(Quarantine::Read(error)) => return Err(io::Error::other(error)),
-        Err(Quarantine::Stopped) => return Err(io::ErrorKind::Interrupted.into()),
-        Err(error) => {
-            tracing::error!(channel = %id, error = &error as &dyn std::error::Error, "a channel is set aside");
-            shared.journal.set_aside(stream)?;
-            base.quarantine(stream);
-            return Ok(false);
+impl Saving<'_> {
+    /// Saves a portal and its channels.
+    fn portal(&mut self, rules: &PortalRules, base: &mut BaseWriter<'_>) -> io::Result<()> {
+        let stream = StreamId::of_portal(&rules.portal);
+        let mut portal = Portal::new(rules.clone());
+        let (ever, as_of) = match fold_portal(self.shared, &mut portal) {
+            Ok(folded) => folded,
+            // At the next start it is refused with the place of the damage.
+            Err(error) => return Err(io::Error::other(error)),
+        };
+        for (channel, place) in &ever {
+            self.channel(*channel, place, base)?;
         }
-    };
-    let (kept, keeps_replies) = rests(shared, &channel, customers, base)?;
-    base.section(stream, channel.head(), &state::save_channel(&channel, &senders), &kept)?;
-    Ok(keeps_replies)
+        base.section(stream, as_of, &state::save_portal(&portal, &ever), &Kept::default())
+    }
+
+    /// Saves a channel.
+    fn channel(&mut self, id: ChannelId, place: &Place, base: &mut BaseWriter<'_>) -> io::Result<()> {
+        let (shared, stopping) = (self.shared, self.stopping);
+        let stream = StreamId::from(id);
+        let Some(number) = shared.registry.numbers.get(&place.0).map(|found| Arc::clone(found.value()))
+        else {
+            return Ok(());
+        };
+        let new = Channel::new(id, place.0.clone(), place.1.clone(), shared.keys, number.send_ttl_ms());
+        let senders = Senders::new(Key::new(shared.keys.fingerprint));
+        let mut customers = Customers::default();
+        let folded = replay_with(&*shared.journal, new, senders, &mut |channel, raw, record| {
+            customers.applied(channel, raw, record);
+            !stopping.load(Ordering::Acquire)
+        });
+        let (mut channel, senders) = match folded {
+            Ok(folded) => folded,
+            Err(Quarantine::Read(error)) => return Err(io::Error::other(error)),
+            Err(Quarantine::Stopped) => return Err(io::ErrorKind::Interrupted.into()),
+            Err(error) => {
+                tracing::error!(channel = %id, error = &error as &dyn std::error::Error, "a channel is set aside");
+                shared.journal.set_aside(stream)?;
+                base.quarantine(stream);
+                return Ok(());
+            }
+        };
+        // In no record, as for the channel's actor: what is too old is not looked at anyway, a run of it can go,
+        // and so can a note of whose a thread is.
+        channel.forget(now());
+        self.lay_aside(&mut channel, base)?;
+        let (kept, keeps_replies) = rests(shared, &channel, customers, base)?;
+        self.keeps_passing |= keeps_replies || channel.threads_len() > 0;
+        base.section(stream, channel.head(), &state::save_channel(&channel, &senders), &kept)?;
+        channel.ids_aside().for_each(|laid| base.names_run(stream, laid.run));
+        Ok(())
+    }
+
+    /// Writes ids into runs, for a state that names them in their stead.
+    fn lay_aside(&mut self, channel: &mut Channel, base: &mut BaseWriter<'_>) -> io::Result<()> {
+        let mut all = Vec::new();
+        let periods: Vec<u64> = channel.movable_periods(self.run_ids_min).collect();
+        for period in periods {
+            let movable = channel.movable_ids(period).filter(|_| base.has_room_for_runs());
+            let Some(Movable { about, ids }) = movable else { break };
+            let of =
+                RunOf { stream: StreamId::from(channel.id()), from: about.from, to: about.to, ids: &ids };
+            let (run, filter) = base.run(&of)?;
+            let laid = recent_ids::LaidAside { run, filter: Some(filter), ..about };
+            channel.lay_ids_aside(laid.clone());
+            all.push(laid);
+        }
+        if !all.is_empty() {
+            self.laid.push((channel.id(), all));
+        }
+        Ok(())
+    }
 }
 
 /// The last record of each conversation that names its customer, as the fold comes by.

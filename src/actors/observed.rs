@@ -11,7 +11,7 @@ use super::clock;
 use super::counters::Counts;
 use super::outlet::IN_FLIGHT_MAX;
 use super::registry::{ChannelEntry, Deliver, SessionEntry, SessionKey};
-use super::shared::PROCESS_BYTES_MAX;
+use super::shared::{Limits, PROCESS_BYTES_MAX, Shared};
 use crate::domain::command::ChannelState;
 use crate::domain::outbox::{OPEN_REPLIES_MAX, UNRESOLVED_MAX};
 use crate::journal;
@@ -86,6 +86,8 @@ pub struct Channels {
     pub conversations: u64,
     /// Claims that hold.
     pub claims: u64,
+    /// Conversations with a note of whose their thread is.
+    pub threads: u64,
     /// Replies that wait to be handed to their gateway.
     pub replies_waiting: u64,
     /// Replies that are handed and have no outcome.
@@ -137,6 +139,10 @@ pub struct Observed {
     pub journal_has_room: bool,
     /// The journal's engine.
     pub journal: journal::Observed,
+    /// What ids take in memory, in bytes.
+    pub ids_bytes: u64,
+    /// The limit of that.
+    pub ids_bytes_max: u64,
     /// How long history is kept.
     pub retention: Duration,
     /// How much history is kept, in bytes.
@@ -169,7 +175,7 @@ impl Broker {
     #[must_use]
     pub fn observed(&self) -> Observed {
         let shared = &self.inner.shared;
-        let retention = shared.settings().limits.retention;
+        let Limits { retention, dedup_bytes_max, .. } = shared.settings().limits.clone();
         let mut seen = Observed {
             uptime: shared.started.elapsed(),
             is_halted: shared.halt.is_halted(),
@@ -186,12 +192,14 @@ impl Broker {
             journal_queued_bytes: shared.journal.queued_bytes() as u64,
             journal_has_room: shared.journal.has_room(),
             journal: shared.journal.observed(),
+            ids_bytes: ids_bytes(shared),
+            ids_bytes_max: dedup_bytes_max,
             retention: Duration::from_millis(retention.keep_ms),
             retention_bytes: retention.bytes_max,
             ..Observed::default()
         };
         for gateway in &shared.registry.gateways {
-            seen.gateway_replies += gateway.unresolved() as u64;
+            seen.gateway_replies += gateway.budget().taken() as u64;
         }
         for session in &shared.registry.sessions {
             seen.take_session(session.value());
@@ -215,6 +223,15 @@ impl Broker {
         seen.sort_unstable_by_key(|(connection, _)| *connection);
         seen.into_iter().map(|(_, seen)| seen).collect()
     }
+}
+
+/// What ids take in memory, in bytes: those of channels, as their actors last noted it, and who sent what.
+pub(super) fn ids_bytes(shared: &Shared) -> u64 {
+    let of_channel = |entry: &ChannelEntry| entry.sight.levels.ids_bytes.load(Ordering::Relaxed);
+    let of_channels: u64 = shared.registry.channels.iter().map(|entry| of_channel(entry.value())).sum();
+    let numbers = shared.registry.numbers.iter();
+    let of_senders: usize = numbers.map(|number| number.value().senders_bytes()).sum();
+    of_channels + of_senders as u64
 }
 
 impl Observed {
@@ -243,6 +260,7 @@ impl Observed {
         let levels = &entry.sight.levels;
         channels.conversations += levels.conversations.load(Ordering::Relaxed);
         channels.claims += levels.claims.load(Ordering::Relaxed);
+        channels.threads += levels.threads.load(Ordering::Relaxed);
         channels.replies_waiting += levels.waiting.load(Ordering::Relaxed);
         channels.replies_handed += levels.handed.load(Ordering::Relaxed);
         channels.statuses_parked += levels.parked.load(Ordering::Relaxed);

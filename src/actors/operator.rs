@@ -20,7 +20,7 @@ use crate::domain::ids::{AgentId, ChannelId, ConversationId, Number, Offset, Por
 use crate::domain::portal::{NumberRefusal, Plan};
 use crate::domain::view::Masking;
 
-pub use crate::domain::command::StandingChange;
+pub use crate::domain::command::{StandingChange, ThreadSeen};
 
 /// Most entries of a timeline in one answer (contract: 200).
 pub const TIMELINE_MAX: usize = 200;
@@ -135,7 +135,7 @@ impl Broker {
         (entry.addr.is_none() || entry.sight.head() > Offset::ZERO).then(|| listed(&entry))
     }
 
-    /// Creates a number in a service.
+    /// Creates a number in a service. Cancelled, it is done all the same.
     pub async fn create_for(
         &self,
         portal: &PortalId,
@@ -170,7 +170,7 @@ impl Broker {
         Told::plain(answered.await.unwrap_or(Answered::Refused(Refusal::Unavailable)))
     }
 
-    /// Changes a service's standing in a channel.
+    /// Changes a service's standing in a channel. Cancelled, it is done all the same.
     pub async fn stand_for(
         &self,
         channel: ChannelId,
@@ -185,7 +185,7 @@ impl Broker {
         Told::plain(ask(&entry, Ask::Standing(standing)).await)
     }
 
-    /// Conversations of a channel, as a service would list them.
+    /// Conversations of a channel, as a service would list them. Cancel safe.
     pub async fn conversations_as(&self, channel: ChannelId, service: ServiceId, page: Page) -> Told {
         let query = ListQuery {
             service: service.clone(),
@@ -197,7 +197,7 @@ impl Broker {
         self.look(channel, service, Ask::List(query)).await
     }
 
-    /// A conversation, as a service would see it; of its timeline what lies before this offset.
+    /// A conversation, as a service would see it; of its timeline what lies before this offset. Cancel safe.
     pub async fn conversation_as(
         &self,
         channel: ChannelId,
@@ -212,7 +212,7 @@ impl Broker {
         self.look(channel, service, look).await
     }
 
-    /// Ends any claim of a service (B10).
+    /// Ends any claim of a service (B10). Cancelled, it is done all the same.
     pub async fn release_for(
         &self,
         channel: ChannelId,
@@ -221,10 +221,10 @@ impl Broker {
     ) -> Told {
         let service = claim.service.clone();
         let release = Command::Release(of_operator(conversation, claim));
-        self.look(channel, service, Ask::Command(release)).await
+        self.look(channel, service, Ask::from(release)).await
     }
 
-    /// Hands any claim of a service to another agent of it (B10).
+    /// Hands any claim of a service to another agent of it (B10). Cancelled, it is done all the same.
     pub async fn transfer_for(
         &self,
         channel: ChannelId,
@@ -234,7 +234,7 @@ impl Broker {
     ) -> Told {
         let service = claim.service.clone();
         let transfer = Command::Transfer { claim: of_operator(conversation, claim), to };
-        self.look(channel, service, Ask::Command(transfer)).await
+        self.look(channel, service, Ask::from(transfer)).await
     }
 
     /// Asks a channel something within a service, and says through whose eyes the answer is to be written.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::batch::{BatchEntry, Slice};
-use crate::domain::command::{ChannelSeen, ConversationSeen, Opened, Rejection, Warned};
+use crate::domain::command::{ChannelSeen, ConversationSeen, Opened, Rejection, ThreadSeen, Warned};
 use crate::domain::event::{Customer, Receipt, Status};
 use crate::domain::ids::{AgentId, ChannelId, ConversationId, CustomerName, Offset, ReplyId, Timestamp};
 use crate::domain::presence::Doing;
@@ -92,7 +92,7 @@ pub struct ReplyFate {
     /// How far it has come; `Accepted` where there is no outcome.
     pub status: Status,
     /// Its first outcome, as it is recorded; none where there is none, or history has dropped it.
-    pub outcome: Option<Receipt>,
+    pub outcome: Option<Box<Receipt>>,
     /// Whether it waited behind another reply of its conversation.
     pub is_behind: bool,
 }
@@ -116,7 +116,7 @@ pub enum Answered {
     /// A channel, and what became of it. What does not apply is none.
     Channel {
         /// The channel.
-        seen: ChannelSeen,
+        seen: Box<ChannelSeen>,
         /// Whether the create made it.
         created: Option<bool>,
         /// Whether the create joined one that was there.
@@ -154,6 +154,13 @@ pub enum Answered {
         reply_id: ReplyId,
         /// Whether it was accepted before.
         duplicate: bool,
+    },
+    /// Whose a conversation's thread is.
+    Thread {
+        /// The conversation.
+        conversation: ConversationId,
+        /// As the asking service may see it.
+        thread: ThreadSeen,
     },
     /// What has become of a reply.
     Fate(Box<ReplyFate>),

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::mem;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix::{Addr, Recipient};
@@ -17,13 +17,11 @@ use super::outlet::Outlet;
 use super::port::{EndReason, Outgoing, SendNow};
 use super::portal::PortalActor;
 use crate::domain::channel::Standing;
-use crate::domain::command::ChannelSeen;
+use crate::domain::command::{ChannelSeen, ChannelState};
 use crate::domain::delivery::ConnectionId;
-use crate::domain::ids::{
-    AdapterId, ChannelId, ConversationId, GatewayId, Number, Offset, PortalId, ServiceId, Timestamp,
-};
+use crate::domain::ids::{AdapterId, ChannelId, GatewayId, Number, Offset, PortalId, ServiceId};
 use crate::domain::outbox::UNRESOLVED_MAX;
-use crate::domain::outbox::budget::{Budget, Say};
+use crate::domain::outbox::budget::Budget;
 use crate::domain::senders::Senders;
 
 /// Most replies of one number that the built-in gateway has under way: three seconds' worth at the default rate, and
@@ -53,6 +51,9 @@ pub(super) struct Levels {
     pub(super) parked: AtomicU64,
     pub(super) conversations: AtomicU64,
     pub(super) claims: AtomicU64,
+    pub(super) threads: AtomicU64,
+    /// What its ids take in memory, in bytes.
+    pub(super) ids_bytes: AtomicU64,
 }
 
 impl ChannelSight {
@@ -86,6 +87,10 @@ impl ChannelSight {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).0.clone();
         seen.head = Offset(self.head.load(Ordering::Acquire));
         seen
+    }
+
+    fn is_closed(&self) -> bool {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).0.state == ChannelState::Closed
     }
 
     /// The last durable offset.
@@ -179,6 +184,11 @@ impl NumberEntry {
         Self { portal, way: Mutex::default(), senders, channels: Mutex::new(Arc::from([])) }
     }
 
+    /// What it takes in memory to know who sent what, in bytes.
+    pub(super) fn senders_bytes(&self) -> usize {
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner).bytes()
+    }
+
     fn way(&self) -> MutexGuard<'_, Way> {
         self.way.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -209,6 +219,11 @@ impl NumberEntry {
         self.way().has(link)
     }
 
+    /// How many channels send from it: one, but on plan `isolated`.
+    pub(super) fn sharing(&self) -> usize {
+        self.open().iter().filter(|entry| !entry.sight.is_closed()).count()
+    }
+
     pub(super) fn open(&self) -> Arc<[ChannelEntry]> {
         Arc::clone(&self.channels.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -236,6 +251,8 @@ pub(super) struct SessionEntry {
     pub(super) peer: Peer,
     /// None: it is a part of this process.
     pub(super) token: Option<[u8; 32]>,
+    /// An embedding program has it: a stop does not wait until it is gone.
+    pub(super) is_within: bool,
     pub(super) actor: Addr<ServiceAdapterActor>,
     pub(super) outlet: Arc<Outlet>,
     /// What the channels deliver to it.
@@ -277,45 +294,36 @@ struct Link {
 /// link for each of its numbers.
 pub(super) struct GatewayLink {
     link: Mutex<Link>,
-    /// Replies handed to it without outcome, over all its channels (B14).
-    unresolved: AtomicUsize,
-    unresolved_max: usize,
-    /// How fast it may be handed replies; a TCP gateway holds its rates itself.
-    budget: Option<Mutex<Budget>>,
-}
-
-/// Whether one more reply may be handed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Right {
-    /// It may.
-    Taken,
-    /// The gateway has as many as it may have; an outcome makes room.
-    Full,
-    /// Not before then, whatever it is.
-    Later(Timestamp),
-    /// Nothing to this customer before then.
-    Rest(Timestamp),
+    is_built_in: bool,
+    /// What it may be handed, over all its channels (B14).
+    budget: Mutex<Budget>,
 }
 
 impl fmt::Debug for GatewayLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GatewayLink").field("unresolved", &self.unresolved).finish()
+        f.debug_struct("GatewayLink").field("is_built_in", &self.is_built_in).finish_non_exhaustive()
     }
 }
 
 impl GatewayLink {
     /// That of a TCP gateway.
     pub(super) fn new() -> Self {
-        Self::with(UNRESOLVED_MAX, None)
+        Self::with(Budget::new(UNRESOLVED_MAX))
     }
 
     /// That of a number which the built-in gateway sends for, so many messages a second.
     pub(super) fn built_in(messages_per_second: u32) -> Self {
-        Self::with(IN_FLIGHT_MAX, Some(Mutex::new(Budget::new(messages_per_second))))
+        Self::with(Budget::of_number(IN_FLIGHT_MAX, messages_per_second))
     }
 
-    fn with(unresolved_max: usize, budget: Option<Mutex<Budget>>) -> Self {
-        Self { link: Mutex::default(), unresolved: AtomicUsize::new(0), unresolved_max, budget }
+    fn with(budget: Budget) -> Self {
+        let is_built_in = budget.is_of_number();
+        Self { link: Mutex::default(), is_built_in, budget: Mutex::new(budget) }
+    }
+
+    /// Looks at what it may be handed, or changes it.
+    pub(super) fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A new connection takes over; gives its generation, and the one before, which is ended.
@@ -353,7 +361,7 @@ impl GatewayLink {
 
     /// Whether this process sends for it itself.
     pub(super) fn is_built_in(&self) -> bool {
-        self.budget.is_some()
+        self.is_built_in
     }
 
     /// The connection takes nothing new any more.
@@ -382,59 +390,6 @@ impl GatewayLink {
         }
         outlet.put(Outgoing::Send(send));
         Some(link.generation)
-    }
-
-    /// Takes the right to hand one more reply over.
-    pub(super) fn take(&self, channel: ChannelId, conversation: ConversationId, now: Timestamp) -> Right {
-        let max = self.unresolved_max;
-        let more = |handed: usize| (handed < max).then_some(handed + 1);
-        if self.unresolved.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_err() {
-            return Right::Full;
-        }
-        let Some(budget) = &self.budget else { return Right::Taken };
-        let say = budget.lock().unwrap_or_else(PoisonError::into_inner).ask(channel, conversation, now);
-        let (right, is_taken) = match say {
-            Say::Go => (Right::Taken, true),
-            Say::Number(until) => (Right::Later(until), false),
-            Say::Pair(until) => (Right::Rest(until), false),
-        };
-        if !is_taken {
-            self.give_back(1);
-        }
-        right
-    }
-
-    /// Gives rights back; says whether there were none before.
-    pub(super) fn give_back(&self, replies: usize) -> bool {
-        let less = |handed: usize| Some(handed.saturating_sub(replies));
-        let before = self.unresolved.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
-        before.is_ok_and(|before| before >= self.unresolved_max)
-    }
-
-    /// Replies handed over without outcome.
-    pub(super) fn unresolved(&self) -> usize {
-        self.unresolved.load(Ordering::Acquire)
-    }
-
-    /// WhatsApp takes nothing from this number before then.
-    pub(super) fn pause(&self, until: Timestamp) {
-        if let Some(budget) = &self.budget {
-            budget.lock().unwrap_or_else(PoisonError::into_inner).pause(until);
-        }
-    }
-
-    /// WhatsApp answers again: what waited for that may go on.
-    pub(super) fn passed(&self, now: Timestamp) {
-        if let Some(budget) = &self.budget {
-            budget.lock().unwrap_or_else(PoisonError::into_inner).passed(now);
-        }
-    }
-
-    /// A channel has nothing to hand over: it keeps no other waiting.
-    pub(super) fn leave(&self, channel: ChannelId) {
-        if let Some(budget) = &self.budget {
-            budget.lock().unwrap_or_else(PoisonError::into_inner).leave(channel);
-        }
     }
 }
 

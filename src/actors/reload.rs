@@ -38,7 +38,7 @@ pub enum ReloadError {
     #[error("number {0} belongs to two portals")]
     NumberTwice(Number),
     /// It takes something away from channels that exist.
-    #[error("{0}")]
+    #[error(transparent)]
     Breaks(#[from] Breaks),
     /// A portal that is new in it can not be read from the journal.
     #[error("a portal can not be started")]

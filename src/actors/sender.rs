@@ -71,6 +71,14 @@ impl Sender {
         }
     }
 
+    /// Whether what the number sends still comes out here.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        let entry = self.shared.registry.numbers.get(&self.number).map(|entry| Arc::clone(entry.value()));
+        let link = entry.and_then(|entry| entry.link());
+        link.is_some_and(|link| Arc::ptr_eq(&link, &self.link)) && self.link.is_current(self.generation)
+    }
+
     /// The number.
     #[must_use]
     pub fn number(&self) -> &Number {
@@ -102,9 +110,9 @@ impl Sender {
         let ask = match told {
             Told::Outcome(outcome) => {
                 if !matches!(outcome, SendOutcome::Unknown) {
-                    self.link.passed(now());
+                    self.link.budget().passed(now());
                 }
-                Ask::Outcome { reply, outcome }
+                Ask::Outcome { reply, outcome: Box::new(outcome) }
             }
             Told::Again(error, pause) => Ask::Again { reply, error, pause },
         };
@@ -118,7 +126,8 @@ impl Sender {
 
     /// Nothing of the number is handed over for so long; then one reply goes ahead.
     pub fn pause(&self, wait: Duration) {
-        self.link.pause(now().plus_ms(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
+        let until = now().plus_ms(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        self.link.budget().pause(until);
     }
 
     /// Takes nothing new; what was handed before still comes out.
@@ -129,7 +138,7 @@ impl Sender {
     /// How many replies were handed over and have no outcome.
     #[must_use]
     pub fn unresolved(&self) -> usize {
-        self.link.unresolved()
+        self.link.budget().taken()
     }
 }
 

@@ -29,6 +29,9 @@ pub struct Limits {
     pub recent_bytes_max: usize,
     /// How long a connection may leave deliveries unacknowledged.
     pub ack_timeout: Duration,
+    /// What ids may take in memory, in bytes: of messages, of replies with an outcome, of who sent what. Beyond it
+    /// messages' ids are laid aside in runs; where that is not enough, the oldest are forgotten.
+    pub dedup_bytes_max: u64,
     /// How long history stays.
     pub retention: Retention,
     /// Arbiters that actors and sessions live on; 0: as the cores allow.
@@ -40,6 +43,7 @@ impl Default for Limits {
         Self {
             recent_bytes_max: 4 << 20,
             ack_timeout: Duration::from_secs(60),
+            dedup_bytes_max: 4 << 30,
             retention: Retention { keep_ms: 7 * 86_400_000, bytes_max: 64 << 30 },
             arbiters: 0,
         }
@@ -47,7 +51,7 @@ impl Default for Limits {
 }
 
 /// Why a broker acknowledges nothing any more.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the broker has halted: {0}")]
 pub struct Halted(pub Arc<str>);
 

@@ -136,12 +136,16 @@ fn show_list(answer: &Value) {
     for one in answer.get("conversations").and_then(Value::as_array).into_iter().flatten() {
         let unanswered = one.get("unanswered") == Some(&Value::Bool(true));
         out::line(&format!(
-            "{}  {}  window {:7}  {:10}  held by {}",
+            "{}  {}  window {:7}  {:10}  held by {}{}",
             text(one, "conversation"),
             customer(one),
             text(one, "window"),
             if unanswered { "unanswered" } else { "answered" },
             claims(one),
+            match thread(one) {
+                Some(thread) => format!("  thread: {thread}"),
+                None => String::new(),
+            },
         ));
     }
     if let Some(next) = answer.get("next").and_then(Value::as_str) {
@@ -155,6 +159,7 @@ fn show_one(answer: &Value) {
         ("customer", customer(answer)),
         ("window", text(answer, "window")),
         ("held by", claims(answer)),
+        ("thread", thread(answer).unwrap_or_else(|| "nobody's".to_owned())),
     ] {
         out::line(&format!("{what:12} {is}"));
     }
@@ -186,6 +191,20 @@ fn claims(of: &Value) -> String {
     let all: Vec<String> =
         of.get("claims").and_then(Value::as_array).into_iter().flatten().map(one).collect();
     if all.is_empty() { "nobody".to_owned() } else { all.join(", ") }
+}
+
+/// Whose the thread is, as far as the service may know; nothing where it is nobody's.
+fn thread(of: &Value) -> Option<String> {
+    let thread = of.get("thread")?;
+    let at = |name: &str| thread.get(name).and_then(Value::as_u64).map_or_else(String::new, time);
+    match thread.get("owner").and_then(Value::as_str)? {
+        "self" => {
+            let metadata = thread.get("metadata").map(|_| format!(" ({})", text(thread, "metadata")));
+            Some(format!("its own until {}{}", at("until"), metadata.unwrap_or_default()))
+        }
+        "another" => Some("another service's".to_owned()),
+        _ => None,
+    }
 }
 
 /// What an entry of a timeline says. Content is shown as JSON, which holds no control character.

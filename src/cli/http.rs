@@ -127,7 +127,8 @@ pub(super) fn start(
         sockets: listener::Settings { ack_timeout: config.tcp.ack_timeout },
         ..http::Limits::default()
     };
-    let server = http::run_over(listener, tls, limits, Arc::new(Ready(broker.clone())), routes)
+    let guard = http::Guard { tls: tls.cloned(), peers: tcp.peers() };
+    let server = http::run_guarded(listener, guard, limits, Arc::new(Ready(broker.clone())), routes)
         .map_err(Failure::io)?;
     Ok((server, following))
 }
@@ -138,6 +139,7 @@ fn webhook_settings(config: &Config) -> Settings {
         portal.numbers.iter().map(|number| WebhookNumber {
             to: Route { portal: portal.rules.portal.clone(), number: number.number.clone() },
             phone_number_id: number.phone_number_id.clone(),
+            waba_id: number.waba_id.clone(),
             app_secret: number.app_secret.as_ref().map(secret),
         })
     });

@@ -3,10 +3,11 @@
 //! # Layout
 //! - `serve`: the broker as a process · `http`: its HTTP server, put together · `demo`: its story on real parts
 //! - `bench`: load over real TCP, beside a relay · `own_broker`: a broker as a child process
+//! - `ending`: what ends a verb early · `lifeline`: how a child learns that its parent is gone
 //! - `check_config`, `store`, `token`: for operators · `tail`, `send`: a look at a running broker, and a word to it
 //! - `man`: the manual, for packages
 //! - `channel`, `conversation`: for operators, over the admin API · `operator`: their way there · `shown`: as people read it
-//! - `completion`: for shells
+//! - `ready`: for what watches over the process · `completion`: for shells
 //! - `conformance`: plays the broker to somebody's adapter, and judges it
 //! - `peer`: what the verbs that talk to a broker have in common · `out`: the one place that prints
 //!
@@ -19,12 +20,15 @@ mod completion;
 mod conformance;
 mod conversation;
 mod demo;
+mod ending;
 mod http;
+mod lifeline;
 mod man;
 mod operator;
 mod out;
 mod own_broker;
 mod peer;
+mod ready;
 mod send;
 mod serve;
 mod shown;
@@ -64,6 +68,8 @@ enum Verb {
     Demo(demo::Arguments),
     /// Measure a broker under load, over real TCP, beside a raw relay of the same bytes.
     Bench(Box<bench::Arguments>),
+    /// Say whether a broker on this machine acknowledges: 0 if it does, 1 if it does not, 74 if nobody answers.
+    Ready(ready::Arguments),
     /// Say what is wrong with a configuration, or what it amounts to.
     CheckConfig(check_config::Arguments),
     /// Channels of a running broker, over its admin API.
@@ -154,6 +160,7 @@ pub fn main() -> ExitCode {
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
+        Verb::Ready(arguments) => ready::run(&arguments),
         Verb::CheckConfig(arguments) => check_config::run(&arguments),
         Verb::Channel(arguments) => channel::run(&arguments),
         Verb::Conversation(arguments) => conversation::run(&arguments),

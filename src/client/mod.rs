@@ -12,29 +12,38 @@
 //!   came: then it may have been done. Asking again is safe for all but bots' replies without a fixed `reply_id`, and
 //!   the same `reply_id` makes those safe too.
 //! - After a reconnection deliveries go on where this adapter's service had acknowledged; a watcher's where it had got.
+//!   What the lost connection had brought and nobody has looked at yet is passed over, since it comes again: so it is never
+//!   done and acknowledged out of turn.
 
 mod connection;
+mod done;
 mod tls;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 pub use self::connection::{Connection, Receiver, Sender};
+pub use self::done::{DONE_MAX, Done};
 pub use self::tls::{Tls, TlsError};
 use crate::domain::ids::{ChannelId, Offset};
 use crate::wire::codec::EncodeError;
 use crate::wire::frame::{Encoding, FrameError};
 use crate::wire::message::requests::{Ack, Hello};
-use crate::wire::message::responses::{Error, Welcome};
+use crate::wire::message::responses::{Error, Warning, Welcome};
 use crate::wire::message::{
-    DeliverMode, Delivery, ErrorCode, Positions, Request, Response, ServerBody, ServerMessage,
+    Call, Confirmable, DeliverMode, Delivery, ErrorCode, OrWarning, Positions, Request, Response, ServerBody,
+    ServerMessage,
 };
 
+/// How long to wait where the broker asks to be asked again and does not say when.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Commands and events that wait; whoever brings more waits itself.
 const QUEUE_MAX: usize = 4_096;
 /// How long the first pause before connecting again is.
@@ -121,13 +130,36 @@ pub struct Client {
 /// What happens by itself, in order.
 #[derive(Debug)]
 pub struct Events {
-    events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<(u64, Event)>,
+    /// How many connections were lost.
+    lost: Arc<AtomicU64>,
 }
 
 impl Events {
     /// The next event; none after the end. Cancel safe.
     pub async fn next(&mut self) -> Option<Event> {
-        self.events.recv().await
+        loop {
+            let (of, event) = self.events.recv().await?;
+            let is_stale = of < self.lost.load(Ordering::Acquire);
+            if !(is_stale && matches!(event, Event::Delivery(_))) {
+                return Some(event);
+            }
+        }
+    }
+
+    /// The next delivery, over as many connections as it takes; none after the end. Cancel safe.
+    ///
+    /// # Errors
+    /// When the broker does not want this client any more.
+    pub async fn next_delivery(&mut self) -> Result<Option<Delivery>, ClientError> {
+        while let Some(event) = self.next().await {
+            match event {
+                Event::Delivery(delivery) => return Ok(Some(delivery)),
+                Event::Ended(error) => return Err(error),
+                Event::Reconnected(_) | Event::Goaway { .. } => {}
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -154,7 +186,9 @@ impl Client {
         let welcome = connection.welcome.clone();
         let (commands, asked) = mpsc::channel(QUEUE_MAX);
         let (told, events) = mpsc::channel(QUEUE_MAX);
+        let lost = Arc::new(AtomicU64::new(0));
         let task = Task {
+            lost: Arc::clone(&lost),
             options,
             tls,
             asked,
@@ -164,7 +198,68 @@ impl Client {
             retry_after: None,
         };
         tokio::spawn(task.run(connection));
-        Ok((Self { commands }, welcome, Events { events }))
+        Ok((Self { commands }, welcome, Events { events, lost }))
+    }
+
+    /// Asks, and waits for just what answers this request. Cancel safe in that nothing is left behind; what was asked may
+    /// be done all the same.
+    ///
+    /// # Errors
+    /// When the broker refuses, or the connection is lost before the answer comes.
+    pub async fn ask<C: Call>(&self, call: C) -> Result<C::Answer, ClientError> {
+        let unexpected = || ClientError::Protocol("the answer is to something else".to_owned());
+        C::answer(self.request(call).await?).ok_or_else(unexpected)
+    }
+
+    /// Asks, and asks again for as long as the broker says that it may work later (`overloaded`, `unavailable`,
+    /// `internal`), each time after as long as it says. Cancel safe as [`ask`](Self::ask) is.
+    ///
+    /// # Errors
+    /// When the broker refuses for good, or the connection is lost before the answer comes.
+    pub async fn ask_patiently<C: Call + Clone>(&self, call: C) -> Result<C::Answer, ClientError> {
+        loop {
+            match self.ask(call.clone()).await {
+                Err(ClientError::Refused(error)) if may_work_later(error.code) => {
+                    let wait = error.retry_after_ms.map_or(ASK_AGAIN_AFTER, Duration::from_millis);
+                    tokio::time::sleep(wait).await;
+                }
+                answered => return answered,
+            }
+        }
+    }
+
+    /// Asks patiently, and where there is a warning asks `shall_go_on`, who shows its texts to whom it concerns: yes
+    /// confirms it and does what was asked, no gives nothing and does nothing. Cancel safe as [`ask`](Self::ask) is.
+    ///
+    /// # Errors
+    /// When the broker refuses for good, or the connection is lost before the answer comes.
+    pub async fn ask_confirming<C: Confirmable>(
+        &self,
+        call: C,
+        mut shall_go_on: impl FnMut(&Warning) -> bool,
+    ) -> Result<Option<C::Done>, ClientError> {
+        let mut asked = call.clone();
+        loop {
+            match self.ask_patiently(asked).await? {
+                OrWarning::Done(done) => return Ok(Some(done)),
+                OrWarning::Warning(warning) if shall_go_on(&warning) => {
+                    asked = call.clone().confirmed(warning.confirm);
+                }
+                OrWarning::Warning(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Acknowledges a delivery, and all that came before it for its channel; nothing for what needs none. Say it when the
+    /// work is done. Cancel safe.
+    ///
+    /// # Errors
+    /// When the client has ended.
+    pub async fn done(&self, delivery: &Delivery) -> Result<(), ClientError> {
+        match delivery.position() {
+            Some((channel, offset)) => self.ack(channel, offset).await,
+            None => Ok(()),
+        }
     }
 
     /// Asks, and waits for the answer.
@@ -204,7 +299,9 @@ struct Task {
     options: Options,
     tls: Option<Tls>,
     asked: mpsc::Receiver<Do>,
-    told: mpsc::Sender<Event>,
+    told: mpsc::Sender<(u64, Event)>,
+    /// How many connections were lost: an event is of the one that it came over.
+    lost: Arc<AtomicU64>,
     /// For a watcher: where each channel goes on.
     watched: BTreeMap<ChannelId, Offset>,
     pending: HashMap<u64, oneshot::Sender<Result<Response, ClientError>>>,
@@ -216,13 +313,15 @@ impl Task {
     async fn run(mut self, mut connection: Connection) {
         loop {
             let over = self.turn(connection).await;
+            // Before anybody hears of it.
+            self.lost.fetch_add(1, Ordering::AcqRel);
             for (_, waiting) in self.pending.drain() {
                 let _ = waiting.send(Err(ClientError::Lost));
             }
             match over {
                 Over::Wanted => return,
                 Over::Ended(error) => {
-                    let _ = self.told.send(Event::Ended(error)).await;
+                    let _ = self.tell(Event::Ended(error)).await;
                     return;
                 }
                 Over::Lost => {}
@@ -262,11 +361,11 @@ impl Task {
             match Connection::open_over(self.tls.as_ref(), address, encoding, hello).await {
                 Ok(connection) => {
                     let welcome = Box::new(connection.welcome.clone());
-                    self.told.send(Event::Reconnected(welcome)).await.ok()?;
+                    self.tell(Event::Reconnected(welcome)).await.ok()?;
                     return Some(connection);
                 }
                 Err(error) if is_final(&error) => {
-                    let _ = self.told.send(Event::Ended(error)).await;
+                    let _ = self.tell(Event::Ended(error)).await;
                     return None;
                 }
                 Err(_) => pause = (pause * 2).min(RECONNECT_AFTER_MAX),
@@ -343,7 +442,7 @@ impl Task {
     }
 
     async fn tell(&self, event: Event) -> Result<(), Over> {
-        self.told.send(event).await.map_err(|_| Over::Wanted)
+        self.told.send((self.lost.load(Ordering::Acquire), event)).await.map_err(|_| Over::Wanted)
     }
 }
 
@@ -368,19 +467,13 @@ fn is_final(error: &ClientError) -> bool {
     error.code().is_some_and(|code| end.contains(&code))
 }
 
+/// Whether the same request may work later.
+fn may_work_later(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::Overloaded | ErrorCode::Unavailable | ErrorCode::Internal)
+}
+
 /// Where a delivery stands: what to acknowledge. None for what is not acknowledged.
 #[must_use]
 pub fn position(delivery: &Delivery) -> Option<(ChannelId, Offset)> {
-    Some(match delivery {
-        Delivery::Message(of) => (of.channel, of.offset),
-        Delivery::Reply(of) => (of.channel, of.offset),
-        Delivery::MaskedReply(of) => (of.channel, of.offset),
-        Delivery::Claim(of) => (of.channel, of.offset),
-        Delivery::Receipt(of) => (of.channel, of.offset),
-        Delivery::ConversationMerged(of) => (of.channel, of.offset),
-        Delivery::Notice(of) => (of.channel, of.offset),
-        Delivery::Gap(of) => (of.channel, of.offset),
-        Delivery::Membership(of) => (of.channel, of.offset),
-        Delivery::Presence(_) | Delivery::Send(_) => return None,
-    })
+    delivery.position()
 }

@@ -51,7 +51,7 @@ pub enum LoadError {
     #[error("configuration is not understood: {0}")]
     Syntax(String),
     /// Values that can not be.
-    #[error("configuration has {} problems", .0.len())]
+    #[error("configuration is wrong: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Problems(Vec<Problem>),
 }
 
@@ -72,12 +72,23 @@ pub(super) fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Config,
     validate(raw, beside).map_err(LoadError::Problems)
 }
 
+/// What a text says, with nothing over it.
+pub(super) fn parse(text: &str) -> Result<Config, LoadError> {
+    let table = table(Path::new("the text"), text)?;
+    let raw = Raw::deserialize(Value::Table(table)).map_err(|error| LoadError::Syntax(error.to_string()))?;
+    validate(raw, Path::new("")).map_err(LoadError::Problems)
+}
+
 fn read(path: &Path) -> Result<toml::Table, LoadError> {
     let text =
         std::fs::read_to_string(path).map_err(|error| LoadError::Read { path: path.to_owned(), error })?;
-    // With the line and the key, for people; the text of the line is left out, since it may hold a secret.
-    let table: toml::Table = toml::from_str(&text).map_err(|error| syntax(path, &text, &error))?;
-    toml::from_str::<Raw>(&text).map_err(|error| syntax(path, &text, &error))?;
+    table(path, &text)
+}
+
+/// With the line and the key, for people; the text of the line is left out, since it may hold a secret.
+fn table(path: &Path, text: &str) -> Result<toml::Table, LoadError> {
+    let table: toml::Table = toml::from_str(text).map_err(|error| syntax(path, text, &error))?;
+    toml::from_str::<Raw>(text).map_err(|error| syntax(path, text, &error))?;
     Ok(table)
 }
 

@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //! - `mod.rs`: what a broker runs on, as it is after validation
-//! - `raw`: what may be written · `value`: durations, sizes, secrets · `load`: file and environment
+//! - `raw`: what may be written · `value`: durations, sizes, secrets · `network`: source addresses · `load`: file and
+//!   environment
 //! - `tls`: certificates and keys · `validate`: raw to valid, with every problem that there is, not the first alone
 //!
 //! # Invariants
@@ -10,6 +11,7 @@
 //! - No secret is in a problem, in `Debug`, or anywhere but behind `expose()`.
 
 mod load;
+mod network;
 mod raw;
 mod tls;
 mod validate;
@@ -18,9 +20,11 @@ mod value;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 pub use self::load::{LoadError, Overrides};
+pub use self::network::{Network, one_peer};
 pub use self::tls::Tls;
 pub(crate) use self::value::bytes as bytes_of;
 pub use self::value::{Secret, TokenHash};
@@ -97,6 +101,8 @@ pub struct Journal {
 pub struct Limits {
     /// A channel's newest records that are kept in memory, in bytes.
     pub recent_bytes_max: u64,
+    /// What ids may take in memory, in bytes.
+    pub dedup_bytes_max: u64,
     /// How long a stop may take.
     pub drain_timeout: Duration,
     /// Threads that actors and sessions live on; 0: as the cores allow.
@@ -105,6 +111,10 @@ pub struct Limits {
     pub peer_connections_per_second: u32,
     /// Hellos of one source address that may be refused, a minute; 0: any number.
     pub peer_failed_hellos_per_minute: u32,
+    /// HTTP connections that one source address may have at once; 0: any number.
+    pub peer_http_connections: usize,
+    /// Source addresses that are held to none of these: proxies.
+    pub trusted_peers: Vec<Network>,
 }
 
 /// `[media]`
@@ -149,6 +159,8 @@ pub struct Portal {
     pub service_tokens: Vec<(ServiceId, Vec<TokenHash>)>,
     /// The services that have a callback URL.
     pub callbacks: Vec<(ServiceId, Callback)>,
+    /// The services that take part in routing as WhatsApp's Cloud API knows it, each in a role of its own.
+    pub thread_roles: Vec<(ServiceId, String)>,
     /// Each TCP gateway's tokens.
     pub gateways: Vec<(GatewayId, Vec<TokenHash>)>,
     /// Its numbers.
@@ -222,10 +234,13 @@ impl Default for Config {
             },
             limits: Limits {
                 recent_bytes_max: 4 << 20,
+                dedup_bytes_max: 4 << 30,
                 drain_timeout: Duration::from_secs(10),
                 arbiters: 0,
                 peer_connections_per_second: 100,
                 peer_failed_hellos_per_minute: 60,
+                peer_http_connections: 1_024,
+                trusted_peers: Vec::new(),
             },
             media: Media { cache_ttl: Duration::from_secs(3_600), cache_bytes: 256 << 20 },
             portals: Vec::new(),
@@ -263,6 +278,23 @@ impl fmt::Display for Problem {
     }
 }
 
+/// From a text as it would stand in a file; files that it names are looked for in the working directory.
+///
+/// ```
+/// use sharedline::config::Config;
+/// let config: Config = "[[portals]]\nid = 'acme'\n[[portals.numbers]]\nnumber = '+15550783881'".parse()?;
+/// assert_eq!(config.portals.len(), 1);
+/// assert!("[tcp]\nlisten = 'nowhere'".parse::<Config>().is_err());
+/// # Ok::<(), sharedline::config::LoadError>(())
+/// ```
+impl FromStr for Config {
+    type Err = LoadError;
+
+    fn from_str(text: &str) -> Result<Self, LoadError> {
+        load::parse(text)
+    }
+}
+
 impl Config {
     /// Reads the file, if one is named, and what the environment and the flags say over it.
     ///
@@ -285,31 +317,8 @@ impl Config {
             ("limits.recent_bytes_max", self.limits.recent_bytes_max != other.limits.recent_bytes_max),
             ("limits.drain_timeout", self.limits.drain_timeout != other.limits.drain_timeout),
             ("limits.arbiters", self.limits.arbiters != other.limits.arbiters),
-            ("whatsapp.graph_url", self.whatsapp.graph_url != other.whatsapp.graph_url),
-            ("what the built-in gateway sends with", !self.built_in().eq(other.built_in())),
-            ("http.public_url", self.http.public_url != other.http.public_url),
-            ("media", self.media != other.media),
-            ("webhook and masked_echo of services", !self.callbacks().eq(other.callbacks())),
         ];
         keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
-    }
-
-    /// The callback URLs of services, and what is told there.
-    fn callbacks(&self) -> impl Iterator<Item = (&ServiceId, &str, &str, MaskedEcho, &str)> {
-        self.portals.iter().flat_map(|portal| &portal.callbacks).map(|(service, callback)| {
-            let Callback { url, app_secret, masked_echo, masked_echo_text } = callback;
-            (service, url.as_str(), app_secret.expose(), *masked_echo, masked_echo_text.as_str())
-        })
-    }
-
-    /// The numbers of the built-in gateway, and what each is sent with.
-    fn built_in(&self) -> impl Iterator<Item = (&Number, Option<&str>, u32, Option<&str>)> {
-        let numbers = self.portals.iter().flat_map(|portal| &portal.numbers);
-        numbers.filter(|number| number.way == Way::Builtin).map(|number| {
-            let token = number.access_token.as_ref().or(self.whatsapp.access_token.as_ref());
-            let id = number.phone_number_id.as_deref();
-            (&number.number, id, number.messages_per_second, token.map(Secret::expose))
-        })
     }
 
     /// The numbers that can not send, and why.

@@ -65,10 +65,13 @@ pub(super) struct Journal {
 #[serde(deny_unknown_fields)]
 pub(super) struct Limits {
     pub(super) recent_bytes_max: Option<String>,
+    pub(super) dedup_bytes_max: Option<String>,
     pub(super) drain_timeout: Option<String>,
     pub(super) arbiters: Option<usize>,
     pub(super) peer_connections_per_second: Option<u32>,
     pub(super) peer_failed_hellos_per_minute: Option<u32>,
+    pub(super) peer_http_connections: Option<u32>,
+    pub(super) trusted_peers: Option<OneOrMany>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -115,10 +118,12 @@ pub(super) struct Service {
     pub(super) pick_up: Option<String>,
     pub(super) claim_ttl: Option<String>,
     pub(super) bot_when_claimed: Option<String>,
+    pub(super) weight: Option<u32>,
     pub(super) agents: Option<Vec<Agent>>,
     pub(super) webhook: Option<Webhook>,
     pub(super) masked_echo: Option<String>,
     pub(super) masked_echo_text: Option<String>,
+    pub(super) thread_role: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

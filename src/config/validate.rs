@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::network::Network;
 use super::raw::{self, OneOrMany, Raw};
 use super::tls::{self, Tls};
 use super::value::{Secret, TokenHash, bytes, bytes_text, duration, duration_text};
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::domain::event::Agent;
 use crate::domain::ids::{GatewayId, NAME_BYTES_MAX, Number, PortalId, ServiceId};
+use crate::domain::outbox::turns::{WEIGHT_DEFAULT, WEIGHT_MAX};
 use crate::domain::portal::{
     BotWhenClaimed, PickUpRule, Plan, PortalRules, ROSTER_AGENTS_MAX, RosterSource, ServiceRules,
 };
@@ -30,10 +32,14 @@ const RETENTION: (Duration, Duration) = (Duration::from_secs(1), Duration::from_
 const RETENTION_BYTES: (u64, u64) = (64 << 20, 1 << 50);
 /// Fewest and most bytes of `recent_bytes_max`.
 const RECENT_BYTES: (u64, u64) = (64 << 10, 1 << 30);
+/// Fewest and most bytes of `dedup_bytes_max`: less could not hold a bucket of each of a few channels.
+const DEDUP_BYTES: (u64, u64) = (16 << 20, 1 << 40);
 /// Shortest and longest time that media are kept.
 const CACHE_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
 /// Fewest and most bytes of media that are kept.
 const CACHE_BYTES: (u64, u64) = (0, 1 << 40);
+/// Longest `thread_role`, in bytes: as long as an id.
+const THREAD_ROLE_BYTES_MAX: usize = 64;
 /// Longest `masked_echo_text`, in bytes: WhatsApp's own longest text.
 const MASKED_ECHO_TEXT_BYTES_MAX: usize = 4_096;
 /// Shortest and longest `drain_timeout`.
@@ -297,6 +303,18 @@ impl Problems<'_> {
         rate
     }
 
+    fn networks(&mut self, key: &str, raw: Option<OneOrMany>) -> Vec<Network> {
+        let texts = raw.map(OneOrMany::into_vec).unwrap_or_default();
+        let mut networks = Vec::new();
+        for (at, text) in texts.iter().enumerate() {
+            match text.parse() {
+                Ok(network) => networks.push(network),
+                Err(accepted) => self.quoted(format!("{key}[{at}]"), text, accepted),
+            }
+        }
+        networks
+    }
+
     fn journal(&mut self, raw: raw::Journal, default: &Journal) -> Journal {
         self.word("journal.engine", raw.engine, &[("embedded", ())], ());
         let words = [("fsync", Durability::Fsync), ("os", Durability::Os)];
@@ -324,6 +342,12 @@ impl Problems<'_> {
                 default.recent_bytes_max,
                 RECENT_BYTES,
             ),
+            dedup_bytes_max: self.bytes(
+                "limits.dedup_bytes_max",
+                raw.dedup_bytes_max,
+                default.dedup_bytes_max,
+                DEDUP_BYTES,
+            ),
             drain_timeout: self.duration(
                 "limits.drain_timeout",
                 raw.drain_timeout,
@@ -341,6 +365,12 @@ impl Problems<'_> {
                 raw.peer_failed_hellos_per_minute,
                 default.peer_failed_hellos_per_minute,
             ),
+            peer_http_connections: {
+                let most = u32::try_from(default.peer_http_connections).unwrap_or(u32::MAX);
+                let given = self.rate("limits.peer_http_connections", raw.peer_http_connections, most);
+                usize::try_from(given).unwrap_or(usize::MAX)
+            },
+            trusted_peers: self.networks("limits.trusted_peers", raw.trusted_peers),
         }
     }
 
@@ -351,10 +381,12 @@ impl Problems<'_> {
         if !is_url {
             self.quoted("whatsapp.graph_url", &graph_url, "a URL that begins with https:// or http://");
         }
+        let access_token = self.secret("whatsapp.access_token", raw.access_token, raw.access_token_file);
+        self.token("whatsapp.access_token", access_token.as_ref());
         WhatsApp {
             app_secret: self.secret("whatsapp.app_secret", raw.app_secret, raw.app_secret_file),
             verify_token: self.secret("whatsapp.verify_token", raw.verify_token, raw.verify_token_file),
-            access_token: self.secret("whatsapp.access_token", raw.access_token, raw.access_token_file),
+            access_token,
             graph_url,
         }
     }
@@ -391,12 +423,15 @@ impl Problems<'_> {
         let mut service_tokens: Vec<(ServiceId, Vec<TokenHash>)> = Vec::new();
         let mut fixed_rosters = BTreeMap::new();
         let mut callbacks = Vec::new();
-        for (at, service) in raw.services.into_iter().enumerate() {
+        let mut thread_roles: Vec<(ServiceId, String)> = Vec::new();
+        for (at, mut service) in raw.services.into_iter().enumerate() {
             let key = format!("{key}.services[{at}]");
+            let role = self.thread_role(&key, service.thread_role.take(), &thread_roles);
             let Some((rules, hashes, agents, callback)) = self.service(&key, service, rosters) else {
                 continue;
             };
             callbacks.extend(callback.map(|callback| (rules.service.clone(), callback)));
+            thread_roles.extend(role.map(|role| (rules.service.clone(), role)));
             self.one_identity(&key, &hashes, &mut tokens);
             if service_tokens.iter().any(|(known, _)| *known == rules.service) {
                 self.quoted(
@@ -439,7 +474,27 @@ impl Problems<'_> {
             numbers.push(number);
         }
         let rules = PortalRules { portal: id?, plan, rosters, services, fixed_rosters };
-        Some(Portal { rules, service_tokens, callbacks, gateways, numbers })
+        Some(Portal { rules, service_tokens, callbacks, thread_roles, gateways, numbers })
+    }
+
+    /// A role is one service's: a thread that is passed to it has one way to go.
+    fn thread_role(
+        &mut self,
+        key: &str,
+        role: Option<String>,
+        known: &[(ServiceId, String)],
+    ) -> Option<String> {
+        let (key, role) = (format!("{key}.thread_role"), role?);
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-');
+        if role.is_empty() || role.len() > THREAD_ROLE_BYTES_MAX || !role.chars().all(is_plain) {
+            self.quoted(key, &role, "1 to 64 of A-Z a-z 0-9 . _ : -");
+            return None;
+        }
+        if known.iter().any(|(_, other)| *other == role) {
+            self.quoted(key, &role, "a role that no other service of the portal has");
+            return None;
+        }
+        Some(role)
     }
 
     /// The same token for two would let one speak for the other.
@@ -471,6 +526,10 @@ impl Problems<'_> {
         let pick_up = self.word(&format!("{key}.pick_up"), raw.pick_up, &pick_up, PickUpRule::Exclusive);
         let bot_when_claimed =
             self.word(&format!("{key}.bot_when_claimed"), raw.bot_when_claimed, &bot, BotWhenClaimed::Send);
+        let weight = raw.weight.unwrap_or(WEIGHT_DEFAULT);
+        if !(1..=WEIGHT_MAX).contains(&weight) {
+            self.add(format!("{key}.weight"), weight, format!("1 to {WEIGHT_MAX}"));
+        }
         if raw.agents.is_some() && rosters == RosterSource::Adapter {
             self.add(
                 format!("{key}.agents"),
@@ -482,7 +541,7 @@ impl Problems<'_> {
         let service = id?;
         let family = raw.family.unwrap_or_else(|| service.as_str().to_owned());
         Some((
-            ServiceRules { service, family, masking, pick_up, claim_ttl_ms, bot_when_claimed },
+            ServiceRules { service, family, masking, pick_up, claim_ttl_ms, bot_when_claimed, weight },
             hashes,
             agents,
             callback,
@@ -547,6 +606,7 @@ impl Problems<'_> {
         let app_secret = self.secret(&format!("{key}.app_secret"), raw.app_secret, raw.app_secret_file);
         let access_token =
             self.secret(&format!("{key}.access_token"), raw.access_token, raw.access_token_file);
+        self.token(&format!("{key}.access_token"), access_token.as_ref());
         let way = match raw.gateway.as_deref() {
             Some("builtin") => Way::Builtin,
             Some(named) => match gateways.iter().find(|(id, _)| id.as_str() == named) {
@@ -593,6 +653,13 @@ impl Problems<'_> {
         })
     }
 
+    /// What can not stand in a header is no token.
+    fn token(&mut self, key: &str, token: Option<&Secret>) {
+        if token.is_some_and(|token| !token.expose().bytes().all(|byte| (b' '..=b'~').contains(&byte))) {
+            self.add(key, "<secret>", "printable ASCII characters");
+        }
+    }
+
     /// What the built-in gateway can not send without.
     fn built_in(&mut self, key: &str, has_id: bool, own_token: Option<&Secret>, whatsapp: &WhatsApp) {
         if !has_id {
@@ -609,7 +676,13 @@ impl Problems<'_> {
                 "what the built-in gateway sends with, here or in [whatsapp]",
             ),
             Some(token) if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) => {
-                self.add(format!("{key}.access_token"), "<secret>", "visible ASCII characters, no blanks");
+                // Named where it stands.
+                let key = if own_token.is_some() {
+                    format!("{key}.access_token")
+                } else {
+                    "whatsapp.access_token".to_owned()
+                };
+                self.add(key, "<secret>", "visible ASCII characters, no blanks");
             }
             Some(_) => {}
         }

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use super::buckets::{BucketMap, Spread};
-use super::ids::Timestamp;
+use super::ids::{Offset, Timestamp};
 use super::saved::{Put, Saved, Take, Unreadable, restore_all};
 
 /// How often old buckets are looked for, in milliseconds: an hour, little beside the days for which they stay.
@@ -44,11 +44,13 @@ pub struct AgedMap<K: Spread, V> {
     periods: BTreeMap<u64, Vec<Bucket<K, V>>>,
     /// The newest time that anything was forgotten at, in steps.
     forgotten_step: u64,
+    /// How many entries there are in all periods.
+    len: usize,
     /// Dropped already; their memory is going back.
     discarded: Vec<BucketMap<K, V>>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 struct Bucket<K: Spread, V> {
     /// The earliest of its entries' own times.
     from: Timestamp,
@@ -56,20 +58,36 @@ struct Bucket<K: Spread, V> {
     to: Timestamp,
     /// The latest of what its entries' ages count from.
     newest: Timestamp,
+    /// The last record that one of its entries comes from, where that was said.
+    last: Offset,
     entries: BucketMap<K, V>,
+}
+
+/// All entries of a period, and from when they are.
+pub struct Period<'a, K, V> {
+    /// The earliest of the entries' own times.
+    pub from: Timestamp,
+    /// The latest of the entries' own times.
+    pub to: Timestamp,
+    /// The latest of what the entries' ages count from.
+    pub newest: Timestamp,
+    /// The last record that one of the entries comes from.
+    pub last: Offset,
+    /// The entries, those inserted first before the others, else in no order that means anything.
+    pub entries: Vec<(&'a K, &'a V)>,
 }
 
 impl<K: Spread, V> AgedMap<K, V> {
     /// An empty map, which holds no memory.
     #[must_use]
     pub const fn new(keep: Keep) -> Self {
-        Self { keep, periods: BTreeMap::new(), forgotten_step: 0, discarded: Vec::new() }
+        Self { keep, periods: BTreeMap::new(), forgotten_step: 0, len: 0, discarded: Vec::new() }
     }
 
     /// How many entries it has; a key inserted at different times counts more than once.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.buckets().map(|bucket| bucket.entries.len()).sum()
+    pub const fn len(&self) -> usize {
+        self.len
     }
 
     /// Whether it has none.
@@ -83,6 +101,11 @@ impl<K: Spread, V> AgedMap<K, V> {
     /// A key may be in several periods; the newest period's value is found. A time of its own that lies ahead of
     /// `recorded_at` keeps an entry no longer.
     pub fn insert(&mut self, key: K, own: Timestamp, recorded_at: Timestamp, value: V) {
+        self.insert_from(Offset::ZERO, key, own, recorded_at, value);
+    }
+
+    /// The same, and from which record it comes; records come by rising offset.
+    pub fn insert_from(&mut self, record: Offset, key: K, own: Timestamp, recorded_at: Timestamp, value: V) {
         self.forget(recorded_at);
         let counted = own.min(recorded_at);
         if self.is_gone(counted) {
@@ -91,12 +114,18 @@ impl<K: Spread, V> AgedMap<K, V> {
         let period = own.0 / self.keep.period_ms;
         let last = self.periods.get(&period).and_then(|buckets| buckets.last());
         if last.is_none_or(|last| last.entries.len() >= self.keep.bucket_entries_max) {
-            if self.len() >= self.keep.entries_max {
+            if self.len >= self.keep.entries_max {
                 self.drop_oldest();
             }
             let buckets = self.periods.entry(period).or_default();
             buckets.reserve_exact(1);
-            buckets.push(Bucket { from: own, to: own, newest: counted, entries: BucketMap::new() });
+            buckets.push(Bucket {
+                from: own,
+                to: own,
+                newest: counted,
+                last: record,
+                entries: BucketMap::new(),
+            });
         }
         let Some(bucket) = self.periods.get_mut(&period).and_then(|buckets| buckets.last_mut()) else {
             return;
@@ -104,7 +133,9 @@ impl<K: Spread, V> AgedMap<K, V> {
         bucket.from = bucket.from.min(own);
         bucket.to = bucket.to.max(own);
         bucket.newest = bucket.newest.max(counted);
-        bucket.entries.insert(key, value);
+        bucket.last = record;
+        let before = bucket.entries.insert(key, value);
+        self.len += usize::from(before.is_none());
     }
 
     /// The value of a key whose own time is known: only buckets whose range covers it are looked into.
@@ -147,12 +178,98 @@ impl<K: Spread, V> AgedMap<K, V> {
         }
         self.forgotten_step = step;
         let before = oldest_kept(step, self.keep.keep_ms);
-        let discarded = &mut self.discarded;
+        let (discarded, len) = (&mut self.discarded, &mut self.len);
         self.periods.retain(|_, buckets| {
-            discarded
-                .extend(buckets.extract_if(.., |bucket| bucket.newest < before).map(|bucket| bucket.entries));
+            for bucket in buckets.extract_if(.., |bucket| bucket.newest < before) {
+                *len -= bucket.entries.len();
+                discarded.push(bucket.entries);
+            }
             !buckets.is_empty()
         });
+    }
+
+    /// Entries whose age counts from before this are too old, as far as somebody has asked to forget.
+    #[must_use]
+    pub fn oldest_kept(&self) -> Timestamp {
+        oldest_kept(self.forgotten_step, self.keep.keep_ms)
+    }
+
+    /// The period that an entry of this time of its own lies in.
+    #[must_use]
+    pub const fn period_of(&self, own: Timestamp) -> u64 {
+        own.0 / self.keep.period_ms
+    }
+
+    /// The age of its oldest bucket counts from this; none where it is empty.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Timestamp> {
+        self.periods.values().next()?.first().map(|bucket| bucket.newest)
+    }
+
+    /// The numbers of the periods that have so many entries at least.
+    pub fn periods(&self, entries_min: usize) -> impl Iterator<Item = u64> {
+        let entries = |buckets: &[Bucket<K, V>]| buckets.iter().map(|bucket| bucket.entries.len()).sum();
+        let sizes = self.periods.iter().map(move |(number, buckets)| (*number, entries(buckets)));
+        sizes.filter(move |(_, entries): &(u64, usize)| *entries >= entries_min).map(|(number, _)| number)
+    }
+
+    /// All that it has of a period. Looks at each.
+    #[must_use]
+    pub fn period(&self, number: u64) -> Option<Period<'_, K, V>> {
+        let buckets = self.periods.get(&number)?;
+        Some(Period {
+            from: buckets.iter().map(|bucket| bucket.from).min()?,
+            to: buckets.iter().map(|bucket| bucket.to).max()?,
+            newest: buckets.iter().map(|bucket| bucket.newest).max()?,
+            last: buckets.iter().map(|bucket| bucket.last).max()?,
+            entries: buckets.iter().flat_map(|bucket| bucket.entries.iter()).collect(),
+        })
+    }
+
+    /// Drops a period's entries that come from records up to `last`; `record_of` says from which an entry comes. Work
+    /// for one bucket at most: the others go as they are, or stay.
+    pub fn drop_through(&mut self, period: u64, last: Offset, record_of: impl Fn(&V) -> Offset)
+    where
+        V: Clone,
+    {
+        let Some(buckets) = self.periods.get_mut(&period) else { return };
+        let whole = buckets.iter().take_while(|bucket| bucket.last <= last).count();
+        for bucket in buckets.drain(..whole) {
+            self.len -= bucket.entries.len();
+            self.discarded.push(bucket.entries);
+        }
+        if let Some(bucket) = buckets.first_mut() {
+            let mut left = BucketMap::new();
+            for (key, value) in bucket.entries.iter().filter(|(_, value)| record_of(value) > last) {
+                left.insert(*key, value.clone());
+            }
+            if left.len() < bucket.entries.len() {
+                self.len -= bucket.entries.len() - left.len();
+                self.discarded.push(std::mem::replace(&mut bucket.entries, left));
+            }
+        }
+        if buckets.is_empty() {
+            self.periods.remove(&period);
+        }
+    }
+
+    /// What was dropped and still takes memory: for who can let go of it elsewhere, at once.
+    #[must_use]
+    pub fn take_discarded(&mut self) -> Vec<BucketMap<K, V>> {
+        std::mem::take(&mut self.discarded)
+    }
+
+    /// Drops the oldest bucket before its time; gives how many entries it had.
+    pub fn drop_oldest(&mut self) -> usize {
+        let Some(mut oldest) = self.periods.first_entry() else { return 0 };
+        let entries = oldest.get_mut().remove(0).entries;
+        if oldest.get().is_empty() {
+            oldest.remove();
+        }
+        let dropped = entries.len();
+        self.len -= dropped;
+        self.discarded.push(entries);
+        dropped
     }
 
     /// Takes over the entries of a map that keeps things as long, each value changed by `change`.
@@ -167,6 +284,7 @@ impl<K: Spread, V> AgedMap<K, V> {
                 for (key, value) in bucket.entries.iter() {
                     entries.insert(*key, change(value.clone()));
                 }
+                self.len += entries.len();
                 // Behind the one that fills: that one stays the last.
                 ours.insert(0, Bucket { entries, ..bucket });
             }
@@ -197,15 +315,15 @@ impl<K: Spread, V> AgedMap<K, V> {
         V: Saved,
     {
         let forgotten_step = from.number()?;
-        let periods = restore_all(from).collect::<Result<_, _>>()?;
-        Ok(Self { keep, periods, forgotten_step, discarded: Vec::new() })
+        let periods: BTreeMap<u64, Vec<Bucket<K, V>>> = restore_all(from).collect::<Result<_, _>>()?;
+        let len = periods.values().flatten().map(|bucket| bucket.entries.len()).sum();
+        Ok(Self { keep, periods, forgotten_step, len, discarded: Vec::new() })
     }
 
-    fn drop_oldest(&mut self) {
-        let Some(mut oldest) = self.periods.first_entry() else { return };
-        self.discarded.push(oldest.get_mut().remove(0).entries);
-        if oldest.get().is_empty() {
-            oldest.remove();
+    /// Says from which records the entries come, of a map that was restored: that is not saved.
+    pub fn come_from(&mut self, record_of: impl Fn(&V) -> Offset) {
+        for bucket in self.periods.values_mut().flatten() {
+            bucket.last = bucket.entries.iter().map(|(_, value)| record_of(value)).max().unwrap_or_default();
         }
     }
 
@@ -231,6 +349,7 @@ impl<K: Spread + Saved, V: Saved> Saved for Bucket<K, V> {
             from: Saved::restore(from)?,
             to: Saved::restore(from)?,
             newest: Saved::restore(from)?,
+            last: Offset::ZERO,
             entries: Saved::restore(from)?,
         })
     }
@@ -239,6 +358,14 @@ impl<K: Spread + Saved, V: Saved> Saved for Bucket<K, V> {
 /// Whole steps, so that it does not matter when within one somebody asked to forget.
 fn oldest_kept(step: u64, keep_ms: u64) -> Timestamp {
     Timestamp((step * FORGET_STEP_MS).saturating_sub(keep_ms))
+}
+
+/// Equal when they hold the same for as long.
+impl<K: Spread, V: PartialEq> PartialEq for Bucket<K, V> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.from, self.to, self.newest) == (other.from, other.to, other.newest)
+            && self.entries == other.entries
+    }
 }
 
 /// Equal when they remember the same; how much memory has gone back does not count.

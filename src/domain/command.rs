@@ -9,11 +9,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::content::Content;
-use super::event::{Actor, ClaimAction, Customer, MembershipAction, Message, Settings, Status, StatusError};
+use super::event::{
+    Actor, ClaimAction, Customer, MembershipAction, Message, Settings, Status, StatusError, ThreadAction,
+};
 use super::ids::{
     AgentId, ChannelId, ConversationId, CustomerName, Hidden, MessageId, Number, Offset, ReplyId, ServiceId,
     Timestamp,
 };
+use super::recent_ids::Suspect;
 
 /// What can be asked of a channel.
 #[derive(Debug, Clone)]
@@ -106,6 +109,8 @@ pub enum Command {
         /// The service whose roster changed.
         service: ServiceId,
     },
+    /// Note whose a conversation's thread is, or take the note away (B18).
+    Thread(ThreadCommand),
     /// A webhook change for the parent.
     Notice {
         /// The webhook's field.
@@ -233,6 +238,49 @@ impl fmt::Debug for ReplyCommand {
     }
 }
 
+/// What is to be noted of whose a conversation's thread is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ThreadAsked {
+    /// It is the asking service's.
+    Take {
+        /// What the service notes with it.
+        metadata: Option<Arc<str>>,
+    },
+    /// It is another subscriber's.
+    Pass {
+        /// Whose.
+        to: ServiceId,
+        /// What is handed on, for that service alone.
+        metadata: Option<Arc<str>>,
+    },
+    /// It is nobody's, if it was the asking service's.
+    Release,
+}
+
+/// What is handed on is not printed.
+impl fmt::Debug for ThreadAsked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Take { .. } => f.write_str("Take"),
+            Self::Pass { to, .. } => f.debug_tuple("Pass").field(to).finish(),
+            Self::Release => f.write_str("Release"),
+        }
+    }
+}
+
+/// Whose thread it is about, who asks, and what is to be noted.
+#[derive(Debug, Clone)]
+pub struct ThreadCommand {
+    /// The service that asks.
+    pub service: ServiceId,
+    /// Which conversation; one that has not begun is not found.
+    pub of: Addressee,
+    /// The agent who asks; none for a bot.
+    pub agent: Option<AgentId>,
+    /// What is to be noted.
+    pub asked: ThreadAsked,
+}
+
 /// A reply written on the phone, checked at the edge (B17).
 #[derive(Debug, Clone)]
 pub struct Echo {
@@ -300,8 +348,8 @@ pub enum Answer {
         /// Whether it was there before.
         duplicate: bool,
     },
-    /// The index suspects a repeat of the record at this offset; compare the full id and decide again (B6).
-    LookUp(Offset),
+    /// The index suspects a repeat of this record; compare the full id and decide again (B6).
+    LookUp(Suspect),
     /// What the customer sent is not taken: the channel is not active.
     NotTaken,
     /// The conversation may be opened.
@@ -318,6 +366,13 @@ pub enum Answer {
         conversation: ConversationId,
         /// Whether it was accepted before.
         duplicate: bool,
+    },
+    /// Whose the conversation's thread is now.
+    Thread {
+        /// Which conversation.
+        conversation: ConversationId,
+        /// As the asking service may see it.
+        thread: ThreadSeen,
     },
     /// The status is about a message not yet known; it is kept for a while.
     Parked,
@@ -338,6 +393,40 @@ pub struct Opened {
     pub warned: Option<Warned>,
     /// The 24-hour window.
     pub window: Window,
+    /// Whose its thread is (B18).
+    pub thread: ThreadSeen,
+}
+
+/// Whose a conversation's thread is, as a service may see it (B18): of another's note nothing but that there is one.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub enum ThreadSeen {
+    /// Nobody's.
+    #[default]
+    Nobody,
+    /// Another service's.
+    Another,
+    /// The service's own.
+    Own {
+        /// Since when.
+        since: Timestamp,
+        /// Until when, unless the customer writes again.
+        until: Timestamp,
+        /// What was handed on with it.
+        metadata: Option<Arc<str>>,
+    },
+}
+
+/// What is handed on is not printed.
+impl fmt::Debug for ThreadSeen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody => f.write_str("Nobody"),
+            Self::Another => f.write_str("Another"),
+            Self::Own { since, until, .. } => {
+                f.debug_struct("Own").field("since", since).field("until", until).finish_non_exhaustive()
+            }
+        }
+    }
 }
 
 /// The customer-service window (B8).
@@ -534,6 +623,8 @@ pub struct ConversationSeen {
     pub claims: Vec<ClaimSeen>,
     /// No reply of any service since the customer's newest message.
     pub unanswered: bool,
+    /// Whose its thread is (B18).
+    pub thread: ThreadSeen,
 }
 
 impl MembershipAction {
@@ -560,6 +651,18 @@ impl ClaimAction {
             Self::Released => "released",
             Self::Transferred => "transferred",
             Self::Expired => "expired",
+        }
+    }
+}
+
+impl ThreadAction {
+    /// As the protocol spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Passed => "passed",
+            Self::Released => "released",
         }
     }
 }

@@ -26,37 +26,47 @@ pub struct Record {
     pub event: Event,
 }
 
-/// What can happen in a channel.
+/// What can happen in a channel. What is large is boxed, so that records are moved and looked through at little cost.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// Somebody joined, left or configured.
-    Membership(Membership),
+    Membership(Box<Membership>),
     /// A customer wrote.
     Message(Box<Message>),
     /// A reply was accepted: it will be sent, once.
-    Reply(Reply),
+    Reply(Box<Reply>),
     /// A reply is about to leave; synced before it does.
     Handed(Handed),
     /// What is known of a reply's way to the customer.
-    Receipt(Receipt),
+    Receipt(Box<Receipt>),
     /// A status for a message that is not known yet; kept for [`PARKED_MS`].
-    StatusParked(StatusParked),
+    StatusParked(Box<StatusParked>),
     /// A pick-up began, ended or went to another agent.
-    Claim(ClaimChange),
+    Claim(Box<ClaimChange>),
     /// The holder of a claim was active (recorded at most once per tenth of the claim's time to live).
-    ClaimActivity(ClaimActivity),
+    ClaimActivity(Box<ClaimActivity>),
     /// Two conversations proved to be one customer's; the record belongs to the older, which goes on.
     Merged(Merged),
     /// A service's adapters have acknowledged what lies up to an offset.
     Acknowledged(Acknowledged),
     /// A webhook change that is neither message nor status nor echo; for the parent alone.
-    Notice(Notice),
+    Notice(Box<Notice>),
+    /// The note of whose a conversation's thread is was made or taken away (B18).
+    Thread(Box<ThreadChange>),
 }
 
-impl From<Message> for Event {
-    fn from(message: Message) -> Self {
-        Self::Message(Box::new(message))
-    }
+macro_rules! boxed_events {
+    ($($variant:ident($type:ident)),* $(,)?) => {$(
+        impl From<$type> for Event {
+            fn from(event: $type) -> Self {
+                Self::$variant(Box::new(event))
+            }
+        }
+    )*};
+}
+boxed_events! {
+    Membership(Membership), Message(Message), Reply(Reply), Receipt(Receipt), StatusParked(StatusParked),
+    Claim(ClaimChange), ClaimActivity(ClaimActivity), Notice(Notice), Thread(ThreadChange),
 }
 
 /// How long a status waits for its message to become known (B7), in milliseconds.
@@ -384,6 +394,51 @@ pub struct Notice {
     pub content: Content,
     /// The parent when it came: it alone gets it.
     pub parent: ServiceId,
+}
+
+/// What happened to the note of whose a conversation's thread is (B18).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ThreadAction {
+    /// A service noted it as its own.
+    Taken,
+    /// A service noted it as another's.
+    Passed,
+    /// The note went; nobody's follows it.
+    Released,
+}
+
+/// The note of whose a conversation's thread is was made or taken away (B18). Advice: it changes nothing else.
+#[derive(Clone, PartialEq)]
+pub struct ThreadChange {
+    /// What happened.
+    pub action: ThreadAction,
+    /// Who did it.
+    pub by: Actor,
+    /// The agent of that service who did it, if it was one.
+    pub agent: Option<AgentId>,
+    /// Whose it is after it; nobody's after a release.
+    pub owner: Option<ServiceId>,
+    /// Whose it was before, where a note held.
+    pub previous: Option<ServiceId>,
+    /// Until when it is the new owner's unless the customer writes again.
+    pub until: Option<Timestamp>,
+    /// What is handed on with it, for the new owner alone.
+    pub metadata: Option<Arc<str>>,
+}
+
+/// What is handed on may say of the customer what nobody else is to read.
+impl fmt::Debug for ThreadChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadChange")
+            .field("action", &self.action)
+            .field("by", &self.by)
+            .field("agent", &self.agent)
+            .field("owner", &self.owner)
+            .field("previous", &self.previous)
+            .field("until", &self.until)
+            .field("metadata", &self.metadata.as_ref().map(|_| Hidden))
+            .finish()
+    }
 }
 
 /// What a portal's own stream holds: its rosters, and the directory of its channels.

@@ -33,6 +33,19 @@ impl Fingerprint {
     pub const fn as_u128(self) -> u128 {
         (self.high as u128) << 64 | self.low as u128
     }
+
+    /// Its upper half.
+    #[must_use]
+    pub const fn upper(self) -> u64 {
+        self.high
+    }
+
+    /// The lower half of its lower half.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "half of it is wanted")]
+    pub const fn lower(self) -> u32 {
+        self.low as u32
+    }
 }
 
 impl Spread for Fingerprint {
@@ -77,19 +90,19 @@ impl Key {
     /// Of WhatsApp's id of a message.
     #[must_use]
     pub fn message_id(&self, id: &MessageId) -> Fingerprint {
-        self.index(Sort::MessageId, &[id.as_str().as_bytes()])
+        self.index(Sort::MessageId, &[id.as_bytes()])
     }
 
     /// Of a reply id, which is unique for its service only.
     #[must_use]
     pub fn reply_id(&self, service: &ServiceId, id: &ReplyId) -> Fingerprint {
-        self.index(Sort::ReplyId, &[service.as_str().as_bytes(), id.as_str().as_bytes()])
+        self.index(Sort::ReplyId, &[service.as_bytes(), id.as_bytes()])
     }
 
     /// Of one of a customer's names.
     #[must_use]
     pub fn customer_name(&self, name: &CustomerName) -> Fingerprint {
-        self.index(Sort::CustomerName, &[name.as_str().as_bytes()])
+        self.index(Sort::CustomerName, &[name.as_bytes()])
     }
 
     /// Of what a reply says: its content and the service's own callback data. Whom it goes to is compared by its

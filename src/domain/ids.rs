@@ -7,6 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::text::Text;
+
 /// Longest portal, service, gateway or adapter id, in bytes (contract: ids 1–64 of `[A-Za-z0-9._:-]`).
 pub const ID_BYTES_MAX: usize = 64;
 /// Longest agent or reply id, in bytes (contract: 1–128 bytes).
@@ -72,10 +74,10 @@ fn check_printable(what: &'static str, text: &str, max: usize) -> Result<(), IdE
 }
 
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $check:expr, $debug:expr) => {
+    ($(#[$doc:meta])* $name:ident($kept:ty), $check:expr, $debug:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(Arc<str>);
+        pub struct $name($kept);
 
         impl $name {
             /// The text, for wire and journal; not for logs where the type hides itself.
@@ -84,10 +86,16 @@ macro_rules! text_id {
                 &self.0
             }
 
+            /// The text in UTF-8: for the hot path, where a text kept in its place is not looked through again.
+            #[must_use]
+            pub fn as_bytes(&self) -> &[u8] {
+                self.0.as_bytes()
+            }
+
             /// Takes a text that was checked when it was written to the journal.
             #[must_use]
             pub fn trusted(text: &str) -> Self {
-                Self(Arc::from(text))
+                Self(<$kept>::from(text))
             }
         }
 
@@ -96,7 +104,7 @@ macro_rules! text_id {
             fn from_str(text: &str) -> Result<Self, IdError> {
                 let check: fn(&str) -> Result<(), IdError> = $check;
                 check(text)?;
-                Ok(Self(Arc::from(text)))
+                Ok(Self(<$kept>::from(text)))
             }
         }
 
@@ -128,35 +136,35 @@ impl fmt::Debug for Hidden {
 
 text_id!(
     /// One customer organisation; nothing ever crosses from one portal to another.
-    PortalId, |t| check_plain("portal id", t), shown
+    PortalId(Arc<str>), |t| check_plain("portal id", t), shown
 );
 text_id!(
     /// A product of a portal that joins a number.
-    ServiceId, |t| check_plain("service id", t), shown
+    ServiceId(Arc<str>), |t| check_plain("service id", t), shown
 );
 text_id!(
     /// A program that connects the broker to WhatsApp.
-    GatewayId, |t| check_plain("gateway id", t), shown
+    GatewayId(Arc<str>), |t| check_plain("gateway id", t), shown
 );
 text_id!(
     /// One process of a service: unique within it.
-    AdapterId, |t| check_plain("adapter name", t), shown
+    AdapterId(Arc<str>), |t| check_plain("adapter name", t), shown
 );
 text_id!(
     /// A person who works in one or more services of a portal: the same id in two services is the same person.
-    AgentId, |t| check_printable("agent id", t, AGENT_ID_BYTES_MAX), hidden
+    AgentId(Arc<str>), |t| check_printable("agent id", t, AGENT_ID_BYTES_MAX), hidden
 );
 text_id!(
     /// A reply's name, chosen by its service and unique for it in one channel for 8 days (B4).
-    ReplyId, |t| check_printable("reply id", t, AGENT_ID_BYTES_MAX), shown
+    ReplyId(Arc<str>), |t| check_printable("reply id", t, AGENT_ID_BYTES_MAX), shown
 );
 text_id!(
     /// WhatsApp's id of a message.
-    MessageId, |t| check_printable("message id", t, MESSAGE_ID_BYTES_MAX), shown
+    MessageId(Text<MESSAGE_ID_ROOM>), |t| check_printable("message id", t, MESSAGE_ID_BYTES_MAX), shown
 );
 text_id!(
     /// One of a customer's names: a `user_id` (it contains a dot) or a `wa_id` (digits, no `+`).
-    CustomerName, check_customer_name, hidden
+    CustomerName(Text<CUSTOMER_NAME_ROOM>), check_customer_name, hidden
 );
 
 /// What the `reply_id` of a reply written on the phone begins with (B17); services may not use it.
@@ -170,6 +178,11 @@ fn check_customer_name(text: &str) -> Result<(), IdError> {
     Ok(())
 }
 
+/// Room of a message id in its place, in bytes: the usual ones fit, so that a message's ids cost no allocation.
+const MESSAGE_ID_ROOM: usize = 78;
+/// Room of a customer's name in its place, in bytes: a `wa_id` has up to 15, a usual `user_id` 23.
+const CUSTOMER_NAME_ROOM: usize = 30;
+
 impl CustomerName {
     /// Reads a customer's name as others write it: a leading `+` is dropped.
     ///
@@ -182,13 +195,16 @@ impl CustomerName {
     /// Whether this is a business-scoped `user_id`: those contain a dot, a `wa_id` never does.
     #[must_use]
     pub fn is_user_id(&self) -> bool {
-        self.0.contains('.')
+        self.as_bytes().contains(&b'.')
     }
 }
 
 /// A WhatsApp Business number in E.164, with its `+`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Number(Arc<str>);
+pub struct Number(Text<NUMBER_BYTES_MAX>);
+
+/// Longest number, in bytes: its `+` and 15 digits (E.164).
+const NUMBER_BYTES_MAX: usize = 16;
 
 impl Number {
     /// The text, `+` and digits.
@@ -197,10 +213,16 @@ impl Number {
         &self.0
     }
 
+    /// The text's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
     /// Takes a text that was checked when it was written to the journal.
     #[must_use]
     pub fn trusted(text: &str) -> Self {
-        Self(Arc::from(text))
+        Self(Text::from(text))
     }
 }
 
@@ -211,7 +233,7 @@ impl FromStr for Number {
         if !(7..=15).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err(IdError::Character { what: "number", allowed: "+ and 7 to 15 digits (E.164)" });
         }
-        Ok(Self(Arc::from(text)))
+        Ok(Self(Text::from(text)))
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::command::Rejection;
 use super::event::{Agent, PortalEvent, RosterChange};
 use super::ids::{AgentId, ChannelId, NAME_BYTES_MAX, Number, PortalId, ServiceId};
+use super::outbox::turns::WEIGHT_DEFAULT;
 use super::saved::{Put, Saved, Take, Unreadable, restore_all, save_all, saved};
 use super::view::Masking;
 
@@ -87,6 +88,9 @@ pub struct ServiceRules {
     pub claim_ttl_ms: Option<u64>,
     /// What becomes of a bot's reply to a conversation that is held.
     pub bot_when_claimed: BotWhenClaimed,
+    /// Its share of what a number may send, beside those of the other services: 1 to
+    /// [`WEIGHT_MAX`](super::outbox::turns::WEIGHT_MAX) (B14).
+    pub weight: u32,
 }
 
 impl ServiceRules {
@@ -232,6 +236,20 @@ impl Portal {
         portal
     }
 
+    /// What the portal's channels have to know of it: its rules and rosters, without the directory. Each of them holds
+    /// it, so with the directory they would take room by the square of their number.
+    #[must_use]
+    pub fn for_channels(&self) -> Self {
+        Self {
+            rules: Arc::clone(&self.rules),
+            services: self.services.clone(),
+            told: self.told.clone(),
+            fixed: self.fixed.clone(),
+            open: BTreeMap::new(),
+            closed: Arc::default(),
+        }
+    }
+
     /// What the configuration says of it.
     #[must_use]
     pub fn rules(&self) -> &PortalRules {
@@ -273,6 +291,13 @@ impl Portal {
     #[must_use]
     pub fn service(&self, service: &ServiceId) -> Option<&ServiceRules> {
         self.services.get(service)
+    }
+
+    /// How much each service weighs that does not weigh 1.
+    #[must_use]
+    pub fn weights(&self) -> BTreeMap<ServiceId, u32> {
+        let heavy = self.services.values().filter(|rules| rules.weight != WEIGHT_DEFAULT);
+        heavy.map(|rules| (rules.service.clone(), rules.weight)).collect()
     }
 
     /// All its services.

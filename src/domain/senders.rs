@@ -28,6 +28,9 @@ pub(super) const KEEP_SENT: Keep = Keep {
     entries_max: REMEMBERED_MAX,
 };
 
+/// What it takes in memory to know who sent a message, in bytes, about.
+const SENDER_BYTES: usize = 77;
+
 /// Who sent a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sender {
@@ -110,6 +113,25 @@ impl Senders {
         Some(Sender { channel: *channel, service: service.clone(), reply: sent.reply, at: sent.at })
     }
 
+    /// What it takes in memory, in bytes, about.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.sent.len() * SENDER_BYTES
+    }
+
+    /// Forgets the oldest before their time, until `bytes` of memory are free; says how many it forgot.
+    pub fn drop_oldest(&mut self, bytes: usize) -> usize {
+        let until = self.bytes().saturating_sub(bytes);
+        let mut dropped = 0;
+        while self.bytes() > until {
+            match self.sent.drop_oldest() {
+                0 => break,
+                gone => dropped += gone,
+            }
+        }
+        dropped
+    }
+
     /// Drops what is older than 30 days.
     pub fn forget(&mut self, now: Timestamp) {
         self.sent.forget(now);
@@ -185,7 +207,7 @@ mod tests {
             status_at: at,
         };
         let conversation = Some(ConversationId(1));
-        Record { offset: Offset(9), at, conversation, event: Event::Receipt(receipt) }
+        Record { offset: Offset(9), at, conversation, event: Event::from(receipt) }
     }
 
     #[test]
@@ -223,7 +245,7 @@ mod tests {
             offset: Offset(3),
             at: NOW,
             conversation: Some(ConversationId(1)),
-            event: Event::Reply(reply),
+            event: Event::from(reply),
         };
         senders.apply(ChannelId(1), &record);
         let sender = senders.find(&message(1)).unwrap();

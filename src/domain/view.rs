@@ -10,10 +10,10 @@ use bytes::Bytes;
 
 use super::content::Content;
 use super::event::{
-    ClaimAction, ClaimChange, ClearTo, Customer, Event, Membership, Message, Notice, Receipt, Record, Reply,
-    Status,
+    Actor, ClaimAction, ClaimChange, ClearTo, Customer, Event, Membership, Message, Notice, Receipt, Record,
+    Reply, Status, ThreadAction, ThreadChange,
 };
-use super::ids::{AgentId, ConversationId, ServiceId};
+use super::ids::{AgentId, ConversationId, ServiceId, Timestamp};
 
 /// How a service receives other services' replies (R14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -47,6 +47,8 @@ pub enum Form {
     MaskedByService,
     /// A customer's message without what another service wrote for machines.
     Redacted,
+    /// As the service sees it that lost what it is about.
+    Former,
 }
 
 /// What a viewer sees of a record.
@@ -89,6 +91,27 @@ pub enum View<'a> {
     Membership(&'a Membership),
     /// A webhook change, for the parent.
     Notice(&'a Notice),
+    /// A change of whose a conversation's thread is.
+    Thread(ThreadView<'a>),
+}
+
+/// What a viewer sees of a change of whose a conversation's thread is: whom it is about only where that is itself.
+#[derive(Clone, Copy)]
+pub struct ThreadView<'a> {
+    /// What happened.
+    pub action: ThreadAction,
+    /// Whether the thread is the viewer's own service's after it.
+    pub own: bool,
+    /// Whether it was the viewer's own service's before.
+    pub was_own: bool,
+    /// Whether the viewer's own service did it; told only where it has or had the thread.
+    pub by_own: bool,
+    /// The agent who did it, if `by_own`.
+    pub agent: Option<&'a AgentId>,
+    /// Until when it is the viewer's, if `own`.
+    pub until: Option<Timestamp>,
+    /// What was handed on, if `own`.
+    pub metadata: Option<&'a Arc<str>>,
 }
 
 /// What `viewer` sees of `record`, and in which form; nothing where it is not for it.
@@ -108,6 +131,7 @@ pub fn view<'a>(record: &'a Record, viewer: &Viewer<'_>) -> Option<(Form, View<'
         Event::Notice(notice) => {
             (notice.parent == *viewer.service).then(|| (Form::Own, View::Notice(notice)))
         }
+        Event::Thread(change) => Some(view_thread(change, viewer)),
         Event::Handed(_) | Event::StatusParked(_) | Event::ClaimActivity(_) | Event::Acknowledged(_) => None,
     }
 }
@@ -148,6 +172,35 @@ fn view_claim<'a>(change: &'a ClaimChange, viewer: &Viewer<'_>) -> (Form, View<'
         // R19: to the others a transfer within a service is a change like any other, with its time and nothing else.
         (Form::Masked, View::Claim { action: change.action, own: None })
     }
+}
+
+/// Of a bystander it is hidden whether his own service acted: then his copy is that of all bystanders.
+fn view_thread<'a>(change: &'a ThreadChange, viewer: &Viewer<'_>) -> (Form, View<'a>) {
+    let own = change.owner.as_ref() == Some(viewer.service);
+    let was_own = change.previous.as_ref() == Some(viewer.service);
+    let by_own = (own || was_own) && change.by == Actor::Service(viewer.service.clone());
+    let form = match (own, was_own) {
+        (true, _) => Form::Own,
+        (false, true) => Form::Former,
+        (false, false) => Form::Masked,
+    };
+    let seen = ThreadView {
+        action: change.action,
+        own,
+        was_own,
+        by_own,
+        agent: change.agent.as_ref().filter(|_| by_own),
+        until: change.until.filter(|_| own),
+        metadata: change.metadata.as_ref().filter(|_| own),
+    };
+    (form, View::Thread(seen))
+}
+
+/// Whether a record stands in timelines. A timeline's entries have no length of their own in the binary encoding, so
+/// what a client of before does not know must not be among them; whose a thread is, is asked for by itself.
+#[must_use]
+pub fn is_in_timelines(record: &Record) -> bool {
+    !matches!(record.event, Event::Thread(_))
 }
 
 /// The customer as a record of a conversation last showed him, for lists and `open`.

@@ -67,12 +67,25 @@ impl<'a> Object<'a> {
         self.with_those(|field| !left_out.contains(&&*field.key))
     }
 
+    /// The object with another value, in JSON, under a key that it has.
+    pub(super) fn with(&self, key: &str, value: &str) -> String {
+        self.written(|_| true, |field| if field.key == key { value } else { field.value.get() })
+    }
+
     /// As [`without`](Self::without), and without what is null.
     pub(super) fn given_without(&self, left_out: &[&str]) -> String {
         self.with_those(|field| field.value.get() != "null" && !left_out.contains(&&*field.key))
     }
 
     fn with_those(&self, wanted: impl Fn(&Field<'a>) -> bool) -> String {
+        self.written(wanted, |field| field.value.get())
+    }
+
+    fn written<'v>(
+        &'v self,
+        wanted: impl Fn(&Field<'a>) -> bool,
+        value: impl Fn(&'v Field<'a>) -> &'v str,
+    ) -> String {
         let mut kept = String::from("{");
         for field in self.fields.iter().filter(|field| wanted(field)) {
             if kept.len() > 1 {
@@ -80,7 +93,7 @@ impl<'a> Object<'a> {
             }
             kept.push_str(field.raw_key.get());
             kept.push(':');
-            kept.push_str(field.value.get());
+            kept.push_str(value(field));
         }
         kept.push('}');
         kept
@@ -135,6 +148,12 @@ mod tests {
         );
         assert_eq!(object.without(&["from", "text", "big"]), "{}");
         assert_eq!(object.object("text").unwrap().text("body").unwrap(), "é / 1e400");
+    }
+
+    #[test]
+    fn another_value_stands_where_the_old_one_stood() {
+        let object = Object::read("{ \"a\" : 1.0 ,\"im\\u0061ge\":{ \"id\":\"7\"},\"b\":null}").unwrap();
+        assert_eq!(object.with("image", "{}"), "{\"a\":1.0,\"im\\u0061ge\":{},\"b\":null}");
     }
 
     #[test]

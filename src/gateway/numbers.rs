@@ -15,6 +15,8 @@ pub struct WebhookNumber {
     pub to: Route,
     /// Meta's id of it, by which webhooks name it.
     pub phone_number_id: Option<String>,
+    /// Meta's id of its account, by which webhooks name what is about all numbers of it.
+    pub waba_id: Option<String>,
     /// The secret of the app that its webhooks come from, where it is not the default one.
     pub app_secret: Option<Vec<u8>>,
 }
@@ -31,6 +33,7 @@ pub struct Numbers {
 #[derive(Debug)]
 struct Entry {
     to: Arc<Route>,
+    waba_id: Option<Box<str>>,
     secret: Option<SecretId>,
 }
 
@@ -47,7 +50,8 @@ impl Numbers {
                 all.by_phone_number_id.insert(id.into(), index);
             }
             all.by_digits.insert(digits(number.to.number.as_str()), index);
-            all.entries.push(Entry { to: Arc::new(number.to), secret });
+            let waba_id = number.waba_id.map(Into::into);
+            all.entries.push(Entry { to: Arc::new(number.to), waba_id, secret });
         }
         all
     }
@@ -70,6 +74,16 @@ impl Numbers {
         self.entry(*self.by_digits.get(&digits(display))?, matched)
     }
 
+    /// The numbers of this account that one of the secrets that matched speaks for.
+    pub fn of_account<'n>(
+        &'n self,
+        waba_id: &'n str,
+        matched: &'n Matched,
+    ) -> impl Iterator<Item = &'n Arc<Route>> {
+        let of_it = self.entries.iter().filter(move |entry| entry.waba_id.as_deref() == Some(waba_id));
+        of_it.filter(|entry| entry.secret.is_some_and(|secret| matched.has(secret))).map(|entry| &entry.to)
+    }
+
     fn entry(&self, index: usize, matched: &Matched) -> Option<&Arc<Route>> {
         let entry = self.entries.get(index)?;
         matched.has(entry.secret?).then_some(&entry.to)
@@ -89,6 +103,7 @@ mod tests {
         WebhookNumber {
             to: Route { portal: "acme".parse().unwrap(), number: number.parse().unwrap() },
             phone_number_id: Some(id.to_owned()),
+            waba_id: Some("9".to_owned()),
             app_secret: secret.map(|secret| secret.as_bytes().to_vec()),
         }
     }
@@ -110,6 +125,12 @@ mod tests {
         assert!(numbers.by_phone_number_id("1", &by_own).is_none());
         assert!(numbers.by_phone_number_id("2", &by_own).is_some());
         assert!(numbers.by_phone_number_id("3", &by_own).is_none());
+        let of_account = |account: &str, matched: &Matched| -> Vec<String> {
+            numbers.of_account(account, matched).map(|to| to.number.as_str().to_owned()).collect()
+        };
+        assert_eq!(of_account("9", &by_default), ["+15550783881"]);
+        assert_eq!(of_account("9", &by_own), ["+15550783882"]);
+        assert!(of_account("8", &by_own).is_empty());
     }
 
     #[test]

@@ -10,27 +10,33 @@
 //!
 //! One conversation's replies come out one at a time, so each is posted as soon as it comes, beside those of others:
 //! who waits for an answer holds up nobody else.
+//!
+//! A reload exchanges what a number is sent with; what is under way ends as it began.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::graph::Graph;
 use super::graph::answer::{Limit, Posted};
-use super::graph::{Account, Graph};
+use super::graph::sends::Account;
 use crate::actors::port::SendNow;
 use crate::actors::sender::{Pause, Sender, Told};
 use crate::domain::command::SendOutcome;
 use crate::domain::event::StatusError;
-use crate::domain::ids::{ChannelId, ConversationId};
+use crate::domain::ids::{ChannelId, ConversationId, Number};
 
 /// Most conversations whose refusals are counted; beyond, the counts begin anew.
 const COUNTED_MAX: usize = 65_536;
 /// Longest `Retry-After` that is believed: an hour, after which a new attempt does no harm.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+/// How long a number that this process sends for no longer may wait for the answers to what it has posted: as long as one
+/// may take.
+const RETIRED_WITHIN: Duration = Duration::from_secs(30);
 /// How often an ending gateway looks whether all has its outcome.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -122,11 +128,19 @@ impl Refusals {
     }
 }
 
+/// With what a number is sent.
+#[derive(Debug, Clone)]
+pub struct Means {
+    /// The Graph API.
+    pub graph: Graph,
+    /// The number there.
+    pub account: Account,
+}
+
 /// One number's way out.
 struct Line {
     sender: Sender,
-    graph: Graph,
-    account: Account,
+    means: RwLock<Arc<Means>>,
     refusals: Mutex<Refusals>,
 }
 
@@ -137,7 +151,8 @@ impl Line {
 
     async fn post(&self, send: SendNow) {
         let began = self.refusals().pauses;
-        let told = match self.graph.post(&self.account, &send).await {
+        let means = Arc::clone(&self.means.read().unwrap_or_else(PoisonError::into_inner));
+        let told = match means.graph.post(&means.account, &send).await {
             Posted::Sent(message_id) => {
                 self.refusals().passed(&send, began);
                 Told::Outcome(SendOutcome::Sent(message_id))
@@ -211,29 +226,63 @@ impl Line {
 }
 
 /// The way out of every number that this process sends for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outbound {
+    lines: BTreeMap<Number, Running>,
+    ending: JoinSet<()>,
+}
+
+/// A line, for who exchanges what it sends with, or ends it.
+struct Running {
+    line: Arc<Line>,
     end: watch::Sender<Option<Instant>>,
-    lines: JoinSet<()>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("line", &self.line.sender).finish_non_exhaustive()
+    }
 }
 
 impl Outbound {
-    /// Starts it on the current runtime.
-    pub fn start(graph: &Graph, numbers: impl IntoIterator<Item = (Sender, Account)>) -> Self {
-        let (end, ending) = watch::channel(None);
-        let mut lines = JoinSet::new();
-        for (sender, account) in numbers {
-            let line = Line { sender, graph: graph.clone(), account, refusals: Mutex::default() };
-            lines.spawn(Arc::new(line).run(ending.clone()));
+    /// Sends for these numbers from now on, on the current runtime: lines that there are go on, new ones begin with the
+    /// sender that `connect` gives, and those of other numbers end when what they have posted is answered.
+    pub fn set(
+        &mut self,
+        numbers: impl IntoIterator<Item = (Number, Means)>,
+        connect: impl Fn(&Number) -> Option<Sender>,
+    ) {
+        // Those that have ended by themselves.
+        while self.ending.try_join_next().is_some() {}
+        let mut before = std::mem::take(&mut self.lines);
+        for (number, means) in numbers {
+            let running = before.remove(&number).filter(|running| running.line.sender.is_current());
+            if let Some(running) = running {
+                *running.line.means.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(means);
+                self.lines.insert(number, running);
+            } else if let Some(sender) = connect(&number) {
+                let means = RwLock::new(Arc::new(means));
+                let line = Arc::new(Line { sender, means, refusals: Mutex::default() });
+                let (end, ending) = watch::channel(None);
+                self.ending.spawn(Arc::clone(&line).run(ending));
+                self.lines.insert(number, Running { line, end });
+            }
         }
-        Self { end, lines }
+        let until = Instant::now() + RETIRED_WITHIN;
+        for retired in before.into_values() {
+            retired.end.send_replace(Some(until));
+        }
     }
 
     /// Hands nothing more over and waits for the answers to what was posted, for `limit` at most. What has none by then
     /// is `unknown`.
     pub async fn stop(mut self, limit: Duration) {
-        self.end.send_replace(Some(Instant::now() + limit));
-        while self.lines.join_next().await.is_some() {}
+        for running in std::mem::take(&mut self.lines).into_values() {
+            running.end.send_replace(Some(Instant::now() + limit));
+        }
+        let ended = async { while self.ending.join_next().await.is_some() {} };
+        // One that a reload has retired may have more time of its own.
+        let _ = tokio::time::timeout(limit + LOOK_EVERY, ended).await;
     }
 }
 

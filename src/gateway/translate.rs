@@ -112,43 +112,63 @@ impl Translation<'_> {
             return self.leave_out(Part::Change, Reason::Malformed("entry is no array"));
         };
         for entry in entries {
-            let changes = Object::read(entry.get()).and_then(|entry| entry.array("changes"));
-            let Some(changes) = changes else {
+            let entry = Object::read(entry.get());
+            let Some(changes) = entry.as_ref().and_then(|entry| entry.array("changes")) else {
                 self.leave_out(Part::Change, Reason::Malformed("an entry has no array of changes"));
                 continue;
             };
+            let account = entry.as_ref().and_then(|entry| entry.text_or_number("id")).unwrap_or_default();
             for change in changes {
-                self.change(change);
+                self.change(change, &account);
             }
         }
     }
 
-    fn change(&mut self, change: &RawValue) {
+    fn change(&mut self, change: &RawValue, account: &str) {
         let Some(change) = Object::read(change.get()) else {
             return self.leave_out(Part::Change, Reason::Malformed("a change is no object"));
         };
         let (Some(field), Some(value)) = (change.text("field"), change.object("value")) else {
             return self.leave_out(Part::Change, Reason::Malformed("a change lacks field or value"));
         };
-        let to = self.route(&value);
+        let named = self.named(&value);
         match &*field {
-            "messages" => self.messages(&field, &value, to.as_ref()),
-            "smb_message_echoes" | "message_echoes" => self.echoes(&value, to.as_ref()),
-            _ => self.notice(&field, &value, &[], to.as_ref()),
+            "messages" => self.messages(&field, &value, named.unwrap_or(Err(None)).as_ref()),
+            "smb_message_echoes" | "message_echoes" => {
+                self.echoes(&value, named.unwrap_or(Err(None)).as_ref())
+            }
+            _ => match named {
+                Some(to) => self.notice(&field, &value, &[], to.as_ref()),
+                None => self.account_notice(&field, &value, account),
+            },
         }
     }
 
-    /// Whose a change is: by `metadata.phone_number_id`, else by the number that changes outside of conversations name.
-    fn route(&self, value: &Object<'_>) -> Result<Arc<Route>, Option<Box<str>>> {
-        let metadata = value.object("metadata");
-        let id = metadata.as_ref().unwrap_or(value).text_or_number("phone_number_id");
-        let found = match &id {
-            Some(id) => self.numbers.by_phone_number_id(id, self.matched),
-            None => value
-                .text_or_number("display_phone_number")
-                .and_then(|display| self.numbers.by_display_number(&display, self.matched)),
-        };
-        found.cloned().ok_or_else(|| id.filter(|id| is_plain_id(id)).map(|id| Box::from(&*id)))
+    /// Whose a change is that names a number: by `metadata.phone_number_id`, else in the other ways of changes outside
+    /// of conversations. Nothing where it names none.
+    fn named(&self, value: &Object<'_>) -> Option<Result<Arc<Route>, Option<Box<str>>>> {
+        let (metadata, recipient) = (value.object("metadata"), value.object("recipient"));
+        let within = metadata.as_ref().or(recipient.as_ref()).unwrap_or(value);
+        if let Some(id) = within.text_or_number("phone_number_id") {
+            let found = self.numbers.by_phone_number_id(&id, self.matched);
+            let plain_id = is_plain_id(&id).then(|| Box::from(&*id));
+            return Some(found.cloned().ok_or(plain_id));
+        }
+        let display = value.text_or_number("display_phone_number")?;
+        Some(self.numbers.by_display_number(&display, self.matched).cloned().ok_or(None))
+    }
+
+    /// A change of an account, which names no number (its templates, its standing): every number of it is told.
+    fn account_notice(&mut self, field: &str, value: &Object<'_>, account: &str) {
+        let named = value.object("waba_info").and_then(|info| info.text_or_number("waba_id"));
+        let account = named.as_deref().unwrap_or(account);
+        let all: Vec<_> = self.numbers.of_account(account, self.matched).cloned().collect();
+        for to in &all {
+            self.notice(field, value, &[], Ok(to));
+        }
+        if all.is_empty() {
+            self.notice(field, value, &[], Err(&None));
+        }
     }
 
     fn messages(&mut self, field: &str, value: &Object<'_>, to: Result<&Arc<Route>, &Option<Box<str>>>) {

@@ -7,12 +7,14 @@
 //! - Of a body that is not signed nothing is parsed, logged or kept; it is counted.
 //! - A body is read raw. The program is built without decompression, and an encoded body is refused, so that what is
 //!   signed is what came.
-//! - All bodies together hold at most [`BODIES_BYTES_MAX`], however many connections dribble.
+//! - All bodies together hold at most [`BODIES_BYTES_MAX`], however many connections dribble; the last quarter of it is for
+//!   source addresses that hold less than a quarter, so that who floods keeps WhatsApp out from nowhere else.
 //! - What is left out of a signed webhook is named with kind, reason and number, never with content or customer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use actix_web::http::{StatusCode, header};
@@ -27,6 +29,7 @@ use super::numbers::Numbers;
 use super::signature::{SIGNATURE_HEADER, SignatureError};
 use super::translate::{LeftOut, NotAnObject, Part, Reason, translate};
 use super::{Fate, Intake, News, Route, Unavailable, Update};
+use crate::config::one_peer;
 
 /// Where Meta sends its webhooks.
 pub const PATH: &str = "/webhooks/whatsapp";
@@ -172,7 +175,7 @@ pub struct Webhook<I> {
     settings: RwLock<Arc<Settings>>,
     patience: Patience,
     counters: Counters,
-    bodies_bytes: AtomicUsize,
+    bodies: Bodies,
 }
 
 impl<I: Intake> Webhook<I> {
@@ -184,7 +187,7 @@ impl<I: Intake> Webhook<I> {
             settings: RwLock::new(Arc::new(settings)),
             patience,
             counters: Counters::default(),
-            bodies_bytes: AtomicUsize::new(0),
+            bodies: Bodies::default(),
         })
     }
 
@@ -202,7 +205,7 @@ impl<I: Intake> Webhook<I> {
     /// Bytes of all bodies that are being read or worked on; the limit is [`BODIES_BYTES_MAX`].
     #[must_use]
     pub fn bodies_bytes(&self) -> usize {
-        self.bodies_bytes.load(Ordering::Relaxed)
+        self.bodies.all.load(Ordering::Relaxed)
     }
 
     fn settings(&self) -> Arc<Settings> {
@@ -361,7 +364,8 @@ impl<I: Intake> Webhook<I> {
             return Err(Refusal::TooLarge);
         }
         let reserved = announced.unwrap_or(0).min(BODY_RESERVED_BYTES);
-        let mut body = Body { bytes: Vec::with_capacity(reserved), all_bytes: &self.bodies_bytes };
+        let from = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |from| one_peer(from.ip()));
+        let mut body = Body { bytes: Vec::with_capacity(reserved), from, bodies: &self.bodies };
         while let Some(chunk) = unread.next().await {
             body.push(&chunk.map_err(|_| Refusal::Broken)?)?;
         }
@@ -439,10 +443,44 @@ fn plain(status: StatusCode, text: &'static str) -> HttpResponse {
     HttpResponse::build(status).content_type("text/plain; charset=utf-8").body(text)
 }
 
+/// What all bodies hold, and those of each source address. There are no more addresses than connections.
+#[derive(Debug, Default)]
+struct Bodies {
+    all: AtomicUsize,
+    of: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Bodies {
+    fn of(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts so many bytes more; says whether that is too much, in all or of this address.
+    fn add(&self, from: IpAddr, bytes: usize) -> bool {
+        let all = self.all.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let mut of = self.of();
+        let own = of.entry(from).or_default();
+        *own += bytes;
+        all > BODIES_BYTES_MAX || (all > BODIES_BYTES_MAX / 4 * 3 && *own > BODIES_BYTES_MAX / 4)
+    }
+
+    fn take(&self, from: IpAddr, bytes: usize) {
+        self.all.fetch_sub(bytes, Ordering::Relaxed);
+        let mut of = self.of();
+        if let Some(own) = of.get_mut(&from) {
+            *own = own.saturating_sub(bytes);
+            if *own == 0 {
+                of.remove(&from);
+            }
+        }
+    }
+}
+
 /// A body that is being read, counted against all of them.
 struct Body<'a> {
     bytes: Vec<u8>,
-    all_bytes: &'a AtomicUsize,
+    from: IpAddr,
+    bodies: &'a Bodies,
 }
 
 impl Body<'_> {
@@ -451,13 +489,12 @@ impl Body<'_> {
             return Err(Refusal::TooLarge);
         }
         self.bytes.extend_from_slice(chunk);
-        let before = self.all_bytes.fetch_add(chunk.len(), Ordering::Relaxed);
-        if before + chunk.len() > BODIES_BYTES_MAX { Err(Refusal::Overloaded) } else { Ok(()) }
+        if self.bodies.add(self.from, chunk.len()) { Err(Refusal::Overloaded) } else { Ok(()) }
     }
 }
 
 impl Drop for Body<'_> {
     fn drop(&mut self) {
-        self.all_bytes.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        self.bodies.take(self.from, self.bytes.len());
     }
 }

@@ -14,7 +14,8 @@
 //!       └───────┴────────┴───────┴─────────┴───────────┴─────────┴───────────┴───────┴─────────────┘
 //!  a section: state │ kept records, as in `record` │ pages of the kept records' places
 //!  a page:    up to 64 of (offset u64, position u64), ascending │ CRC32C
-//!  the directory: dropped through u64, then an entry for each stream, ascending
+//!  the directory: dropped through u64, in format 2 the runs, then an entry for each stream, ascending
+//!  the runs: how many u64, then (stream u128, run u64) of each, ascending
 //!  byte 0        16      24      32       36       40         48        56        60       64       72
 //!       ┌────────┬───────┬───────┬────────┬────────┬──────────┬─────────┬─────────┬────────┬────────┐
 //!       │ stream │ as of │ first │ leaps  │ flags  │ section  │ bytes   │ CRC of  │ kept   │ bytes  │
@@ -25,13 +26,13 @@
 //!
 //! `covered`: segments up to this number hold nothing that the state behind this base still needs. `dropped through`:
 //! segments up to this number were given up. Flags: bit 0 deleted, 1 has a section, 2 quarantined. All checksums are
-//! seeded with the store's id and the generation.
+//! seeded with the store's id and the generation. A base that names no runs is written in format 1.
 //!
 //! **Invariants.** A base is no cache: it is written to a temporary file, synced, read back whole, and only then gets
 //! its name; the one before stays until then. A damaged section costs its stream, a damaged record itself, and nothing
 //! else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -39,16 +40,21 @@ use bytes::Bytes;
 
 use super::disk::{Disk, DiskFile};
 use super::record::{Damage, Entry, RECORD_HEADER_BYTES, RawRecord, RecordHeader, u32_at, u64_at};
+use super::runs::{self, RunOf};
 use super::scan::Found;
 use super::store::UNFINISHED;
 use super::{ReadError, StreamId};
+use crate::domain::filter::Filter;
 use crate::domain::ids::Offset;
+use crate::domain::recent_ids::RunId;
 
 const MAGIC: [u8; 8] = *b"\xffSLBAS\xff\x01";
 const FORMAT: u32 = 1;
+const FORMAT_WITH_RUNS: u32 = 2;
 const SUFFIX: &str = ".base";
 const HEADER_BYTES: usize = 64;
 const ENTRY_BYTES: usize = 80;
+const RUN_BYTES: usize = 24;
 /// Kept records in a page of their places: a read of 1 KiB finds one.
 const PAGE_ENTRIES: usize = 64;
 const PAGE_ENTRY_BYTES: usize = 16;
@@ -172,6 +178,8 @@ pub(super) struct Base {
     place: String,
     seed: u32,
     streams: BTreeMap<StreamId, Listed>,
+    /// The runs that the states name, and whose they are.
+    runs: BTreeMap<RunId, StreamId>,
 }
 
 impl Base {
@@ -227,19 +235,31 @@ impl Base {
             }
         }
         let Some(directory) = directory else { return Ok(None) };
-        let entries = directory.get(8..).unwrap_or_default().chunks_exact(ENTRY_BYTES);
-        let streams = entries.map(read_entry).collect();
+        let (runs, entries) = header.parts(&directory);
+        let runs = runs.chunks_exact(RUN_BYTES);
+        let runs = runs.map(|raw| (RunId(u64_at(raw, 16)), StreamId(id_at(raw, 0)))).collect();
+        let streams = entries.chunks_exact(ENTRY_BYTES).map(read_entry).collect();
         let Header { covered, directory_at, .. } = header;
         if directory_at + 2 * length as u64 + HEADER_BYTES as u64 != bytes {
             report(bytes, "a base that does not end where it should");
         }
         let dropped = u64_at(&directory, 0);
-        Ok(Some(Self { generation, covered, dropped, bytes, directory_at, file, place, seed, streams }))
+        Ok(Some(Self { generation, covered, dropped, bytes, directory_at, file, place, seed, streams, runs }))
     }
 
     /// What is known of every stream.
     pub(super) fn ends(&self) -> impl Iterator<Item = (StreamId, StreamEnd)> {
         self.streams.iter().map(|(stream, listed)| (*stream, listed.end))
+    }
+
+    /// The runs that the states name, and whose they are.
+    pub(super) fn runs(&self) -> impl Iterator<Item = (StreamId, RunId)> {
+        self.runs.iter().map(|(run, stream)| (*stream, *run))
+    }
+
+    /// Whether a state names the run.
+    pub(super) fn has_run(&self, run: RunId) -> bool {
+        self.runs.contains_key(&run)
     }
 
     /// A stream's state.
@@ -372,6 +392,7 @@ impl Base {
 
 #[derive(Debug, Clone, Copy)]
 struct Header {
+    format: u32,
     covered: u64,
     directory_at: u64,
     directory_bytes: u32,
@@ -382,7 +403,7 @@ impl Header {
     fn to_bytes(self, store: u128, generation: u64, seed: u32) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[0..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.format.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.directory_crc.to_le_bytes());
         bytes[16..32].copy_from_slice(&store.to_le_bytes());
         bytes[32..40].copy_from_slice(&generation.to_le_bytes());
@@ -397,20 +418,35 @@ impl Header {
     fn read(raw: &[u8; HEADER_BYTES], store: u128, generation: u64, seed: u32) -> Option<Self> {
         let ours = raw[..8] == MAGIC
             && crc32c::crc32c_append(seed, &raw[..60]) == u32_at(raw, 60)
-            && u32_at(raw, 8) == FORMAT
+            && [FORMAT, FORMAT_WITH_RUNS].contains(&u32_at(raw, 8))
             && raw[16..32] == store.to_le_bytes()
             && u64_at(raw, 32) == generation;
         ours.then(|| Self {
+            format: u32_at(raw, 8),
             directory_crc: u32_at(raw, 12),
             covered: u64_at(raw, 40),
             directory_at: u64_at(raw, 48),
             directory_bytes: u32_at(raw, 56),
         })
     }
+
+    /// What a whole directory lists: the runs, and the streams.
+    fn parts<'a>(&self, directory: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        let rest = directory.get(8..).unwrap_or_default();
+        if self.format == FORMAT {
+            return (&[], rest);
+        }
+        let runs = usize::try_from(u64_at(directory, 8)).unwrap_or(usize::MAX).saturating_mul(RUN_BYTES);
+        rest.get(8..).and_then(|rest| rest.split_at_checked(runs)).unwrap_or_default()
+    }
+}
+
+fn id_at(raw: &[u8], at: usize) -> u128 {
+    u128::from(u64_at(raw, at + 8)) << 64 | u128::from(u64_at(raw, at))
 }
 
 fn read_entry(raw: &[u8]) -> (StreamId, Listed) {
-    let stream = StreamId(u128::from(u64_at(raw, 8)) << 64 | u128::from(u64_at(raw, 0)));
+    let stream = StreamId(id_at(raw, 0));
     let flags = u32_at(raw, 36);
     let end = StreamEnd {
         head: Offset(u64_at(raw, 72)),
@@ -504,6 +540,13 @@ pub struct BaseWriter<'a> {
     buffer: Vec<u8>,
     streams: BTreeMap<StreamId, Listed>,
     before: Option<&'a Base>,
+    /// The runs that the states name.
+    runs: BTreeSet<(StreamId, RunId)>,
+    /// The number of the first run that is written for this base, and how many were.
+    first_run: RunId,
+    runs_written: u64,
+    /// Off only for the test of the tests.
+    sync_runs: bool,
 }
 
 impl<'a> BaseWriter<'a> {
@@ -514,10 +557,12 @@ impl<'a> BaseWriter<'a> {
         generation: u64,
         covered: u64,
         before: Option<&'a Base>,
+        sync_runs: bool,
     ) -> io::Result<Self> {
         let unfinished = unfinished(generation);
         // One that a failed try has left behind.
-        if disk.list()?.contains(&unfinished) {
+        let names = disk.list()?;
+        if names.contains(&unfinished) {
             disk.remove(&unfinished)?;
         }
         let file = disk.create(&unfinished)?;
@@ -532,6 +577,10 @@ impl<'a> BaseWriter<'a> {
             buffer: Vec::new(),
             streams: BTreeMap::new(),
             before,
+            runs: BTreeSet::new(),
+            first_run: runs::first_number(generation, &names),
+            runs_written: 0,
+            sync_runs,
         })
     }
 
@@ -579,6 +628,29 @@ impl<'a> BaseWriter<'a> {
         Ok(())
     }
 
+    /// Writes ids into a run of their own, for a state that is to name it ([`names_run`](Self::names_run)); gives its
+    /// number, and what may be in it.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn run(&mut self, of: &RunOf<'_>) -> io::Result<(RunId, Filter)> {
+        let run = RunId(self.first_run.0.saturating_add(self.runs_written));
+        let filter = runs::write(self.disk, self.store, run, of, self.sync_runs)?;
+        self.runs_written += 1;
+        Ok((run, filter))
+    }
+
+    /// The stream's state names this run: it stays for as long as bases say so.
+    pub fn names_run(&mut self, stream: StreamId, run: RunId) {
+        self.runs.insert((stream, run));
+    }
+
+    /// Whether more runs may be written for this base.
+    #[must_use]
+    pub fn has_room_for_runs(&self) -> bool {
+        self.runs_written < runs::RUNS_OF_BASE_MAX
+    }
+
     /// Sets a stream aside: its state can not be had, now or later.
     pub fn quarantine(&mut self, stream: StreamId) {
         self.streams.insert(stream, Listed { quarantined: true, ..Listed::default() });
@@ -603,6 +675,7 @@ impl<'a> BaseWriter<'a> {
             }
         }
         self.section(stream, saved.as_of, &saved.state, &kept)?;
+        self.runs.extend(before.runs().filter(|(whose, _)| *whose == stream));
         Ok(true)
     }
 
@@ -643,10 +716,18 @@ impl<'a> BaseWriter<'a> {
             self.streams.entry(stream).or_default().end = end;
         }
         let mut directory = dropped.to_le_bytes().to_vec();
+        if !self.runs.is_empty() {
+            directory.extend_from_slice(&(self.runs.len() as u64).to_le_bytes());
+            for (stream, run) in &self.runs {
+                directory.extend_from_slice(&stream.0.to_le_bytes());
+                directory.extend_from_slice(&run.0.to_le_bytes());
+            }
+        }
         for (stream, listed) in &self.streams {
             write_entry(*stream, listed, &mut directory);
         }
         let header = Header {
+            format: if self.runs.is_empty() { FORMAT } else { FORMAT_WITH_RUNS },
             covered: self.covered,
             directory_at: self.at(),
             directory_bytes: u32::try_from(directory.len()).map_err(io::Error::other)?,
@@ -666,6 +747,10 @@ impl<'a> BaseWriter<'a> {
         base.verify(&mut found).map_err(io::Error::other)?;
         if !found.is_empty() {
             return Err(io::Error::other("the base reads back damaged"));
+        }
+        if self.runs_written > 0 && self.sync_runs {
+            // Its runs have their names for good before it has its own.
+            self.disk.sync_directory()?;
         }
         self.disk.rename(&unfinished(self.generation), &file_name(self.generation))?;
         self.disk.sync_directory()?;

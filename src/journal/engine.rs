@@ -17,6 +17,7 @@ use super::queue::{Append, Queue, Request};
 use super::reader::Reader;
 use super::recovery::recover;
 use super::room::Room;
+use super::runs::{self, Run, RunError};
 use super::sabotage::Sabotage;
 use super::scan::Found;
 use super::sealed;
@@ -24,13 +25,16 @@ use super::sealed::Sealed;
 use super::segment;
 use super::segments::{Due, Retention, Segments};
 use super::spare::{SpareHandle, is_full};
-use super::store::{Keys, OpenError};
+use super::store::{Keys, OpenError, UNFINISHED};
 use super::writer::{Status, Writer};
 use super::{
     Block, Completed, Durability, Entry, Halt, HaltWatch, Head, Journal, Outcome, ReadBatch, ReadError, Sink,
     StreamId,
 };
+use crate::domain::filter::Filter;
+use crate::domain::fingerprint::Fingerprint;
 use crate::domain::ids::{Offset, Timestamp};
+use crate::domain::recent_ids::RunId;
 
 /// How the embedded engine works.
 #[derive(Debug, Clone)]
@@ -84,6 +88,8 @@ pub struct EmbeddedJournal {
     stats: Arc<Stats>,
     /// Damaged places that were found when it was opened.
     damage_found: u64,
+    /// Off only for the test of the tests.
+    sync_runs: bool,
     reader: Reader,
     driver: Driver,
     lock: Mutex<Option<Lock>>,
@@ -168,6 +174,7 @@ impl EmbeddedJournal {
             spare,
             stats,
             damage_found,
+            sync_runs: options.sabotage != Some(Sabotage::RunSync),
             reader,
             driver,
             lock,
@@ -207,6 +214,30 @@ impl EmbeddedJournal {
             file.set_length(sealed.end)?;
         }
         sealed.put(&*self.disk, self.store)
+    }
+
+    /// A run that can not be had is counted each time that it is met.
+    fn count_damage<T>(&self, read: Result<T, RunError>) -> Result<T, RunError> {
+        if read.is_err() {
+            self.stats.corrupt_reads.fetch_add(1, Ordering::Relaxed);
+        }
+        read
+    }
+
+    /// Removes what a failed try has left: it takes room that others need. The next try and the next start do so as well.
+    fn remove_leftovers(&self, generation: u64) {
+        let _ = self.disk.remove(&base::unfinished(generation));
+        let Ok(names) = self.disk.list() else { return };
+        // It may have its name already, and be found by the next start; then its runs must be there.
+        if names.contains(&base::file_name(generation)) {
+            return;
+        }
+        for name in &names {
+            let run = runs::number_in(name.strip_suffix(UNFINISHED).unwrap_or(name));
+            if run.is_some_and(|run| runs::is_of(run, generation)) {
+                let _ = self.disk.remove(name);
+            }
+        }
     }
 
     fn push(&self, request: Request) {
@@ -286,6 +317,16 @@ impl Journal for EmbeddedJournal {
         kept.ok_or(ReadError::NotFound { stream, offset })
     }
 
+    fn run_filter(&self, stream: StreamId, run: RunId) -> Result<Filter, RunError> {
+        let filter = Run::open(&*self.disk, self.store, stream, run).and_then(|run| run.filter());
+        self.count_damage(filter)
+    }
+
+    fn find_in_run(&self, stream: StreamId, run: RunId, id: Fingerprint) -> Result<Option<Offset>, RunError> {
+        let found = Run::open(&*self.disk, self.store, stream, run).and_then(|run| run.find(id));
+        self.count_damage(found)
+    }
+
     fn due(&self, now: Timestamp, retention: &Retention) -> Due {
         let base = self.base();
         let (covered, bytes) = base.map_or((0, 0), |base| (base.covered, base.bytes));
@@ -304,18 +345,19 @@ impl Journal for EmbeddedJournal {
         let before = self.base();
         let generation = before.as_ref().map_or(1, |base| base.generation + 1);
         let mut write = || {
-            let before = before.as_deref();
-            let mut writer = BaseWriter::begin(&*self.disk, self.store, generation, covered, before)?;
+            let (disk, before) = (&*self.disk, before.as_deref());
+            let mut writer =
+                BaseWriter::begin(disk, self.store, generation, covered, before, self.sync_runs)?;
             sections(&mut writer)?;
             writer.finish(self.index.ends(), self.segments.dropped())
         };
         let mut installed = write();
         if installed.as_ref().is_err_and(is_full) && self.spare.lend() {
+            self.remove_leftovers(generation);
             installed = write();
         }
         if installed.is_err() {
-            // What a failed try has left takes room that others need; the next try removes it as well.
-            let _ = self.disk.remove(&base::unfinished(generation));
+            self.remove_leftovers(generation);
             self.stats.base_failures.fetch_add(1, Ordering::Relaxed);
         }
         let installed = installed?;
@@ -335,7 +377,8 @@ impl Journal for EmbeddedJournal {
     fn sweep(&self) -> io::Result<()> {
         let dropped = self.segments.dropped();
         self.reader.files.close_through(dropped);
-        let current = self.base().map_or(0, |base| base.generation);
+        let base = self.base();
+        let current = base.as_ref().map_or(0, |base| base.generation);
         let now = (dropped, current, self.segments.active());
         if *self.swept.lock().unwrap_or_else(PoisonError::into_inner) == now {
             return Ok(());
@@ -345,6 +388,10 @@ impl Journal for EmbeddedJournal {
                 .or_else(|| sealed::number_in(name))
                 .is_some_and(|number| number <= dropped)
                 || base::generation_in(name).is_some_and(|generation| generation < current)
+                // A later base that could not be installed may yet be found by the next start.
+                || base.as_ref().is_some_and(|base| {
+                    runs::number_in(name).is_some_and(|run| !runs::is_later(run, current) && !base.has_run(run))
+                })
         };
         let mut gone: Vec<String> = self.disk.list()?.into_iter().filter(is_gone).collect();
         // The oldest first, so that what is left is never a log with a hole.
@@ -393,6 +440,7 @@ impl Journal for EmbeddedJournal {
             bases: stats.bases.durations(),
             base_failures: of(&stats.base_failures),
             base_bytes: self.base().map_or(0, |base| base.bytes),
+            runs: self.base().map_or(0, |base| base.runs().count() as u64),
             room_bytes: of(&stats.room_bytes) + self.spare.bytes(),
             corrupt_reads: of(&stats.corrupt_reads),
             damage_found: self.damage_found,

@@ -25,6 +25,8 @@ struct Memory {
     streams: BTreeMap<StreamId, Stream>,
     /// Appends whose answers are held.
     held: Option<Vec<(Sink, Completed)>>,
+    /// How long what they append is.
+    held_bytes: usize,
     halt: Option<Halt>,
     watches: Vec<HaltWatch>,
     closed: bool,
@@ -54,7 +56,11 @@ impl MemoryJournal {
 
     /// Answers all that waits, and holds nothing any more.
     pub fn release(&self) {
-        let held = self.lock().held.take().unwrap_or_default();
+        let held = {
+            let mut memory = self.lock();
+            memory.held_bytes = 0;
+            memory.held.take().unwrap_or_default()
+        };
         self.answer(held);
     }
 
@@ -71,6 +77,7 @@ impl MemoryJournal {
                 return;
             }
             memory.halt = Some(halt.clone());
+            memory.held_bytes = 0;
             (memory.held.take().unwrap_or_default(), std::mem::take(&mut memory.watches))
         };
         let lost = held
@@ -125,9 +132,11 @@ impl Journal for MemoryJournal {
                 memory.streams.entry(stream).or_default().append(expected, &block)
             };
             let done = Completed { stream, outcome };
+            let bytes = block.as_bytes().len();
             match &mut memory.held {
                 Some(held) => {
                     held.push((Arc::clone(sink), done));
+                    memory.held_bytes += bytes;
                     return;
                 }
                 None => (Arc::clone(sink), done),
@@ -200,7 +209,7 @@ impl Journal for MemoryJournal {
     }
 
     fn queued_bytes(&self) -> usize {
-        0
+        self.lock().held_bytes
     }
 
     fn halted(&self) -> Option<Halt> {

@@ -21,12 +21,15 @@
 //!   out, and the next block begins behind it like any other.
 //! - **Read.** Serves only what is done, never what might still be lost in the sense of its durability, and never a
 //!   byte whose checksum does not match: such a record is reported as [`Entry::Corrupt`], in its place.
+//! - **Runs.** A state in a base may name runs: ids that it does not hold itself. Each is whole and durable before its base
+//!   is, and stays for as long as the installed base names it. One that is damaged or missing is an error where it is
+//!   asked for, never a wrong answer, and nothing else fails for it.
 //! - **Halt.** After a failed write or sync an engine never appends again and never tries again: everything under way
 //!   and all that comes later is answered `Halted`. Reading goes on.
 //!
 //! # Layout
 //! | on disk | `segment` › `commit` › [`block`] › [`record`] › [`payload`] (of `codec`'s shapes); `control`: the engine's own records; `store`: `FORMAT` and `keys` |
-//! | a base | [`base`], [`state`]: the state of all streams, so that segments may go · `segments`: when they may · `sealed`: what one holds, beside it · `aside`: what can not be folded |
+//! | a base | [`base`], [`state`]: the state of all streams, so that segments may go · `segments`: when they may · `sealed`: what one holds, beside it · `runs`: ids that have left memory · `aside`: what can not be folded |
 //! | the embedded engine | [`engine`]: the trait · `queue` › `writer` › `log`: appending · `index`, `reader`, `files`: reading · `recovery`, `scan`: opening · `verify`: every byte · `spare`: work behind the writer's back · `room`: whether there is any · `observed`: what it counts of itself |
 //! | beneath | [`disk`]: the one trait for files, and the real one · [`sim_disk`]: one that fails |
 //! | beside | [`memory`]: the engine of tests |
@@ -50,6 +53,7 @@ mod reader;
 pub mod record;
 mod recovery;
 mod room;
+mod runs;
 #[doc(hidden)]
 pub mod sabotage;
 mod scan;
@@ -69,7 +73,10 @@ use std::sync::Arc;
 
 use siphasher::sip128::SipHasher24;
 
+use crate::domain::filter::Filter;
+use crate::domain::fingerprint::Fingerprint;
 use crate::domain::ids::{ChannelId, Offset, PortalId, Timestamp};
+use crate::domain::recent_ids::RunId;
 
 pub use base::{BaseWriter, Kept, SavedError, SavedState};
 pub use block::{Block, BlockBuilder, RecordMeta};
@@ -77,6 +84,7 @@ pub use engine::{EmbeddedJournal, Opened, Options};
 pub use log::{SEGMENT_BYTES, SEGMENT_BYTES_MAX, UNSYNCED_BYTES_MAX};
 pub use observed::{DURATION_BOUNDS_SECONDS, Durations, Observed};
 pub use record::{Damage, Entry, RawRecord};
+pub use runs::{RunError, RunOf};
 pub use scan::Found;
 pub use segment::{FORMAT, LEAP};
 pub use segments::{Due, Retention};
@@ -265,6 +273,24 @@ pub trait Journal: Send + Sync + fmt::Debug {
     /// When there is none, or the disk refuses.
     fn kept(&self, stream: StreamId, offset: Offset) -> Result<Entry, ReadError> {
         Err(ReadError::NotFound { stream, offset })
+    }
+
+    /// What may be in a stream's run, which its state names. Blocks.
+    ///
+    /// # Errors
+    /// When it is missing or damaged, or the disk refuses: its ids count as unseen.
+    fn run_filter(&self, stream: StreamId, run: RunId) -> Result<Filter, RunError> {
+        let _ = stream;
+        Err(RunError::Missing { place: run.to_string() })
+    }
+
+    /// The record that a stream's run names for an id; none where the run does not have it. Blocks.
+    ///
+    /// # Errors
+    /// When that part is missing or damaged, or the disk refuses: the id counts as unseen.
+    fn find_in_run(&self, stream: StreamId, run: RunId, id: Fingerprint) -> Result<Option<Offset>, RunError> {
+        let _ = (stream, id);
+        Err(RunError::Missing { place: run.to_string() })
     }
 
     /// What retention asks for now: nothing, of an engine that keeps all.

@@ -50,9 +50,11 @@ pub struct Observed {
     pub base_failures: u64,
     /// Size of the base that is installed, in bytes.
     pub base_bytes: u64,
+    /// Runs of ids that this base names.
+    pub runs: u64,
     /// What may still be written without asking the disk for more: in the segment in use and in the spare one, in bytes.
     pub room_bytes: u64,
-    /// Damaged records that reads came upon; the same one counts each time.
+    /// Damaged records, and runs of ids, that reads came upon; the same one counts each time.
     pub corrupt_reads: u64,
     /// Damaged places that were found when the store was opened.
     pub damage_found: u64,

@@ -20,6 +20,7 @@
 //!   9 merged         from
 //!  10 acknowledged   service through
 //!  11 notice         parent field content
+//!  12 thread         flags action by agent?0 owner?1 previous?2 until?3 metadata?4
 //!  64 roster         flags(0 replace) service count·(agent name lead) count·removed
 //!  65 channel opened flags channel number service?0
 //!  66 channel closed channel
@@ -62,6 +63,8 @@ pub mod kind {
     pub const ACKNOWLEDGED: u16 = 10;
     /// A webhook change for the parent.
     pub const NOTICE: u16 = 11;
+    /// The note of whose a thread is was made or taken away.
+    pub const THREAD: u16 = 12;
     /// A service named its agents.
     pub const ROSTER: u16 = 64;
     /// A channel's id was given out.
@@ -91,6 +94,7 @@ pub fn kind_of(event: &Event) -> u16 {
         Event::Merged(_) => kind::MERGED,
         Event::Acknowledged(_) => kind::ACKNOWLEDGED,
         Event::Notice(_) => kind::NOTICE,
+        Event::Thread(_) => kind::THREAD,
     }
 }
 

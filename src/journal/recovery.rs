@@ -26,6 +26,7 @@ use super::files::Files;
 use super::index::Index;
 use super::log::{Active, LogSettings, install};
 use super::room::Room;
+use super::runs;
 use super::sabotage::Sabotage;
 use super::scan::{Found, Link, Scan, Tail, body_of};
 use super::segment::{CONTENT_START, Position, SegmentHeader, file_name, seed};
@@ -158,6 +159,14 @@ impl Recovery<'_> {
             let mut streams = scan.index.write();
             for (stream, end) in base.ends() {
                 streams.entry(stream).or_default().known_before(&end);
+            }
+        }
+        for name in names {
+            // What a crash has left between a run and the base that was to name it.
+            let orphan =
+                runs::number_in(name).filter(|run| !base.as_ref().is_some_and(|base| base.has_run(*run)));
+            if orphan.is_some() {
+                remove(self.disk, name)?;
             }
         }
         scan.index.leap(state.leaps);

@@ -12,6 +12,8 @@ pub enum Sabotage {
     RecordCheck,
     /// The rewriting of what lies past `synced through` after an unclean stop.
     Rewriting,
+    /// The sync of a run, and of its name, before the base that names it.
+    RunSync,
     /// The holding of answers until what they answer is durable.
     Holding,
 }

@@ -4,7 +4,8 @@
 //!  version (a number, see `codec`) │ the state's fields, in the order in which the domain saves them
 //! ```
 //!
-//! A version is never read as another one. What a later version adds, it adds by reading the older one and saving anew.
+//! A version is never read as another one. What a later version adds, it adds by reading the older one and saving anew;
+//! what has nothing of that is saved as before, so that an older broker can read it.
 
 use bytes::Bytes;
 
@@ -16,8 +17,10 @@ use crate::domain::portal::Portal;
 use crate::domain::saved::{Put, Saved, Take, Unreadable, restore_all};
 use crate::domain::senders::Senders;
 
-/// The version that is written, and the only one that is read.
+/// The version that is written of a portal, and of a channel none of whose ids lie in runs.
 const VERSION: u64 = 1;
+/// The version of a channel some of whose ids do: what is known of them follows.
+const VERSION_WITH_RUNS: u64 = 2;
 
 /// Where a channel is found: its number, and its one service on plan `isolated`.
 pub type Place = (Number, Option<ServiceId>);
@@ -26,9 +29,13 @@ pub type Place = (Number, Option<ServiceId>);
 #[must_use]
 pub fn save_channel(channel: &Channel, senders: &Senders) -> Vec<u8> {
     let mut out = Vec::new();
-    put_number(&mut out, VERSION);
+    let has_runs = channel.ids_aside().next().is_some();
+    put_number(&mut out, if has_runs { VERSION_WITH_RUNS } else { VERSION });
     channel.save(&mut out);
     senders.save(&mut out);
+    if has_runs {
+        channel.save_aside(&mut out);
+    }
     out
 }
 
@@ -37,9 +44,16 @@ pub fn save_channel(channel: &Channel, senders: &Senders) -> Vec<u8> {
 /// # Errors
 /// When the bytes are no channel's of this version.
 pub fn restore_channel(bytes: &Bytes, new: Channel, key: Key) -> Result<(Channel, Senders), Unreadable> {
-    let mut reader = versioned(bytes)?;
-    let channel = new.restore(&mut reader)?;
+    let mut reader = Reader::new(bytes);
+    let version = Take::number(&mut reader)?;
+    if ![VERSION, VERSION_WITH_RUNS].contains(&version) {
+        return Err(UNKNOWN);
+    }
+    let mut channel = new.restore(&mut reader)?;
     let senders = Senders::restore(key, &mut reader)?;
+    if version == VERSION_WITH_RUNS {
+        channel.restore_aside(&mut reader)?;
+    }
     reader.end().map_err(|_| Unreadable("it goes on behind its end"))?;
     Ok((channel, senders))
 }
@@ -74,6 +88,71 @@ fn versioned(bytes: &Bytes) -> Result<Reader<'_>, Unreadable> {
     let mut reader = Reader::new(bytes);
     match Take::number(&mut reader)? {
         VERSION => Ok(reader),
-        _ => Err(Unreadable("a version that this broker does not know")),
+        _ => Err(UNKNOWN),
+    }
+}
+
+const UNKNOWN: Unreadable = Unreadable("a version that this broker does not know");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::channel::Keys;
+    use crate::domain::content::Content;
+    use crate::domain::event::{ClearTo, Customer, Event, Message, Record};
+    use crate::domain::filter::Filter;
+    use crate::domain::ids::{ConversationId, CustomerName, MessageId, Offset, Timestamp};
+    use crate::domain::recent_ids::{LaidAside, RunId};
+
+    const KEYS: Keys = Keys { fingerprint: [1; 16], confirm: [2; 16], digest: [3; 16] };
+
+    fn new() -> Channel {
+        Channel::new(ChannelId(7), Number::trusted("+15550783881"), None, KEYS, 1_000)
+    }
+
+    fn with_messages(count: u64) -> Channel {
+        let mut channel = new();
+        for n in 1..=count {
+            let wa_id = Some(CustomerName::trusted("16505551234"));
+            let event = Event::from(Message {
+                message_id: MessageId::trusted(&format!("wamid.{n}")),
+                customer: Customer { wa_id, ..Customer::default() },
+                formerly: Vec::new(),
+                sent_at: Timestamp(1_700_000_000_000 + n),
+                content: Content::checked(Bytes::new(), 0..0, &[]),
+                refers_to: None,
+                clear_to: ClearTo::Everyone,
+            });
+            let at = Timestamp(1_700_000_000_000 + n);
+            channel.apply(&Record { offset: Offset(n), at, conversation: Some(ConversationId(1)), event });
+        }
+        channel
+    }
+
+    fn saved(channel: &Channel) -> Bytes {
+        save_channel(channel, &Senders::new(Key::new(KEYS.fingerprint))).into()
+    }
+
+    #[test]
+    fn a_channel_without_runs_is_saved_as_ever_and_one_with_runs_comes_back_with_them() {
+        let mut channel = with_messages(50);
+        assert_eq!(saved(&channel).first(), Some(&1));
+        let (restored, _) = restore_channel(&saved(&channel), new(), Key::new(KEYS.fingerprint)).unwrap();
+        assert!(restored.ids_aside().next().is_none());
+        assert_eq!(restored.ids_bytes(), channel.ids_bytes());
+
+        let period = channel.movable_periods(1).next().unwrap();
+        let movable = channel.movable_ids(period).unwrap();
+        let filter = Some(Filter::of(movable.ids.iter().map(|(id, _)| *id), movable.ids.len()));
+        channel.lay_ids_aside(LaidAside { run: RunId(9), filter: filter.clone(), ..movable.about });
+        let bytes = saved(&channel);
+        assert_eq!(bytes.first(), Some(&2));
+        assert!(bytes.len() * 3 < saved(&with_messages(50)).len(), "its ids are not in it");
+        let (mut restored, _) = restore_channel(&bytes, new(), Key::new(KEYS.fingerprint)).unwrap();
+        restored.set_ids_filter(RunId(9), filter);
+        assert!(restored.ids_aside().eq(channel.ids_aside()) && channel.ids_aside().count() == 1);
+        assert_eq!(restored.ids_bytes(), channel.ids_bytes());
+        let older = Bytes::from([&[3], &bytes[1..]].concat());
+        assert_eq!(restore_channel(&older, new(), Key::new(KEYS.fingerprint)).err(), Some(UNKNOWN));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Opening a store judges only what it must; here nothing is left out: both headers of each segment and the zeros about
 //! them, every commit, block and record, the zeros behind the last one, the index beside it, the base with all that it
-//! keeps.
+//! keeps, and the runs of ids that it names.
 //!
 //! **A limit that stays:** damage to the last commit of a process that was killed within moments of it looks like the
 //! torn end of a write. Both are named.
@@ -17,6 +17,7 @@ use super::commit::{COMMIT_HEADER_BYTES, COMMIT_MAGIC, CommitHeader};
 use super::disk::Disk;
 use super::index::{BlockRef, Index};
 use super::record::{RECORD_HEADER_BYTES, RecordHeader};
+use super::runs;
 use super::scan::{Found, Link, Scan, body_of};
 use super::sealed::{self, Sealed};
 use super::segment::{CONTENT_START, HEADER_COPIES, SEGMENT_HEADER_BYTES, file_name, number_in, seed};
@@ -291,6 +292,7 @@ impl Walk<'_> {
     }
 
     fn bases(&mut self, names: &[String]) -> Result<(), OpenError> {
+        let mut newest = None;
         for generation in names.iter().filter_map(|name| base::generation_in(name)) {
             let name = base::file_name(generation);
             let mut found = Vec::new();
@@ -299,8 +301,19 @@ impl Walk<'_> {
             if let Some(base) = opened {
                 base.verify(&mut found)
                     .map_err(|error| failed(self.disk, "read", &name, std::io::Error::other(error)))?;
+                newest = Some(base);
             }
             self.verified.found.append(&mut found);
+        }
+        newest.map_or(Ok(()), |base| self.runs(&base))
+    }
+
+    /// Looks at the runs that the base names. Others are what a crash has left; the next start removes them.
+    fn runs(&mut self, base: &Base) -> Result<(), OpenError> {
+        for (stream, run) in base.runs() {
+            let name = runs::file_name(run);
+            runs::verify(self.disk, self.store, stream, run, &mut self.verified.found)
+                .map_err(|error| failed(self.disk, "read", &name, std::io::Error::other(error)))?;
         }
         Ok(())
     }

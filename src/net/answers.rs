@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use crate::actors::batch::{BatchEntry, GapReason};
 use crate::actors::port::{Answered, EndReason, Refusal, Timeline};
-use crate::domain::command::{ChannelSeen, ConversationSeen, Rejection};
+use crate::domain::command::{ChannelSeen, ConversationSeen, Rejection, ThreadSeen};
 use crate::domain::event::Customer;
 use crate::domain::ids::ChannelId;
 use crate::domain::view::{Viewer, view};
@@ -16,6 +16,7 @@ use crate::wire::frame::Encoding;
 use crate::wire::message::responses::{self, Error};
 use crate::wire::message::{
     self, ConversationEntry, ErrorCode, Flag, Holder, Name, PROTOCOL_VERSION, Private, Response,
+    ThreadOwnership,
 };
 
 /// What the broker calls itself.
@@ -39,7 +40,7 @@ pub(super) fn response(answered: Answered) -> Result<Response, Box<Timeline>> {
         Answered::Ok => Response::Ok(responses::Ok {}),
         Answered::Pong => Response::Pong(responses::Pong {}),
         Answered::Channel { seen, created, joined, changed } => {
-            Response::Channel(responses::Channel { seen, created, joined, changed })
+            Response::Channel(responses::Channel { seen: *seen, created, joined, changed })
         }
         Answered::Channels { channels, next } => Response::Channels(responses::Channels { channels, next }),
         Answered::Conversations { conversations, next } => {
@@ -64,6 +65,16 @@ pub(super) fn response(answered: Answered) -> Result<Response, Box<Timeline>> {
         }
         Answered::Taken { channels, duplicate } => {
             Response::InboundAccepted(responses::InboundAccepted { channels, duplicate })
+        }
+        Answered::Thread { conversation, thread } => {
+            let (owner, since, until, metadata) = match thread {
+                ThreadSeen::Nobody => (ThreadOwnership::Nobody, None, None, None),
+                ThreadSeen::Another => (ThreadOwnership::Another, None, None, None),
+                ThreadSeen::Own { since, until, metadata } => {
+                    (ThreadOwnership::Own, Some(since), Some(until), metadata.map(Private))
+                }
+            };
+            Response::Thread(responses::Thread { conversation, owner, since, until, metadata })
         }
         // Asked in this process alone.
         Answered::Fate(_) | Answered::Names(_) | Answered::Whom(_) => {

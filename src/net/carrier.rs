@@ -2,7 +2,7 @@
 //!
 //! A session reads and writes JSON lines or frames and does not know which of them it has. What is written is to be flushed.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -78,6 +78,26 @@ impl AsyncWrite for Writing {
             Self::Tcp(half) => Pin::new(half).poll_write(context, bytes),
             Self::Tls(half) => Pin::new(half).poll_write(context, bytes),
             Self::WebSocket(writing) => Pin::new(writing).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(half) => Pin::new(half).poll_write_vectored(context, pieces),
+            Self::Tls(half) => Pin::new(half).poll_write_vectored(context, pieces),
+            Self::WebSocket(writing) => Pin::new(writing).poll_write_vectored(context, pieces),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(half) => half.is_write_vectored(),
+            Self::Tls(half) => half.is_write_vectored(),
+            Self::WebSocket(writing) => writing.is_write_vectored(),
         }
     }
 

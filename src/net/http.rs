@@ -4,6 +4,8 @@
 //! that speaks HTTP hands in a function that registers its routes, and only the command line puts them together. So
 //! this file knows neither webhooks nor the admin API.
 //!
+//! Connections come through the `door`, which owns who is let in.
+//!
 //! The server runs on a thread of its own with a runtime of its own: who starts it may live on any runtime or on
 //! none, and no request, however slow to parse, takes time from an Arbiter.
 //!
@@ -14,23 +16,25 @@
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_http::{HttpService, Protocol};
+use actix_service::{Service, ServiceFactory, map_config};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
 use actix_web::http::{StatusCode, header};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use rustls::ServerConfig;
-use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use actix_web::{App, HttpRequest, HttpResponse, web};
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
-use super::listener::{Settings, set_options};
-use super::stream::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
+use super::door::{Door, Io};
+use super::listener::Settings;
+use super::peers::Peers;
 use super::tls::Identity;
 
 /// How long `/readyz` waits for an answer before it says that there is none.
@@ -82,9 +86,27 @@ pub trait Health: Send + Sync + 'static {
     fn checks(&self) -> impl Future<Output = Vec<Check>>;
 }
 
+/// What a server that is open to the world has on top.
+#[derive(Debug, Clone, Default)]
+pub struct Guard {
+    /// Speaks TLS, and nothing else.
+    pub tls: Option<Identity>,
+    /// What source addresses may do; shared with who lets the same peers in another way.
+    pub peers: Arc<Peers>,
+}
+
+/// How a server is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Not,
+    /// When what was accepted is done.
+    Drained,
+    Now,
+}
+
 /// A running server. Dropping it stops it at once.
 pub struct Server {
-    handle: ServerHandle,
+    stop: watch::Sender<Stop>,
     address: SocketAddr,
     ended: Option<oneshot::Receiver<io::Result<()>>>,
 }
@@ -99,81 +121,99 @@ pub fn run<H: Health>(
     health: Arc<H>,
     routes: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 ) -> io::Result<Server> {
-    run_over(listener, None, limits, health, routes)
+    run_guarded(listener, Guard::default(), limits, health, routes)
 }
 
-/// The same over TLS, where there is an identity.
+/// The same, guarded.
 ///
 /// # Errors
 /// When the listener or the thread cannot be used.
-pub fn run_over<H: Health>(
+pub fn run_guarded<H: Health>(
     listener: TcpListener,
-    tls: Option<&Identity>,
+    guard: Guard,
     limits: Limits,
     health: Arc<H>,
     routes: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 ) -> io::Result<Server> {
-    // The library puts the protocols that it speaks (HTTP/1.1 alone) into a copy of its own.
-    let tls = tls.map(|identity| ServerConfig::clone(identity.config()));
+    listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let (started, has_started) = mpsc::sync_channel(1);
     let (end, ended) = oneshot::channel();
+    let (stop, stopped) = watch::channel(Stop::Not);
     thread::Builder::new().name("http".to_owned()).spawn(move || {
         actix_web::rt::System::new().block_on(async move {
-            let server = match server(listener, tls, limits, health, routes) {
-                Ok(server) => server,
+            let listener = match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => listener,
                 Err(error) => return drop(started.send(Err(error))),
             };
             // Nobody listens only if who started it has gone; then the server ends with its handle.
-            let _ = started.send(Ok(server.handle()));
-            let _ = end.send(server.await);
+            let _ = started.send(Ok(()));
+            let _ = end.send(serve(listener, guard, limits, health, routes, stopped).await);
         });
     })?;
-    let handle =
-        has_started.recv().map_err(|_| io::Error::other("the HTTP server's thread ended at its start"))??;
-    Ok(Server { handle, address, ended: Some(ended) })
+    has_started.recv().map_err(|_| io::Error::other("the HTTP server's thread ended at its start"))??;
+    Ok(Server { stop, address, ended: Some(ended) })
 }
 
-fn server<H: Health>(
-    listener: TcpListener,
-    tls: Option<ServerConfig>,
+async fn serve<H: Health>(
+    listener: tokio::net::TcpListener,
+    guard: Guard,
     limits: Limits,
     health: Arc<H>,
     routes: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
-) -> io::Result<actix_web::dev::Server> {
+    mut stopped: watch::Receiver<Stop>,
+) -> io::Result<()> {
+    let is_secure = guard.tls.is_some();
     let health = web::Data::from(health);
-    let application = move || {
-        App::new()
-            .wrap(from_fn(in_plain_words))
-            .app_data(health.clone())
-            .service(web::resource("/livez").route(web::get().to(livez)))
-            .service(web::resource("/readyz").route(web::get().to(readyz::<H>)))
-            .configure(&routes)
-    };
-    let sockets = limits.sockets;
-    let server = HttpServer::new(application)
-        .on_connect(move |socket, _| {
-            let secure = socket.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
-            if let Some(stream) = socket.downcast_ref::<TcpStream>().or(secure)
-                && let Err(error) = set_options(stream, &sockets)
-            {
-                tracing::debug!(%error, "a connection's options can not be set");
-            }
-        })
-        .workers(1)
-        .max_connections(limits.connections_max)
+    let application = App::new()
+        .wrap(from_fn(in_plain_words))
+        .wrap(from_fn(move |request, next| as_it_came(is_secure, request, next)))
+        .app_data(health)
+        .service(web::resource("/livez").route(web::get().to(livez)))
+        .service(web::resource("/readyz").route(web::get().to(readyz::<H>)))
+        .configure(routes);
+    let draining = stopped.clone();
+    let http = HttpService::<Io, _, _>::build()
+        .graceful_shutdown_signal(move || drained(draining.clone()))
         .client_request_timeout(limits.head_within)
         .client_disconnect_timeout(limits.linger_for)
         .keep_alive(limits.idle_for)
-        .shutdown_timeout(limits.drain_within.as_secs())
-        .tls_handshake_timeout(HANDSHAKE_TIMEOUT)
-        .max_connection_rate(HANDSHAKES_MAX)
-        .disable_signals();
-    let server = match tls {
-        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
-        None => server.listen(listener)?,
+        .finish(map_config(application, |()| AppConfig::default()));
+    let http = ServiceFactory::<(Io, Protocol, Option<SocketAddr>)>::new_service(&http, ());
+    let http = Rc::new(http.await.map_err(|()| io::Error::other("the HTTP service can not be made"))?);
+    let tls = guard.tls.map(|identity| TlsAcceptor::from(Arc::clone(identity.config())));
+    let door = Rc::new(Door::new(limits.connections_max, guard.peers, tls, limits.sockets));
+    let stop = loop {
+        tokio::select! {
+            (stream, from, place) = door.next(&listener) => {
+                let (http, door) = (Rc::clone(&http), Rc::clone(&door));
+                actix_web::rt::spawn(async move {
+                    let _place = place;
+                    if let Some(io) = door.open(stream, from).await
+                        && let Err(error) = http.call((io, Protocol::Http1, Some(from))).await
+                    {
+                        tracing::debug!(%error, "an HTTP connection has ended");
+                    }
+                });
+            }
+            // Without who could stop it, it stops at once.
+            stop = stopped.wait_for(|stop| *stop != Stop::Not) => break stop.map_or(Stop::Now, |stop| *stop),
+        }
     };
-    Ok(server.run())
+    drop(listener);
+    if stop == Stop::Drained {
+        tokio::select! {
+            () = door.emptied(limits.drain_within) => {}
+            _ = stopped.wait_for(|stop| *stop == Stop::Now) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Resolves when what was accepted is to be finished, and nothing more.
+async fn drained(mut stopped: watch::Receiver<Stop>) {
+    // Who could say so is gone only when all ends.
+    let _ = stopped.wait_for(|stop| *stop != Stop::Not).await;
 }
 
 impl Server {
@@ -201,15 +241,14 @@ impl Server {
     /// # Errors
     /// As [`Self::ended`].
     pub async fn drain(mut self) -> io::Result<()> {
-        self.handle.stop(true).await;
+        self.stop.send_replace(Stop::Drained);
         self.ended().await
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The command is sent when the future is made; nobody needs to wait for its answer.
-        drop(self.handle.stop(false));
+        self.stop.send_replace(Stop::Now);
     }
 }
 
@@ -243,6 +282,19 @@ fn plain(status: StatusCode, text: String) -> HttpResponse {
         .content_type("text/plain; charset=utf-8")
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .body(text)
+}
+
+/// Lets who makes addresses know that the request came over TLS, as a proxy would, if none has said what it knows.
+async fn as_it_came(
+    is_secure: bool,
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> actix_web::Result<ServiceResponse<BoxBody>> {
+    let proto = header::HeaderName::from_static("x-forwarded-proto");
+    if is_secure && !request.headers().contains_key(&proto) {
+        request.headers_mut().insert(proto, header::HeaderValue::from_static("https"));
+    }
+    Ok(next.call(request).await?.map_into_boxed_body())
 }
 
 /// Says in words what an answer without a body says in a number.

@@ -33,7 +33,7 @@ pub const USER_TIMEOUT_MORE: Duration = Duration::from_secs(30);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4_096;
 /// How long accepting rests after the system refused one more socket.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
+pub(super) const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// What connections of a listener have in common.
 #[derive(Debug, Clone, Copy)]
@@ -222,7 +222,7 @@ impl Accepting {
                 let Ok(stream) = TcpStream::from_std(stream) else { return };
                 let carried = match tls {
                     None => Ok(stream::plain(stream)),
-                    Some(acceptor) => stream::tls(stream, acceptor, &handshakes).await,
+                    Some(acceptor) => stream::tls(stream, &acceptor, &handshakes).await,
                 };
                 let (read, write) = match carried {
                     Ok(carried) => carried,
@@ -236,12 +236,15 @@ impl Accepting {
 }
 
 /// A connection of which nothing becomes. Who only looks whether the port is there has done nothing wrong.
-fn without_tls(from: IpAddr, error: &HandshakeError, peers: &Peers) {
+pub(super) fn without_tls(from: IpAddr, error: &HandshakeError, peers: &Peers) {
     if matches!(error, HandshakeError::Gone) {
         return;
     }
-    tracing::warn!(%from, %error, "a connection was ended before its hello");
-    peers.failed(from, Instant::now());
+    let now = Instant::now();
+    if peers.is_news(from, now) {
+        tracing::warn!(%from, %error, "a connection was ended before its hello");
+    }
+    peers.failed(from, now);
 }
 
 /// Sets what every connection of ours has, over HTTP too: no delay, keep-alive, a limit for bytes that nobody takes.

@@ -12,12 +12,15 @@ use crate::actors::port::{Answered, Refusal};
 use crate::domain::channel::ListQuery;
 use crate::domain::command::{
     self, ClaimCommand, Command, Inbound, ReplyCommand, SendOutcome, StandingChange, StatusCommand,
+    ThreadAsked, ThreadCommand,
 };
 use crate::domain::event::{Actor, ClearTo, Message, RosterChange, Status};
 use crate::domain::ids::{ECHO_PREFIX, ServiceId};
 use crate::wire::content::{ContentError, check_inbound, check_reply};
 use crate::wire::message::requests::Hello;
-use crate::wire::message::{self, Addressee, DeliverMode, Request, SentOutcome, StatusOf, Who};
+use crate::wire::message::{
+    self, Addressee, DeliverMode, Private, Request, SentOutcome, StatusOf, ThreadVerb, Who,
+};
 
 /// Most entries of one `open` (contract: 200).
 pub(super) const OPEN_LIMIT_MAX: usize = 200;
@@ -130,7 +133,7 @@ fn gateway_status(status: message::requests::Status) -> Result<Asking, Refusal> 
     };
     let number = status.number;
     let status = StatusCommand { of, status: status.status, error: status.error, status_at: status.at };
-    Ok(Asking::Status { number, channel, status })
+    Ok(Asking::Status { number, channel, status: Box::new(status) })
 }
 
 fn gateway_sent(sent: message::requests::Sent) -> Result<Asking, Refusal> {
@@ -139,7 +142,7 @@ fn gateway_sent(sent: message::requests::Sent) -> Result<Asking, Refusal> {
         SentOutcome::Error { error, definite: true } => SendOutcome::Failed(error),
         SentOutcome::Error { definite: false, .. } => SendOutcome::Unknown,
     };
-    Ok(Asking::Of(sent.channel, Ask::Outcome { reply: sent.offset, outcome }))
+    Ok(Asking::Of(sent.channel, Ask::Outcome { reply: sent.offset, outcome: Box::new(outcome) }))
 }
 
 fn of_service(service: &ServiceId, request: Request) -> Result<Translated, Refusal> {
@@ -182,7 +185,7 @@ fn of_service(service: &ServiceId, request: Request) -> Result<Translated, Refus
         }
         Request::ConfigureChannel(configure) => {
             let command = Command::Configure { service: service.clone(), settings: configure.settings };
-            Asking::Of(configure.channel, Ask::Command(command))
+            Asking::Of(configure.channel, Ask::from(command))
         }
         Request::Ack(ack) => Asking::Of(ack.channel, Ask::Ack(ack.offset)),
         other => return of_conversation(service, other),
@@ -203,14 +206,14 @@ fn of_conversation(service: &ServiceId, request: Request) -> Result<Translated, 
             let (conversation, agent) = (pick_up.conversation, pick_up.agent);
             let confirm = pick_up.confirm.map(|confirm| confirm.0);
             let command = Command::PickUp { service, conversation, agent, confirm };
-            Asking::Of(pick_up.channel, Ask::Command(command))
+            Asking::Of(pick_up.channel, Ask::from(command))
         }
         Request::Release(release) => {
             let holder = forced(release.force, release.holder)?;
             let by = Actor::Service(service.clone());
             let (conversation, agent) = (release.conversation, Some(release.agent));
             let claim = ClaimCommand { service, by, conversation, agent, holder };
-            Asking::Of(release.channel, Ask::Command(Command::Release(claim)))
+            Asking::Of(release.channel, Ask::from(Command::Release(claim)))
         }
         Request::Transfer(transfer) => {
             let holder = forced(transfer.force, transfer.holder)?;
@@ -218,11 +221,23 @@ fn of_conversation(service: &ServiceId, request: Request) -> Result<Translated, 
             let (conversation, agent) = (transfer.conversation, Some(transfer.agent));
             let claim = ClaimCommand { service, by, conversation, agent, holder };
             let command = Command::Transfer { claim, to: transfer.to };
-            Asking::Of(transfer.channel, Ask::Command(command))
+            Asking::Of(transfer.channel, Ask::from(command))
         }
         Request::Reply(reply) => {
             let channel = reply.channel;
-            Asking::Of(channel, Ask::Command(Command::Reply(reply_command(service, reply)?)))
+            Asking::Of(channel, Ask::from(Command::Reply(reply_command(service, reply)?)))
+        }
+        Request::ThreadControl(control) => {
+            let command = ThreadCommand {
+                service,
+                of: addressee(control.of),
+                agent: control.agent,
+                asked: thread_asked(control.action, control.to_service, control.metadata)?,
+            };
+            Asking::Of(control.channel, Ask::from(Command::Thread(command)))
+        }
+        Request::ThreadOwner(owner) => {
+            Asking::Of(owner.channel, Ask::ThreadOwner { service, of: addressee(owner.of) })
         }
         Request::Presence(presence) => {
             let (conversation, agent, doing) = (presence.conversation, presence.agent, presence.doing);
@@ -243,6 +258,29 @@ fn forced<T>(force: bool, holder: Option<T>) -> Result<Option<T>, Refusal> {
     }
 }
 
+fn addressee(to: Addressee) -> command::Addressee {
+    match to {
+        Addressee::Conversation(conversation) => command::Addressee::Conversation(conversation),
+        Addressee::Customer(name) => command::Addressee::Customer(name),
+    }
+}
+
+fn thread_asked(
+    verb: ThreadVerb,
+    to: Option<ServiceId>,
+    metadata: Option<Private>,
+) -> Result<ThreadAsked, Refusal> {
+    let metadata = metadata.map(|metadata| metadata.0);
+    Ok(match (verb, to) {
+        (ThreadVerb::Take, _) => ThreadAsked::Take { metadata },
+        (ThreadVerb::Pass, Some(to)) => ThreadAsked::Pass { to, metadata },
+        (ThreadVerb::Pass, None) => {
+            return Err(Refusal::BadMessage(Arc::from("a thread is passed to a service")));
+        }
+        (ThreadVerb::Release, _) => ThreadAsked::Release,
+    })
+}
+
 fn reply_command(service: ServiceId, reply: message::requests::Reply) -> Result<ReplyCommand, Refusal> {
     if reply.reply_id.as_str().starts_with(ECHO_PREFIX) {
         return Err(Refusal::BadMessage(Arc::from("a reply_id does not begin with echo:")));
@@ -251,10 +289,7 @@ fn reply_command(service: ServiceId, reply: message::requests::Reply) -> Result<
     Ok(ReplyCommand {
         service,
         agent: reply.agent,
-        to: match reply.to {
-            Addressee::Conversation(conversation) => command::Addressee::Conversation(conversation),
-            Addressee::Customer(name) => command::Addressee::Customer(name),
-        },
+        to: addressee(reply.to),
         reply_id: reply.reply_id,
         content: checked.content,
         callback_data: checked.callback_data,

@@ -69,8 +69,15 @@ pub(super) async fn run(
     }
     let heartbeat =
         hello.heartbeat_ms.map(|ms| Duration::from_millis(ms.max(1)).saturating_mul(HEARTBEATS_MISSED));
-    let mut reader =
-        Reader { inlet: Inlet::new(read, buffer), splitter, session, identity, encoding, heartbeat };
+    let mut reader = Reader {
+        inlet: Inlet::new(read, buffer),
+        splitter,
+        session,
+        identity,
+        encoding,
+        heartbeat,
+        asked_last: 0,
+    };
     tokio::select! {
         () = writer.run() => {}
         () = reader.run() => linger(&mut writer, &outlet).await,
@@ -246,6 +253,8 @@ struct Reader {
     encoding: Encoding,
     /// How long nothing may come, where the peer has promised something.
     heartbeat: Option<Duration>,
+    /// How much was asked last: about as much comes next.
+    asked_last: usize,
 }
 
 impl Reader {
@@ -294,7 +303,7 @@ impl Reader {
 
     /// Asks all that is complete in the buffer, as far as requests may be in flight.
     async fn ask_what_is_here(&mut self, outlet: &Outlet) -> Progress {
-        let mut asked = Vec::new();
+        let mut asked = Vec::with_capacity(self.asked_last);
         let mut bytes = 0;
         let mut over = None;
         let room = IN_FLIGHT_MAX.saturating_sub(outlet.requests_in_flight());
@@ -332,6 +341,7 @@ impl Reader {
                 }
             }
         }
+        self.asked_last = asked.len();
         let is_more = !asked.is_empty() || answered > 0;
         if !asked.is_empty() {
             outlet.requests_begin(asked.iter().filter(|(id, _)| *id != 0).count());

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::carrier::{Reading, Writing};
 
@@ -37,12 +38,22 @@ pub(super) fn plain(stream: TcpStream) -> (Reading, Writing) {
     (Reading::Tcp(read), Writing::Tcp(write))
 }
 
-/// Shakes hands. A peer that says anything but TLS is told apart by its first byte and ended at once.
+/// The two sides of a socket with TLS.
 pub(super) async fn tls(
     stream: TcpStream,
-    acceptor: TlsAcceptor,
+    acceptor: &TlsAcceptor,
     turns: &Semaphore,
 ) -> Result<(Reading, Writing), HandshakeError> {
+    let (read, write) = split(shake_hands(stream, acceptor, turns).await?);
+    Ok((Reading::Tls(read), Writing::Tls(write)))
+}
+
+/// Shakes hands. A peer that says anything but TLS is told apart by its first byte and ended at once.
+pub(super) async fn shake_hands(
+    stream: TcpStream,
+    acceptor: &TlsAcceptor,
+    turns: &Semaphore,
+) -> Result<TlsStream<TcpStream>, HandshakeError> {
     let shake = async {
         let mut first = [0];
         match stream.peek(&mut first).await? {
@@ -52,8 +63,7 @@ pub(super) async fn tls(
         }
         // Only who has begun takes a turn. The turns are never closed.
         let _turn = turns.acquire().await.map_err(|_| HandshakeError::Gone)?;
-        let (read, write) = split(acceptor.accept(stream).await?);
-        Ok((Reading::Tls(read), Writing::Tls(write)))
+        Ok(acceptor.accept(stream).await?)
     };
     timeout(HANDSHAKE_TIMEOUT, shake).await.unwrap_or(Err(HandshakeError::TooSlow))
 }

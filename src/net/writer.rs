@@ -1,18 +1,19 @@
 //! Writes whatever is ready to leave, in as few writes as it takes.
 //!
-//! What looks the same to everybody is encoded once per batch and encoding, by whoever comes first, and copied from
+//! What looks the same to everybody is encoded once per batch and encoding, by whoever comes first, and written from
 //! there; everything else is encoded straight from its record into this connection's buffer.
 
 use std::io;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::answers::{ended, gap, refused, response, write_conversation};
 use super::carrier::Writing;
 use super::inlet::IDLE_AFTER;
+use super::pieces::Pieces;
 use crate::actors::batch::{Batch, BatchEntry, Frames, Slice};
 use crate::actors::outlet::Outlet;
 use crate::actors::port::{Answered, Outgoing, PresenceTold};
@@ -37,9 +38,9 @@ pub(super) struct Writer {
     viewer: Option<ServiceId>,
     /// What is written needs no acknowledgement.
     is_watch: bool,
-    buffer: BytesMut,
+    out: Pieces,
     taken: Vec<Outgoing>,
-    /// What the buffer holds, for when it is written.
+    /// What has gathered, for when it is written.
     answers: usize,
     watched: (u32, u64),
 }
@@ -64,7 +65,7 @@ impl Writer {
             outlet,
             viewer,
             is_watch,
-            buffer: BytesMut::new(),
+            out: Pieces::default(),
             taken: Vec::new(),
             answers: 0,
             watched: (0, 0),
@@ -73,7 +74,7 @@ impl Writer {
 
     /// Puts the answer to `hello` before everything else.
     pub(super) fn greet(&mut self, id: u64, greeting: &Response) -> Result<(), EncodeError> {
-        encode_response(self.encoding, id, greeting, &mut self.buffer)
+        encode_response(self.encoding, id, greeting, self.out.own())
     }
 
     /// Writes until the connection ends, from either side.
@@ -94,7 +95,7 @@ impl Writer {
                 }
                 if self.taken.is_empty() && timeout(IDLE_AFTER, self.outlet.ready()).await.is_err() {
                     // A connection that is silent keeps no room.
-                    (self.buffer, self.taken) = Default::default();
+                    (self.out, self.taken) = Default::default();
                     self.outlet.ready().await;
                 }
                 continue;
@@ -103,7 +104,7 @@ impl Writer {
                 if matches!(self.put(outgoing), After::End) {
                     return self.flush().await;
                 }
-                if self.buffer.len() >= WRITE_BYTES {
+                if self.out.len() >= WRITE_BYTES {
                     self.flush().await?;
                 }
             }
@@ -112,17 +113,13 @@ impl Writer {
         }
     }
 
-    /// Writes the buffer, and lets what that frees go. Cancelled, the connection is not to be written any more.
+    /// Writes what has gathered, and lets what that frees go. Cancelled, the connection is not to be written any more.
     async fn flush(&mut self) -> io::Result<()> {
-        if !self.buffer.is_empty() {
-            self.write.write_all(&self.buffer).await?;
+        self.out.close();
+        if self.out.has_remaining() {
+            self.write.write_all_buf(&mut self.out).await?;
             // TLS may still hold some of it back.
             self.write.flush().await?;
-            self.buffer.clear();
-            if self.buffer.capacity() > 2 * WRITE_BYTES {
-                // One large message does not keep its room for ever.
-                self.buffer = BytesMut::new();
-            }
         }
         let answers = std::mem::take(&mut self.answers);
         if answers > 0 {
@@ -154,7 +151,7 @@ impl Writer {
                     reply_id: send.reply_id,
                     content: RawContent(send.content),
                 });
-                let written = encode_owned_delivery(self.encoding, &delivery, &mut self.buffer);
+                let written = encode_owned_delivery(self.encoding, &delivery, self.out.own());
                 self.report(written);
             }
             Outgoing::Goaway { retry_after_ms } => {
@@ -180,7 +177,7 @@ impl Writer {
             Err(timeline) => {
                 let Some(service) = &self.viewer else { return };
                 let viewer = Viewer { service, masking: self.outlet.masking() };
-                let written = write_conversation(self.encoding, id, *timeline, &viewer, &mut self.buffer);
+                let written = write_conversation(self.encoding, id, *timeline, &viewer, self.out.own());
                 if written.is_err() {
                     self.put_too_long(id);
                 }
@@ -193,7 +190,7 @@ impl Writer {
         if let Response::Error(error) = response {
             self.outlet.told_error(error.code.as_str());
         }
-        if encode_response(self.encoding, id, response, &mut self.buffer).is_err() {
+        if encode_response(self.encoding, id, response, self.out.own()).is_err() {
             self.put_too_long(id);
         }
     }
@@ -201,7 +198,7 @@ impl Writer {
     fn put_too_long(&mut self, id: u64) {
         let error = Error::new(ErrorCode::TooLarge, "the answer does not fit in one message; ask for less");
         self.outlet.told_error(error.code.as_str());
-        let written = encode_response(self.encoding, id, &Response::Error(error), &mut self.buffer);
+        let written = encode_response(self.encoding, id, &Response::Error(error), self.out.own());
         self.report(written);
     }
 
@@ -209,7 +206,7 @@ impl Writer {
         let own = told.agent.as_ref().map(|(agent, name)| PresentAgent { agent, name: name.as_ref() });
         let seen = PresenceSeen { doing: told.doing, own };
         let (channel, conversation, at) = (told.channel, told.conversation, told.at);
-        let written = encode_presence(self.encoding, channel, conversation, at, &seen, &mut self.buffer);
+        let written = encode_presence(self.encoding, channel, conversation, at, &seen, self.out.own());
         self.report(written);
     }
 
@@ -224,23 +221,23 @@ impl Writer {
         };
         let end_of = |at: usize| frames.ends.get(at).copied().unwrap_or(0) as usize;
         let start_of = |at: usize| at.checked_sub(1).map_or(0, end_of);
-        // Where the frames begin that are to be copied in one go.
+        // Where the frames begin that are to be written in one go.
         let mut from = start_of(slice.first);
         for (at, entry) in slice.entries().iter().enumerate().map(|(at, entry)| (slice.first + at, entry)) {
             if end_of(at) > start_of(at) {
                 continue;
             }
-            self.buffer.extend_from_slice(frames.bytes.get(from..start_of(at)).unwrap_or_default());
+            self.out.share(&frames.bytes, frames.bytes.get(from..start_of(at)).unwrap_or_default());
             from = end_of(at);
             let written = match entry {
                 BatchEntry::Record(record) => match view(record, &viewer) {
                     Some((_, seen)) => {
-                        encode_delivery(encoding, batch.channel(), record, &seen, &mut self.buffer)
+                        encode_delivery(encoding, batch.channel(), record, &seen, self.out.own())
                     }
                     None => Ok(()),
                 },
                 BatchEntry::Gap { .. } => match gap(batch.channel(), entry) {
-                    Some(gap) => encode_gap(encoding, &gap, &mut self.buffer),
+                    Some(gap) => encode_gap(encoding, &gap, self.out.own()),
                     None => Ok(()),
                 },
             };
@@ -249,7 +246,7 @@ impl Writer {
             }
         }
         let end = slice.end.checked_sub(1).map_or(0, end_of);
-        self.buffer.extend_from_slice(frames.bytes.get(from..end).unwrap_or_default());
+        self.out.share(&frames.bytes, frames.bytes.get(from..end).unwrap_or_default());
         if self.is_watch {
             let (deliveries, bytes) = slice.weight();
             self.watched.0 += deliveries;

@@ -15,7 +15,6 @@ use std::fmt::Display;
 use bincode::config::Configuration;
 use bincode::de::read::{Reader as _, SliceReader};
 use bincode::de::{BorrowDecode, Decode, Decoder, DecoderImpl};
-use bincode::enc::{Encode, Encoder, EncoderImpl};
 use bytes::{Bytes, BytesMut};
 
 use crate::domain::ids::{ChannelId, ConversationId, Offset};
@@ -23,31 +22,34 @@ use crate::domain::ids::{ChannelId, ConversationId, Offset};
 use super::field::{Fault, Reader, Writer};
 use super::staged::Staged;
 
-/// Appends to a buffer, which never fails.
-struct Sink<'b>(Staged<'b>);
-
-impl bincode::enc::write::Writer for Sink<'_> {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {
-        self.0.push(bytes);
-        Ok(())
-    }
-}
-
-/// Writes values behind what `out` holds.
-pub(super) struct BinaryWriter<'b> {
-    encoder: EncoderImpl<Sink<'b>, Configuration>,
-}
+/// Writes values behind what `out` holds, as bincode would: a test compares them.
+pub(super) struct BinaryWriter<'b>(Staged<'b>);
 
 impl<'b> BinaryWriter<'b> {
     pub(super) fn new(out: &'b mut BytesMut) -> Self {
-        Self { encoder: EncoderImpl::new(Sink(Staged::new(out)), bincode::config::standard()) }
+        Self(Staged::new(out))
     }
 
     #[inline]
-    fn encode<T: Encode + ?Sized>(&mut self, value: &T) {
-        let written = value.encode(&mut self.encoder);
-        debug_assert!(written.is_ok(), "neither the sink nor a number, text or list of bytes can fail");
+    fn byte(&mut self, value: u8) {
+        self.0.push(&[value]);
+    }
+
+    #[inline]
+    fn integer(&mut self, value: u64) {
+        let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
+        match value {
+            0..=250 => self.0.push(&[a]),
+            251..=0xffff => self.0.push(&[251, a, b]),
+            0x1_0000..=0xffff_ffff => self.0.push(&[252, a, b, c, d]),
+            _ => self.0.push(&[253, a, b, c, d, e, f, g, h]),
+        }
+    }
+
+    #[inline]
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.integer(bytes.len() as u64);
+        self.0.push(bytes);
     }
 }
 
@@ -56,12 +58,12 @@ impl Writer for BinaryWriter<'_> {
 
     #[inline]
     fn present(&mut self, _: &str) {
-        self.encode(&1_u8);
+        self.byte(1);
     }
 
     #[inline]
     fn absent(&mut self) {
-        self.encode(&0_u8);
+        self.byte(0);
     }
 
     fn null(&mut self, _: &str) {
@@ -69,50 +71,56 @@ impl Writer for BinaryWriter<'_> {
     }
 
     fn choice(&mut self, number: u32) {
-        self.encode(&number);
+        self.integer(u64::from(number));
     }
 
     #[inline]
     fn boolean(&mut self, value: bool) {
-        self.encode(&value);
+        self.byte(u8::from(value));
     }
 
     #[inline]
     fn flag(&mut self, _: &str, value: bool) {
-        self.encode(&value);
+        self.byte(u8::from(value));
     }
 
     #[inline]
     fn number(&mut self, value: u64) {
-        self.encode(&value);
+        self.integer(value);
     }
 
     #[inline]
-    fn text(&mut self, text: &str) {
-        self.encode(text);
+    fn text(&mut self, text: &[u8]) {
+        self.bytes(text);
     }
 
     #[inline]
     fn channel(&mut self, id: ChannelId) {
-        self.encode(&id.0);
+        match u64::try_from(id.0) {
+            Ok(small) => self.integer(small),
+            Err(_) => {
+                self.byte(254);
+                self.0.push(&id.0.to_le_bytes());
+            }
+        }
     }
 
     #[inline]
     fn conversation(&mut self, id: ConversationId) {
-        self.encode(&id.0);
+        self.integer(id.0);
     }
 
     #[inline]
     fn raw(&mut self, json: &[u8]) {
-        self.encode(json);
+        self.bytes(json);
     }
 
     fn word(&mut self, number: u32, _: &str) {
-        self.encode(&number);
+        self.integer(u64::from(number));
     }
 
     fn begin_list(&mut self, length: usize) {
-        self.encode(&(length as u64));
+        self.integer(length as u64);
     }
 
     fn element(&mut self) {}
@@ -124,7 +132,7 @@ impl Writer for BinaryWriter<'_> {
     fn end_object(&mut self) {}
 
     fn begin_variant(&mut self, number: u32, _: &str) {
-        self.encode(&number);
+        self.integer(u64::from(number));
     }
 
     fn positions(&mut self, _: &str, positions: &[(ChannelId, Offset)]) {
@@ -136,7 +144,7 @@ impl Writer for BinaryWriter<'_> {
     }
 
     fn encoded(&mut self, bytes: &[u8]) {
-        self.encoder.writer().0.push(bytes);
+        self.0.push(bytes);
     }
 }
 
@@ -264,5 +272,54 @@ impl<'a> Reader<'a> for BinaryReader<'a> {
 
     fn refuse(&self, problem: impl Display) -> Fault {
         Fault::value(self.field, problem)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut BinaryWriter<'_>)) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        let mut to = BinaryWriter::new(&mut out);
+        write(&mut to);
+        drop(to);
+        out.to_vec()
+    }
+
+    fn by_bincode(value: impl bincode::enc::Encode) -> Vec<u8> {
+        bincode::encode_to_vec(value, bincode::config::standard()).unwrap()
+    }
+
+    #[test]
+    fn values_are_written_as_bincode_writes_them() {
+        for shift in 0..64 {
+            for near in [-6, -5, -1, 0, 1] {
+                let value = (1_u64 << shift).wrapping_add_signed(near);
+                assert_eq!(written(|to| to.number(value)), by_bincode(value), "{value}");
+                assert_eq!(written(|to| to.conversation(ConversationId(value))), by_bincode(value));
+                for id in [u128::from(value), u128::from(value) << 64 | 7] {
+                    assert_eq!(written(|to| to.channel(ChannelId(id))), by_bincode(id), "{id}");
+                }
+            }
+        }
+        for length in [0, 1, 250, 251, 252, 600, 70_000] {
+            let text = "x".repeat(length);
+            assert_eq!(written(|to| to.text(text.as_bytes())), by_bincode(text.as_str()), "{length}");
+            assert_eq!(written(|to| to.raw(text.as_bytes())), by_bincode(text.as_bytes()), "{length}");
+            assert_eq!(written(|to| to.begin_list(length)), by_bincode(length as u64));
+        }
+        for value in [true, false] {
+            assert_eq!(written(|to| to.boolean(value)), by_bincode(value));
+            assert_eq!(written(|to| to.flag("", value)), by_bincode(value));
+        }
+        for number in [0_u32, 3, 250, 251, 100_000] {
+            let wanted = by_bincode(number);
+            assert_eq!(written(|to| to.choice(number)), wanted);
+            assert_eq!(written(|to| to.word(number, "")), wanted);
+            assert_eq!(written(|to| to.begin_variant(number, "")), wanted);
+        }
+        assert_eq!(written(|to| to.present("")), by_bincode(Some(())));
+        assert_eq!(written(|to| to.absent()), by_bincode(None::<()>));
     }
 }

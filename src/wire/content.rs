@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::content::{CONTENT_BYTES_MAX, CONTENT_DEPTH_MAX, Content};
 use crate::domain::ids::MessageId;
-use crate::wire::redaction;
+use crate::wire::{outermost, redaction};
 
 /// Names that the gateway gives a reply, and that a service therefore may not.
 const ADDRESS_NAMES: [&str; 4] = ["to", "recipient", "recipient_type", "messaging_product"];
@@ -97,8 +97,8 @@ impl ContentError {
 /// # Errors
 /// When it is not a message object within the limits.
 pub fn check_inbound(raw: &Bytes) -> Result<CheckedInbound, ContentError> {
-    let bytes = well_formed(raw)?;
-    let text = utf8(&bytes)?;
+    let formed = Formed::of(raw)?;
+    let text = formed.text();
     let found = Found::read(text)?;
     let kind = found.kind(text)?;
     let mut refers_to = referred(text, found.context.as_ref(), "context", "id")?;
@@ -117,7 +117,7 @@ pub fn check_inbound(raw: &Bytes) -> Result<CheckedInbound, ContentError> {
         Vec::new()
     };
     let cuts = cuts.iter().map(stored).collect::<Result<Vec<_>, _>>()?;
-    let content = Content::checked(bytes, kind, &cuts);
+    let content = Content::checked(formed.bytes(), kind, &cuts);
     Ok(CheckedInbound { content, refers_to })
 }
 
@@ -127,9 +127,9 @@ pub fn check_inbound(raw: &Bytes) -> Result<CheckedInbound, ContentError> {
 /// # Errors
 /// When it is no object, or over a limit.
 pub fn check_notice(raw: &Bytes) -> Result<Content, ContentError> {
-    let bytes = well_formed(raw)?;
-    for_each_member(utf8(&bytes)?, |_, _| ()).map_err(ContentError::NotJson)?;
-    Ok(Content::checked(bytes, 0..0, &[]))
+    let formed = Formed::of(raw)?;
+    for_each_member(formed.text(), |_, _| ()).map_err(ContentError::NotJson)?;
+    Ok(Content::checked(formed.bytes(), 0..0, &[]))
 }
 
 /// Checks what a service wants sent, and takes its callback data out.
@@ -137,15 +137,18 @@ pub fn check_notice(raw: &Bytes) -> Result<Content, ContentError> {
 /// # Errors
 /// When it is not a message object within the limits, or has what only the gateway may add.
 pub fn check_reply(raw: &Bytes) -> Result<CheckedReply, ContentError> {
-    let bytes = well_formed(raw)?;
-    let text = utf8(&bytes)?;
+    let formed = Formed::of(raw)?;
+    let text = formed.text();
     let found = Found::read(text)?;
     if let Some(name) = found.addressed {
         return Err(ContentError::Addressed { name });
     }
     let kind = found.kind(text)?;
     let Some(callback_data) = &found.callback_data else {
-        return Ok(CheckedReply { content: Content::checked(bytes, kind, &[]), callback_data: None });
+        return Ok(CheckedReply {
+            content: Content::checked(formed.bytes(), kind, &[]),
+            callback_data: None,
+        });
     };
     let callback_data: String =
         serde_json::from_str(piece(text, callback_data)).map_err(|_| ContentError::CallbackData)?;
@@ -218,37 +221,43 @@ struct Found {
     addressed: Option<&'static str>,
     /// There is a name under which services write for machines.
     may_be_redactable: bool,
+    /// A name that decides something and stands twice.
+    repeated: Option<&'static str>,
 }
 
 impl Found {
     fn read(text: &str) -> Result<Self, ContentError> {
         let mut found = Self::default();
-        let mut repeated = None;
-        for_each_member(text, |name, value| {
-            let (slot, name) = match name {
-                "type" => (&mut found.kind, "type"),
-                "context" => (&mut found.context, "context"),
-                "reaction" => (&mut found.reaction, "reaction"),
-                "edit" => (&mut found.edit, "edit"),
-                "revoke" => (&mut found.revoke, "revoke"),
-                CALLBACK_DATA => (&mut found.callback_data, CALLBACK_DATA),
-                other => {
-                    found.may_be_redactable |=
-                        redaction::WRITTEN_FOR_MACHINES.iter().any(|(name, _)| *name == other);
-                    if let Some(name) = ADDRESS_NAMES.iter().find(|name| **name == other) {
-                        found.addressed = Some(name);
-                    }
-                    return;
-                }
-            };
-            if slot.replace(value).is_some() {
-                repeated = Some(name);
-            }
-        })
-        .map_err(ContentError::NotJson)?;
-        match repeated {
+        if outermost::members(text, |name, value| found.note(name, value)).is_none() {
+            // Rare, or no JSON: read slowly, and refused with a reason.
+            found = Self::default();
+            for_each_member(text, |name, value| found.note(name, value)).map_err(ContentError::NotJson)?;
+        }
+        match found.repeated {
             Some(name) => Err(ContentError::Repeated { name }),
             None => Ok(found),
+        }
+    }
+
+    fn note(&mut self, name: &str, value: Range<usize>) {
+        let (slot, name) = match name {
+            "type" => (&mut self.kind, "type"),
+            "context" => (&mut self.context, "context"),
+            "reaction" => (&mut self.reaction, "reaction"),
+            "edit" => (&mut self.edit, "edit"),
+            "revoke" => (&mut self.revoke, "revoke"),
+            CALLBACK_DATA => (&mut self.callback_data, CALLBACK_DATA),
+            other => {
+                self.may_be_redactable |=
+                    redaction::WRITTEN_FOR_MACHINES.iter().any(|(name, _)| *name == other);
+                if let Some(name) = ADDRESS_NAMES.iter().find(|name| **name == other) {
+                    self.addressed = Some(name);
+                }
+                return;
+            }
+        };
+        if slot.replace(value).is_some() {
+            self.repeated = Some(name);
         }
     }
 
@@ -292,8 +301,31 @@ fn referred(
     }
 }
 
-/// The object within the limits, without white space around it, and with none in it where some is below 0x20.
-fn well_formed(raw: &Bytes) -> Result<Bytes, ContentError> {
+/// What came, as far as it is checked without reading it: within the limits, without white space around it, and with
+/// none in it where some is below 0x20.
+struct Formed<'r> {
+    raw: &'r Bytes,
+    text: Cow<'r, str>,
+}
+
+impl<'r> Formed<'r> {
+    fn of(raw: &'r Bytes) -> Result<Self, ContentError> {
+        Ok(Self { raw, text: well_formed(raw)? })
+    }
+
+    fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn bytes(self) -> Bytes {
+        match self.text {
+            Cow::Borrowed(text) => self.raw.slice_ref(text.as_bytes()),
+            Cow::Owned(text) => Bytes::from(text),
+        }
+    }
+}
+
+fn well_formed(raw: &Bytes) -> Result<Cow<'_, str>, ContentError> {
     if raw.len() > CONTENT_BYTES_MAX {
         return Err(ContentError::TooLarge { bytes: raw.len() });
     }
@@ -307,11 +339,12 @@ fn well_formed(raw: &Bytes) -> Result<Bytes, ContentError> {
     }
     // Without an early end, so that it runs over many bytes at once: nearly always there is none.
     if !text.bytes().fold(false, |found, byte| found | (byte < 0x20)) {
-        return Ok(raw.slice_ref(text.as_bytes()));
+        return Ok(Cow::Borrowed(text));
     }
     // Checked before it is compacted: without its white space, `1 2` would pass as a number.
     for_each_member(text, |_, _| ()).map_err(ContentError::NotJson)?;
-    Ok(Bytes::from(compacted(text)))
+    let compacted = String::from_utf8(compacted(text));
+    compacted.map(Cow::Owned).map_err(|error| ContentError::NotUtf8(error.utf8_error()))
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, ContentError> {

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use crate::domain::event::{Event, Receipt, Record, Reply};
 use crate::domain::ids::{ChannelId, ConversationId, CustomerName, Offset, Timestamp};
 use crate::domain::presence::PresenceSeen;
-use crate::domain::view::View;
+use crate::domain::view::{ThreadView, View};
 
 use super::binary::BinaryWriter;
 use super::codec::{EncodeError, write};
@@ -131,6 +131,7 @@ impl Fields for Viewed<'_> {
             View::Merged { .. } => (19, "conversation_merged"),
             View::Notice(_) => (20, "notice"),
             View::Membership(_) => (22, "membership"),
+            View::Thread(_) => (25, "thread"),
         }
     }
 
@@ -170,6 +171,7 @@ impl Fields for Viewed<'_> {
                 put_parent(membership.parent.as_ref(), "parent", to);
                 membership.subscribers.put_as("subscribers", to);
             }
+            View::Thread(thread) => put_thread(thread, to),
         }
     }
 }
@@ -185,6 +187,15 @@ fn put_receipt<W: Writer>(receipt: &Receipt, to: &mut W) {
     receipt.message_id.put_as("message_id", to);
     receipt.status.put_as("status", to);
     receipt.error.put_as("error", to);
+}
+
+fn put_thread<W: Writer>(thread: &ThreadView<'_>, to: &mut W) {
+    thread.action.put_as("action", to);
+    thread.own.put_as("own", to);
+    thread.was_own.put_as("was_own", to);
+    thread.agent.put_as("agent", to);
+    thread.until.put_as("until", to);
+    thread.metadata.map(AsRef::<str>::as_ref).put_as("metadata", to);
 }
 
 struct Presence<'a> {

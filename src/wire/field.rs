@@ -51,8 +51,8 @@ pub(super) trait Writer {
     fn flag(&mut self, name: &str, value: bool);
     /// A number.
     fn number(&mut self, value: u64);
-    /// A text.
-    fn text(&mut self, text: &str);
+    /// A text, in UTF-8.
+    fn text(&mut self, text: &[u8]);
     /// A channel's id.
     fn channel(&mut self, id: ChannelId);
     /// A conversation's id.

@@ -58,8 +58,7 @@ impl<'b> JsonWriter<'b> {
         self.push(b"\"");
     }
 
-    fn escaped(&mut self, text: &str) {
-        let bytes = text.as_bytes();
+    fn escaped(&mut self, bytes: &[u8]) {
         // Without an early end, the look at all bytes is one of vectors.
         if bytes.iter().fold(true, |all, byte| all & is_plain(*byte)) {
             return self.push(bytes);
@@ -151,7 +150,7 @@ impl Writer for JsonWriter<'_> {
     }
 
     #[inline]
-    fn text(&mut self, text: &str) {
+    fn text(&mut self, text: &[u8]) {
         self.push(b"\"");
         self.escaped(text);
         self.push(b"\"");

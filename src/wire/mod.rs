@@ -13,6 +13,7 @@
 //! | `staged` | small pieces, gathered before they go to a buffer |
 //! | `json`, `binary` | the encodings: the only places that name a codec, beside the check of content |
 //! | [`content`], `redaction` | the check of a message object, and what its redacted copy leaves out |
+//! | `outermost` | the outermost members of an object, found in one pass |
 //!
 //! **Architecture invariant:** a message object is checked here once; whoever holds a
 //! [`Content`](crate::domain::content::Content) need not read it again.
@@ -25,6 +26,7 @@ mod field;
 pub mod frame;
 mod json;
 pub mod message;
+mod outermost;
 mod redaction;
 mod shorten;
 mod staged;

@@ -7,7 +7,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::domain::command::{ChannelSeen, ChannelState, ClaimSeen, Warning, WarningCode, Window};
-use crate::domain::event::{Agent, ClaimAction, Customer, MembershipAction, Settings, Status, StatusError};
+use crate::domain::event::{
+    Agent, ClaimAction, Customer, MembershipAction, Settings, Status, StatusError, ThreadAction,
+};
 use crate::domain::ids::{
     AdapterId, AgentId, ChannelId, ConversationId, CustomerName, GatewayId, MessageId, NAME_BYTES_MAX,
     Number, Offset, PortalId, ReplyId, ServiceId, Timestamp,
@@ -17,14 +19,14 @@ use crate::domain::presence::Doing;
 use super::field::{Fault, Put, Reader, Take, Writer};
 use super::message::{
     Addressee, ConversationEntry, DeliverMode, ErrorCode, Flag, GapReason, Holder, Name, Parent, Positions,
-    Private, RawContent, SentOutcome, StatusOf, Who,
+    Private, RawContent, SentOutcome, StatusOf, ThreadOwnership, ThreadVerb, Who,
 };
 
 macro_rules! text_ids {
     ($($type:ident $kind:literal $read:path;)*) => {$(
         impl Put for $type {
             fn put<W: Writer>(&self, to: &mut W) {
-                to.text(self.as_str());
+                to.text(self.as_bytes());
             }
         }
 
@@ -99,6 +101,9 @@ words! {
         0 Subscribed "subscribed", 1 Deactivated "deactivated", 2 Activated "activated", 3 Deleted "deleted",
         4 ParentChanged "parent_changed", 5 Configured "configured",
     }
+    ThreadVerb "thread verb" { 0 Take "take", 1 Pass "pass", 2 Release "release" }
+    ThreadAction "thread action" { 0 Taken "taken", 1 Passed "passed", 2 Released "released" }
+    ThreadOwnership "thread owner" { 0 Nobody "none", 1 Another "another", 2 Own "self" }
     GapReason "gap reason" { 0 Retention "retention", 1 Corrupt "corrupt", 2 Erased "erased" }
     ErrorCode "error code" {
         0 BadMessage "bad_message", 1 UnknownType "unknown_type", 2 TooLarge "too_large",
@@ -155,15 +160,15 @@ one_value! {
     Timestamp, "time", |value, to| to.number(value.0), |from| from.number().map(Timestamp);
     ChannelId, "channel id", |value, to| to.channel(*value), |from| from.channel();
     ConversationId, "conversation id", |value, to| to.conversation(*value), |from| from.conversation();
-    Arc<str>, "text", |value, to| to.text(value), |from| Ok(Arc::from(from.text()?.as_ref()));
-    Private, "text", |value, to| to.text(value.expose()), |from| Ok(Self::from(from.text()?.as_ref()));
-    Name, "name", |value, to| to.text(value.expose()), |from| take_name(from).map(Self);
+    Arc<str>, "text", |value, to| to.text(value.as_bytes()), |from| Ok(Arc::from(from.text()?.as_ref()));
+    Private, "text", |value, to| to.text(value.expose().as_bytes()), |from| Ok(Self::from(from.text()?.as_ref()));
+    Name, "name", |value, to| to.text(value.expose().as_bytes()), |from| take_name(from).map(Self);
     RawContent, "content", |value, to| to.raw(&value.0), |from| from.raw().map(Self);
 }
 
 impl Put for str {
     fn put<W: Writer>(&self, to: &mut W) {
-        to.text(self);
+        to.text(self.as_bytes());
     }
 }
 

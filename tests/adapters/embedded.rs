@@ -8,7 +8,7 @@ use crate::process::{Language, NUMBER, Process, WITHIN, configuration, example, 
 
 fn start(config: &Path, http: &str) -> Process {
     let mut command = Command::new(example("embedded_gateway"));
-    command.arg(config).args([http, "acme", "whatsapp", NUMBER]).env("SHAREDLINE_TOKEN", "whatsapp");
+    command.arg(config).args([http, "acme", "whatsapp", NUMBER]);
     let process = Process::start(&mut command);
     process.line_with("tcp ");
     process

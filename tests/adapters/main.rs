@@ -9,4 +9,6 @@ mod embedded;
 mod judged;
 mod process;
 mod restart;
+#[path = "../world/serving.rs"]
+mod serving;
 mod stopping;

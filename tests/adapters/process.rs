@@ -11,6 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use sharedline::config::TokenHash;
 
+use crate::serving::sharedline;
+
 pub(crate) const WITHIN: Duration = Duration::from_secs(60);
 pub(crate) const NUMBER: &str = "+15550783881";
 
@@ -66,8 +68,8 @@ impl Process {
 
     /// `sharedline serve`, and what it says of where it serves.
     pub(crate) fn serving(config: &Path) -> (Self, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sharedline"));
-        let serving = Self::start(command.arg("serve").arg("--config").arg(config).env("RUST_LOG", "warn"));
+        let mut command = sharedline(&["serve", "--config"]);
+        let serving = Self::start(command.arg(config).env("RUST_LOG", "warn"));
         let said = serving.line_with("serves");
         (serving, said)
     }

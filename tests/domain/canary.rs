@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sharedline::domain::command::{Answer, Command, SendOutcome, StatusCommand, StatusOf};
+use sharedline::domain::command::{Answer, Command, SendOutcome, StatusCommand, StatusOf, ThreadAsked};
 use sharedline::domain::content::Content;
 use sharedline::domain::event::{Settings, Status, StatusError};
 use sharedline::domain::ids::{ConversationId, Offset, ReplyId, Timestamp};
@@ -52,6 +52,9 @@ fn written(seen: &View<'_>) -> String {
         View::Receipt(receipt) => format!("{receipt:?} {:?}", receipt.error),
         View::Merged { from } => format!("{from}"),
         View::Membership(membership) => format!("{membership:?}"),
+        View::Thread(thread) => {
+            format!("{} {:?} {:?} {:?}", thread.action.as_str(), thread.agent, thread.until, thread.metadata)
+        }
         View::Notice(notice) => format!("{} {notice:?}", String::from_utf8_lossy(notice.content.expose())),
     }
 }
@@ -85,6 +88,8 @@ fn played(id: &str) -> (Stage, ConversationId) {
     }
     stage.echo("491", &format!("wamid.{id}"), CANARY);
     stage.pick_up("crm", "ann", conversation).unwrap();
+    let taken = ThreadAsked::Take { metadata: Some(Arc::from(CANARY)) };
+    stage.thread("crm", conversation, taken).unwrap();
     (stage, conversation)
 }
 

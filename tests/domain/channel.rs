@@ -4,11 +4,11 @@ use sharedline::domain::channel::Standing;
 use sharedline::domain::command::{
     Answer, ChannelState, Command, Rejection, SendOutcome, StandingChange, StandingCommand,
 };
-use sharedline::domain::event::{Actor, Event, MembershipAction, Settings, Status};
+use sharedline::domain::event::{Actor, Agent, Event, MembershipAction, RosterChange, Settings, Status};
 use sharedline::domain::ids::{ChannelId, Offset};
 use sharedline::domain::portal::{FAMILIES_NOT_ELIGIBLE, NumberRefusal, Numbers, Plan, Portal};
 
-use crate::stage::{HOUR, Stage, message_id, number, portal_rules, rules, service};
+use crate::stage::{HOUR, Stage, agent, message_id, number, portal_rules, rules, service};
 
 use StandingChange::{Activate, Create, Deactivate, Delete};
 
@@ -52,6 +52,20 @@ fn r02_however_many_ask_there_is_one_open_channel_for_a_number() {
     }
     assert_eq!(portal.open_channel(&number(), None), Some(ChannelId(1)));
     assert_eq!(portal.open_channels().count(), 1);
+}
+
+#[test]
+fn what_channels_know_of_a_portal_does_not_grow_with_their_number() {
+    let mut portal = Portal::new(portal_rules(vec![rules("crm"), rules("desk")]));
+    let ann = Agent { agent: agent("ann"), name: "Ann".into(), lead: false };
+    let change = RosterChange { service: service("crm"), agents: vec![ann], replace: false, remove: vec![] };
+    portal.apply(&portal.decide_roster(&change).unwrap());
+    let before = portal.for_channels();
+    assert!(before.agent(&service("crm"), &agent("ann")).is_some(), "channels know the rosters");
+    portal.apply(&portal.decide_open(&number(), None, ChannelId(1)).unwrap());
+    assert!(portal.for_channels() == before && portal != before);
+    portal.apply(&portal.decide_closed(ChannelId(1)).unwrap());
+    assert!(portal.for_channels() == before && portal != before);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use sharedline::domain::ids::{
     AgentId, ChannelId, ConversationId, MessageId, Offset, ReplyId, ServiceId, Timestamp,
 };
 use sharedline::domain::outbox::Outbox;
-use sharedline::domain::outbox::budget::{Budget, PAIR_BURST, PAIR_EVERY_MS, Say};
+use sharedline::domain::outbox::budget::{Asking, Budget, PAIR_BURST, PAIR_EVERY_MS, Say};
 use sharedline::wire::content::check_reply;
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
@@ -47,7 +47,7 @@ impl World {
         let keys = Keys { fingerprint: [1; 16], confirm: [2; 16], digest: [3; 16] };
         Self {
             outbox: Outbox::new(&keys, 24 * 3_600_000),
-            budget: Budget::new(per_second),
+            budget: Budget::of_number(usize::MAX, per_second),
             now: START,
             dice: Dice(seed),
             last: Offset::ZERO,
@@ -79,7 +79,7 @@ impl World {
             echo_of: None,
         };
         let conversation = ConversationId(customer);
-        let offset = self.record(Draft { conversation: Some(conversation), event: Event::Reply(reply) });
+        let offset = self.record(Draft { conversation: Some(conversation), event: Event::from(reply) });
         self.accepted.insert(offset, (self.now, conversation));
         offset
     }
@@ -90,8 +90,9 @@ impl World {
         loop {
             let mut rested = false;
             for reply in self.outbox.next_to_hand(16) {
-                let conversation = self.outbox.reply(reply).unwrap().conversation;
-                match self.budget.ask(HERE, conversation, self.now) {
+                let now = self.outbox.reply(reply).unwrap();
+                let (conversation, weight) = (now.conversation, self.outbox.weight(now.service));
+                match self.budget.ask(&Asking { channel: HERE, conversation, weight }, self.now) {
                     Say::Go => {
                         let draft = self.outbox.hand(reply, self.now).unwrap();
                         self.record(draft);
@@ -104,6 +105,7 @@ impl World {
                         rested = true;
                     }
                     Say::Number(until) => return Some(until),
+                    Say::Full => unreachable!("there are places for all"),
                 }
             }
             if !rested {
@@ -196,4 +198,52 @@ fn a_customer_who_may_not_be_sent_more_holds_up_nobody_and_gets_his_in_order() {
         let least = (n as u64 + 1 - PAIR_BURST) * PAIR_EVERY_MS;
         assert!(at.since_ms(START) >= least, "message {n} left after {} ms", at.since_ms(START));
     }
+}
+
+/// How many of a service's replies left between two times.
+fn left_of(world: &World, service: &str, from: Timestamp, to: Timestamp) -> u64 {
+    let is_its = |reply: &Offset| world.outbox.reply(*reply).unwrap().service.as_str() == service;
+    let left = world.left.iter().filter(|(at, reply)| (from..to).contains(at) && is_its(reply));
+    left.count() as u64
+}
+
+#[test]
+fn shares_follow_the_weights_an_idle_services_share_is_the_others_and_agents_go_first_all_the_same() {
+    let mut world = World::new(80, 3);
+    let weights = [("crm", 1), ("desk", 3), ("salesiq", 4)];
+    world.outbox.set_weights(weights.map(|(service, weight)| (ServiceId::trusted(service), weight)).into());
+    // Each has more to send than will leave, and SalesIQ comes later.
+    for n in 0..3_000 {
+        world.reply("crm", None, n, TEMPLATE);
+        world.reply("desk", None, 10_000 + n, TEMPLATE);
+    }
+    world.run_until(START.plus_ms(20_000));
+    for n in 0..3_000 {
+        world.reply("salesiq", None, 20_000 + n, TEMPLATE);
+    }
+    let (both, all) = (START.plus_ms(20_000), START.plus_ms(40_000));
+    world.run_until(all);
+    let near = |found: u64, due: u64| assert!(found.abs_diff(due) <= 20, "{found} left, {due} were due");
+    near(left_of(&world, "crm", START, both), 400);
+    near(left_of(&world, "desk", START, both), 1_200);
+    // Of eight parts one, three and four; and nothing is made up for the time before it came.
+    near(left_of(&world, "crm", both, all), 200);
+    near(left_of(&world, "desk", both, all), 600);
+    near(left_of(&world, "salesiq", both, all), 800);
+    // The lightest service's agent waits for the others' turns, not for anybody's campaign.
+    let agents: Vec<Offset> = (0..50)
+        .map(|n| {
+            world.run_until(world.now.plus_ms(150));
+            world.reply("crm", Some("bob"), 30_000 + n, TEXT)
+        })
+        .collect();
+    world.run_until(world.now.plus_ms(1_000));
+    let slowest = agents.iter().map(|reply| world.waited_ms(*reply)).max().unwrap();
+    assert!(slowest <= 250, "an agent of the lightest service waited for {slowest} ms");
+    // Without campaigns all of the rate is the last one's.
+    world.run_until(START.plus_ms(200_000));
+    assert_eq!(world.outbox.waiting_len() + world.outbox.handed_len(), 0);
+    let (first, last) = (world.left[0].0, world.left.last().unwrap().0);
+    let rate = world.left.len() as u64 * 1_000 / last.since_ms(first);
+    assert!((78..=81).contains(&rate), "nothing of the rate is wasted: {rate} a second");
 }

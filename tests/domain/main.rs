@@ -3,7 +3,7 @@
 //! # Layout
 //! - `stage`: one portal and one channel that a test tells commands; after each of them the records so far are
 //!   replayed into a second channel, which is saved and restored on its way (`tape`) and must equal the first
-//! - `channel`, `messages`, `replies`, `picking`: the rules, each test named after its own (`r07_…`, `b05_…`)
+//! - `channel`, `messages`, `replies`, `picking`, `threads`: the rules, each test named after its own (`r07_…`, `b05_…`)
 //! - `fairness`: services that send in very different ways, played in simulated time (B14)
 //! - `canary`: no byte of a masked reply on any path of the domain (B3)
 //! - `properties`, `model`: any sequence of commands against a naive model that knows nothing of the domain
@@ -25,3 +25,4 @@ mod properties;
 mod replies;
 mod stage;
 mod tape;
+mod threads;

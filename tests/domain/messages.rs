@@ -8,6 +8,7 @@ use sharedline::domain::content::Content;
 use sharedline::domain::event::{ClaimAction, ClearTo, Event, Settings};
 use sharedline::domain::ids::{MessageId, Offset, Timestamp};
 use sharedline::domain::portal::PickUpRule;
+use sharedline::domain::recent_ids::Suspect;
 use sharedline::domain::view::{Masking, View};
 
 use crate::stage::{DAY, HOUR, MINUTE, START, Stage, content_of, name, rules, service, warned};
@@ -90,7 +91,7 @@ fn b06_a_repeat_is_told_by_the_full_message_id_for_8_days() {
     let Ok(Answer::Message { offset, duplicate: false }) = first else { panic!() };
     stage.pass(8 * DAY - MINUTE);
     let suspected = stage.tell(sharedline::domain::command::Command::Inbound(message.clone()));
-    assert_eq!(suspected, Ok(Answer::LookUp(offset)), "a suspicion alone drops nothing");
+    assert_eq!(suspected, Ok(Answer::LookUp(Suspect::At(offset))), "a suspicion alone drops nothing");
     assert_eq!(stage.receive(message.clone()), Ok(Answer::Message { offset, duplicate: true }));
     let mut different = message.clone();
     different.looked_up = LookedUp::Different;

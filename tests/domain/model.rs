@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) const MINUTE: u64 = 60_000;
+const DAY: u64 = 24 * 60 * MINUTE;
 /// Service 0 is exclusive and its claims expire; 1 is takeover, 2 open.
 pub(crate) const TTL: u64 = 30 * MINUTE;
 
@@ -17,6 +18,9 @@ pub(crate) enum Do {
     Transfer { service: usize, agent: usize, to: usize, customer: usize },
     Reply { service: usize, agent: Option<usize>, customer: usize, id: usize },
     Roster { service: usize, agent: usize, there: bool },
+    Take { service: usize, customer: usize, words: Option<usize> },
+    PassOn { service: usize, to: usize, customer: usize, words: Option<usize> },
+    GiveUp { service: usize, customer: usize },
     Pass(u64),
     Tick,
 }
@@ -29,11 +33,20 @@ struct Claim {
     active: u64,
 }
 
+/// Whose a thread is, since when, and what was handed on with it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Note {
+    pub(crate) owner: usize,
+    pub(crate) since: u64,
+    pub(crate) words: Option<usize>,
+}
+
 #[derive(Default)]
 struct Conversation {
     newest: Option<u64>,
     written_since_active: bool,
     claims: Vec<Claim>,
+    note: Option<Note>,
 }
 
 #[derive(Default)]
@@ -85,7 +98,49 @@ impl Model {
     fn sweep(&mut self) {
         for at in 0..self.conversations.len() {
             self.claims(at);
+            let Conversation { newest, note, .. } = &mut self.conversations[at];
+            let lapsed = newest.is_none_or(|newest| self.now >= newest + DAY);
+            *note = note.filter(|note| !lapsed && self.list.contains(&note.owner));
         }
+    }
+
+    /// The note on the conversation with a customer, and until when it holds.
+    pub(crate) fn note(&mut self, customer: usize) -> Option<(Note, u64)> {
+        self.sweep();
+        let conversation = &self.conversations[*self.home.get(&customer)?];
+        Some((conversation.note?, conversation.newest? + DAY))
+    }
+
+    fn shown(&mut self, service: usize, customer: usize) -> &'static str {
+        match self.note(customer) {
+            None => "none",
+            Some((note, _)) if note.owner == service => "self",
+            Some(_) => "another",
+        }
+    }
+
+    /// `to` is nobody where the note is given up.
+    fn thread(
+        &mut self,
+        service: usize,
+        customer: usize,
+        to: Option<usize>,
+        words: Option<usize>,
+    ) -> Result<&'static str, &'static str> {
+        self.may(service)?;
+        let at = self.home.get(&customer).copied().ok_or("not_found")?;
+        if to.is_some_and(|to| !self.list.contains(&to)) {
+            return Err("not_found");
+        }
+        let since = self.now;
+        let note = &mut self.conversations[at].note;
+        match (to, *note) {
+            (None, Some(held)) if held.owner == service => *note = None,
+            (None, _) => {}
+            (Some(to), Some(held)) if held.owner == to && (words.is_none() || words == held.words) => {}
+            (Some(owner), _) => *note = Some(Note { owner, since, words }),
+        }
+        Ok(self.shown(service, customer))
     }
 
     /// Who holds the conversation of a customer within a service.
@@ -118,6 +173,9 @@ impl Model {
                 self.sweep();
                 Ok("done")
             }
+            Do::Take { service, customer, words } => self.thread(service, customer, Some(service), words),
+            Do::PassOn { service, to, customer, words } => self.thread(service, customer, Some(to), words),
+            Do::GiveUp { service, customer } => self.thread(service, customer, None, None),
             Do::Pass(ms) => {
                 self.now += ms;
                 Ok("done")
@@ -177,6 +235,7 @@ impl Model {
             let held: BTreeSet<usize> = self.claims(at).iter().map(|claim| claim.service).collect();
             let moved = gone.claims.into_iter().filter(|claim| !held.contains(&claim.service));
             self.conversations[at].claims.extend(moved);
+            self.conversations[at].note = self.conversations[at].note.or(gone.note);
             self.home.values_mut().filter(|home| **home == younger).for_each(|home| *home = at);
             self.replies.values_mut().filter(|home| **home == younger).for_each(|home| *home = at);
         }
@@ -276,9 +335,8 @@ impl Model {
             return Err("unknown_agent");
         }
         let conversation = &self.conversations[at];
-        let day = 24 * 60 * MINUTE;
-        let unknown = !conversation.written_since_active && self.now < self.active_since + day;
-        if !unknown && conversation.newest.is_some_and(|newest| self.now >= newest + day) {
+        let unknown = !conversation.written_since_active && self.now < self.active_since + DAY;
+        if !unknown && conversation.newest.is_some_and(|newest| self.now >= newest + DAY) {
             return Err("window_closed");
         }
         let now = self.now;

@@ -15,7 +15,7 @@ const GENERIC: &str = "Another agent has picked up this conversation in another 
 
 fn claims(stage: &Stage) -> Vec<&ClaimChange> {
     let changes = stage.records.iter().filter_map(|record| match &record.event {
-        Event::Claim(change) => Some(change),
+        Event::Claim(change) => Some(&**change),
         _ => None,
     });
     changes.collect()

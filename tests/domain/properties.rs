@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use sharedline::domain::command::{Answer, Command, Rejection, StandingChange};
-use sharedline::domain::event::{Agent, RosterChange};
-use sharedline::domain::ids::{ConversationId, Offset};
+use sharedline::domain::command::{Answer, Command, Rejection, StandingChange, ThreadAsked, ThreadSeen};
+use sharedline::domain::event::{Agent, Event, RosterChange};
+use sharedline::domain::ids::{ConversationId, Offset, Timestamp};
 use sharedline::domain::portal::PickUpRule;
 use sharedline::domain::view::View;
 
@@ -92,6 +92,14 @@ impl Driven {
                 Command::Reply(reply)
             }
             Do::Roster { service: of, agent: who, there } => return self.roster(of, who, there),
+            Do::Take { service: of, customer, words } => {
+                return self.thread(of, customer, ThreadAsked::Take { metadata: metadata(words) });
+            }
+            Do::PassOn { service: of, to, customer, words } => {
+                let asked = ThreadAsked::Pass { to: service(SERVICES[to]), metadata: metadata(words) };
+                return self.thread(of, customer, asked);
+            }
+            Do::GiveUp { service: of, customer } => return self.thread(of, customer, ThreadAsked::Release),
             Do::Pass(ms) => {
                 self.stage.pass(ms);
                 return Ok("done");
@@ -99,6 +107,16 @@ impl Driven {
             Do::Tick => Command::Tick,
         };
         told(self.stage.tell(command))
+    }
+
+    fn thread(
+        &mut self,
+        of: usize,
+        customer: usize,
+        asked: ThreadAsked,
+    ) -> Result<&'static str, &'static str> {
+        let conversation = self.conversation(customer);
+        told(self.stage.thread(SERVICES[of], conversation, asked))
     }
 
     fn write(&mut self, customer: usize, formerly: Option<usize>) -> Result<&'static str, &'static str> {
@@ -132,6 +150,11 @@ impl Driven {
     }
 }
 
+/// What is handed on, with a canary in it.
+fn metadata(words: Option<usize>) -> Option<Arc<str>> {
+    words.map(|words| format!("{CANARY}{words}").into())
+}
+
 /// An answer in the model's words.
 fn told(answer: Result<Answer, Rejection>) -> Result<&'static str, &'static str> {
     Ok(match answer {
@@ -144,6 +167,9 @@ fn told(answer: Result<Answer, Rejection>) -> Result<&'static str, &'static str>
         Ok(Answer::NotTaken) => "not_taken",
         Ok(Answer::PickedUp) => "picked_up",
         Ok(Answer::Warned(_)) => "warned",
+        Ok(Answer::Thread { thread: ThreadSeen::Nobody, .. }) => "none",
+        Ok(Answer::Thread { thread: ThreadSeen::Another, .. }) => "another",
+        Ok(Answer::Thread { thread: ThreadSeen::Own { .. }, .. }) => "self",
         Ok(Answer::Accepted { duplicate: false, .. }) => "accepted",
         Ok(Answer::Accepted { duplicate: true, .. }) => "duplicate",
         Err(Rejection::NotFound) => return Err("not_found"),
@@ -160,6 +186,7 @@ fn told(answer: Result<Answer, Rejection>) -> Result<&'static str, &'static str>
 
 fn doing() -> impl Strategy<Value = Do> {
     let (service, agent, customer) = (0..3_usize, 0..3_usize, 0..4_usize);
+    let words = || proptest::option::of(0..2_usize);
     let change = prop_oneof![
         4 => Just("create"), 3 => Just("activate"), 2 => Just("deactivate"), 1 => Just("delete")
     ];
@@ -173,10 +200,16 @@ fn doing() -> impl Strategy<Value = Do> {
             .prop_map(|(service, agent, customer)| Do::Release { service, agent, customer }),
         2 => (service.clone(), agent.clone(), agent.clone(), customer.clone())
             .prop_map(|(service, agent, to, customer)| Do::Transfer { service, agent, to, customer }),
-        5 => (service.clone(), proptest::option::of(agent.clone()), customer, 0..6_usize)
+        5 => (service.clone(), proptest::option::of(agent.clone()), customer.clone(), 0..6_usize)
             .prop_map(|(service, agent, customer, id)| Do::Reply { service, agent, customer, id }),
-        1 => (service, agent, any::<bool>())
+        1 => (service.clone(), agent, any::<bool>())
             .prop_map(|(service, agent, there)| Do::Roster { service, agent, there }),
+        3 => (service.clone(), customer.clone(), words())
+            .prop_map(|(service, customer, words)| Do::Take { service, customer, words }),
+        3 => (service.clone(), service.clone(), customer.clone(), words())
+            .prop_map(|(service, to, customer, words)| Do::PassOn { service, to, customer, words }),
+        1 => (service.clone(), customer.clone())
+            .prop_map(|(service, customer)| Do::GiveUp { service, customer }),
         2 => prop_oneof![Just(MINUTE), Just(3 * MINUTE), Just(29 * MINUTE), Just(30 * MINUTE), Just(23 * 60 * MINUTE)]
             .prop_map(Do::Pass),
         1 => Just(Do::Tick),
@@ -190,14 +223,26 @@ fn check(model: &mut Model, driven: &Driven) -> Result<(), TestCaseError> {
     prop_assert_eq!(seen, list);
     prop_assert_eq!(stage.channel.parent().map(|of| of.as_str()), model.parent.map(|of| SERVICES[of]));
     for (customer, first) in &driven.ids {
-        let Some(now) = stage.channel.conversation(*first, sharedline::domain::ids::Timestamp(stage.now))
-        else {
+        let Some(now) = stage.channel.conversation(*first, Timestamp(stage.now)) else {
             return Err(TestCaseError::fail("a conversation is lost"));
         };
         for (of, id) in SERVICES.iter().enumerate() {
             let held: Vec<&str> = model.holders(of, *customer).into_iter().map(|who| AGENTS[who]).collect();
             prop_assert!(of != 0 || held.len() <= 1, "one holder at most where the rule is exclusive");
             prop_assert_eq!(stage.holders(id, now.conversation), held);
+        }
+        let note = model.note(*customer);
+        for (of, id) in SERVICES.iter().enumerate().filter(|(of, _)| model.list.contains(of)) {
+            let expected = match note {
+                None => ThreadSeen::Nobody,
+                Some((note, until)) if note.owner == of => ThreadSeen::Own {
+                    since: Timestamp(note.since),
+                    until: Timestamp(until),
+                    metadata: metadata(note.words),
+                },
+                Some(_) => ThreadSeen::Another,
+            };
+            prop_assert!(stage.thread_seen(id, *first) == expected, "{} of {}: {:?}", id, customer, note);
         }
     }
     Ok(())
@@ -210,6 +255,12 @@ fn check_records(stage: &Stage) -> Result<(), TestCaseError> {
             if let Some(View::MaskedReply { service, kind, content }) = stage.sees(of, record) {
                 let shown = format!("{service:?}{kind:?}{:?}", content.map(|content| content.expose()));
                 prop_assert!(!shown.contains(CANARY));
+            }
+            if let (Event::Thread(change), Some(View::Thread(seen))) = (&record.event, stage.sees(of, record))
+            {
+                let is_owner = change.owner == Some(service(of));
+                prop_assert_eq!(seen.metadata.is_some(), is_owner && change.metadata.is_some());
+                prop_assert_eq!(seen.until.is_some(), is_owner);
             }
         }
     }

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use sharedline::domain::channel::{Channel, DRAFTS_MAX, Draft, Keys, ListQuery, Standing};
 use sharedline::domain::command::{
     Addressee, Answer, ClaimCommand, Command, ConversationSeen, Echo, Inbound, LookedUp, Opened, Rejection,
-    ReplyCommand, SendOutcome, StandingChange, StandingCommand, StatusCommand, StatusOf, Warned,
+    ReplyCommand, SendOutcome, StandingChange, StandingCommand, StatusCommand, StatusOf, ThreadAsked,
+    ThreadCommand, ThreadSeen, Warned,
 };
 use sharedline::domain::content::Content;
 use sharedline::domain::event::{
@@ -23,6 +24,7 @@ use sharedline::domain::ids::{
 use sharedline::domain::portal::{
     BotWhenClaimed, PickUpRule, Plan, Portal, PortalRules, RosterSource, ServiceRules,
 };
+use sharedline::domain::recent_ids::Suspect;
 use sharedline::domain::view::{Masking, View, Viewer, view};
 
 use crate::tape::Tape;
@@ -86,6 +88,7 @@ pub(crate) fn rules(id: &str) -> ServiceRules {
         pick_up: PickUpRule::Exclusive,
         claim_ttl_ms: None,
         bot_when_claimed: BotWhenClaimed::Send,
+        weight: 1,
     }
 }
 
@@ -282,7 +285,7 @@ impl Stage {
     /// A customer's message; a suspected repeat is compared by its full id.
     pub(crate) fn receive(&mut self, mut inbound: Inbound) -> Result<Answer, Rejection> {
         let answer = self.tell(Command::Inbound(inbound.clone()))?;
-        let Answer::LookUp(offset) = answer else { return Ok(answer) };
+        let Answer::LookUp(Suspect::At(offset)) = answer else { return Ok(answer) };
         let Event::Message(known) = &self.record(offset).event else { panic!("no message at {offset}") };
         let is_same = known.message_id == inbound.message.message_id;
         inbound.looked_up = if is_same { LookedUp::Same(offset) } else { LookedUp::Different };
@@ -427,6 +430,24 @@ impl Stage {
 
     pub(crate) fn configure(&mut self, of: &str, settings: Settings) -> Result<Answer, Rejection> {
         self.tell(Command::Configure { service: service(of), settings })
+    }
+
+    /// A thread taken, passed or released by a service's bot.
+    pub(crate) fn thread(
+        &mut self,
+        of: &str,
+        conversation: ConversationId,
+        asked: ThreadAsked,
+    ) -> Result<Answer, Rejection> {
+        let of_whom = Addressee::Conversation(conversation);
+        let command = ThreadCommand { service: service(of), of: of_whom, agent: None, asked };
+        self.tell(Command::Thread(command))
+    }
+
+    /// Whose a thread is, as a service sees it.
+    pub(crate) fn thread_seen(&self, of: &str, conversation: ConversationId) -> ThreadSeen {
+        let of_whom = Addressee::Conversation(conversation);
+        self.channel.thread(&service(of), &of_whom, Timestamp(self.now)).unwrap().1
     }
 
     /// The claims that hold, as `service agent`, from the view of a list.

@@ -14,5 +14,11 @@ mod callback;
 mod clients;
 mod kill;
 mod media;
+mod messages;
+mod reload;
 mod send;
+#[path = "../world/serving.rs"]
+mod serving;
 mod stand;
+mod threads;
+mod webhooks;

@@ -59,7 +59,7 @@ fn answer(head: &str, body: &[u8], address: SocketAddr) -> (u16, Vec<u8>) {
     let line = head.lines().next().unwrap();
     let (method, target) = (line.split(' ').next().unwrap(), line.split(' ').nth(1).unwrap());
     let path = target.split('?').next().unwrap();
-    assert!(head.contains("Bearer the number's own token"), "with the number's own token: {head}");
+    assert!(head.contains("Bearer the-numbers-own-token"), "with the number's own token: {head}");
     assert!(!head.contains("access_token") && !head.contains("Bearer bot"), "and nobody else's: {head}");
     let of = |value: Value| (200, value.to_string().into_bytes());
     match (method, path) {
@@ -151,6 +151,23 @@ fn media_told_at_a_callback_url_may_be_fetched_at_once() {
     let change = &server.taken(1)[0];
     let id = change["value"]["messages"][0]["image"]["id"].as_str().unwrap();
     assert_eq!(get(&broker, "bot", &format!("/v21.0/{id}?phone_number_id={ID}")).0, 200);
+}
+
+#[test]
+fn media_sent_from_the_phone_are_the_parents_to_fetch() {
+    let meta = Meta::start();
+    let services = [("crm", String::new()), ("bot", String::new())];
+    let broker = Broker::start_with(&services, &meta.config());
+    Lines::service(&broker, "crm").create();
+    Lines::service(&broker, "bot").create();
+    let echo = json!({ "from": "15550783881", "to": CUSTOMER, "id": "wamid.phone", "timestamp": "1790000000",
+        "type": "image", "image": { "id": "777", "mime_type": "image/png" } });
+    let value = json!({ "messaging_product": "whatsapp", "message_echoes": [echo],
+        "metadata": { "display_phone_number": "15550783881", "phone_number_id": ID } });
+    broker.webhook(&json!({ "object": "whatsapp_business_account", "entry": [{ "id": WABA,
+        "changes": [{ "field": "smb_message_echoes", "value": value }] }] }));
+    assert_eq!(get(&broker, "bot", "/v23.0/777").0, 400, "to the others it is masked");
+    assert_eq!(get(&broker, "crm", "/v23.0/777").0, 200);
 }
 
 #[test]

@@ -6,7 +6,6 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
@@ -14,7 +13,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sharedline::config::TokenHash;
+use sharedline::gateway::graph::choose_crypto;
+use sharedline::gateway::signature::sign;
+use sharedline::gateway::simulated::{Graph, Seen, Settings};
 use tempfile::TempDir;
+
+use crate::serving::Serving;
 
 pub(crate) const NUMBER: &str = "+15550783881";
 pub(crate) const ID: &str = "106540352242922";
@@ -24,7 +28,7 @@ pub(crate) const WAIT: Duration = Duration::from_secs(30);
 
 /// The process, killed when the test ends.
 pub(crate) struct Broker {
-    child: Child,
+    process: Serving,
     pub(crate) tcp: SocketAddr,
     pub(crate) http: SocketAddr,
     config: PathBuf,
@@ -48,6 +52,15 @@ impl Broker {
     }
 
     pub(crate) fn start_planned(services: Services<'_>, more: &str, plan: &str) -> Self {
+        Self::start_through("whatsapp", services, more, plan)
+    }
+
+    /// With the built-in gateway, which sends to this Graph API.
+    pub(crate) fn start_builtin(services: Services<'_>, graph_url: &str) -> Self {
+        Self::start_through("builtin", services, &format!("graph_url = \"{graph_url}\"\n"), "bundle")
+    }
+
+    fn start_through(gateway: &str, services: Services<'_>, more: &str, plan: &str) -> Self {
         let directory = Arc::new(tempfile::tempdir().unwrap());
         let hash = |token: &str| TokenHash::of(token).to_string();
         let mut text = format!(
@@ -66,7 +79,7 @@ impl Broker {
             text,
             "[[portals.gateways]]\nid = \"whatsapp\"\ntoken_sha256 = \"{}\"\n\
              [[portals.numbers]]\nnumber = \"{NUMBER}\"\nphone_number_id = \"{ID}\"\nwaba_id = \"102290129340398\"\n\
-             gateway = \"whatsapp\"\naccess_token = \"the number's own token\"\n\
+             gateway = \"{gateway}\"\naccess_token = \"the-numbers-own-token\"\nmessages_per_second = 1000\n\
              [[portals]]\nid = \"other\"\n[[portals.services]]\nid = \"spy\"\ntoken_sha256 = \"{}\"\n",
             hash("whatsapp"),
             hash("spy"),
@@ -79,52 +92,40 @@ impl Broker {
     fn run(config: PathBuf, directory: Arc<TempDir>) -> Self {
         let log =
             fs::OpenOptions::new().create(true).append(true).open(config.with_extension("log")).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sharedline"))
-            .args(["serve", "--config"])
-            .arg(&config)
-            .env("RUST_LOG", "trace")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = |of: &str| {
-            let rest = line.split_once(&format!("{of} "));
-            let rest = rest.unwrap_or_else(|| panic!("{line:?}: {}", log_of(&config))).1;
-            rest.split(',').next().unwrap().parse().unwrap()
-        };
-        Self { tcp: address("tcp"), http: address("http"), child, config, directory }
+        let process = Serving::start(&config, "trace", log);
+        Self { tcp: process.tcp, http: process.http, process, config, directory }
     }
 
     /// Asks it to stop, waits until it has, and starts it again on the same data; gives how long it took to stop.
     pub(crate) fn stop_and_restart(mut self) -> (Self, Duration) {
         let began = Instant::now();
-        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(asked.success());
-        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{}", self.log());
+        assert_eq!(self.process.terminate(), 0, "{}", self.log());
         let took = began.elapsed();
         (Self::run(self.config.clone(), Arc::clone(&self.directory)), took)
     }
 
     /// Kills it at once, and starts it again on the same data.
-    pub(crate) fn kill_and_restart(mut self) -> Self {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        Self::run(self.config.clone(), Arc::clone(&self.directory))
+    pub(crate) fn kill_and_restart(self) -> Self {
+        let Self { process, config, directory, .. } = self;
+        process.kill();
+        Self::run(config, directory)
     }
 
     /// Gives a service another token, and lets the broker read its configuration anew.
     pub(crate) fn change_token(&self, before: &str, now: &str) {
-        let (before, now) = (TokenHash::of(before).to_string(), TokenHash::of(now).to_string());
+        self.reload(&TokenHash::of(before).to_string(), &TokenHash::of(now).to_string());
+    }
+
+    /// Puts something else into the configuration, and lets the broker read it anew.
+    pub(crate) fn reload(&self, before: &str, now: &str) {
+        const DONE: &str = "the configuration is reloaded";
         let text = fs::read_to_string(&self.config).unwrap();
-        assert!(text.contains(&before));
-        fs::write(&self.config, text.replace(&before, &now)).unwrap();
-        let asked = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status().unwrap();
-        assert!(asked.success());
+        assert!(text.contains(before), "{before:?} is not in {text}");
+        fs::write(&self.config, text.replace(before, now)).unwrap();
+        let times = self.log().matches(DONE).count();
+        self.process.signal("-HUP");
         let until = Instant::now() + WAIT;
-        while !self.log().contains("the configuration is reloaded") {
+        while self.log().matches(DONE).count() == times {
             assert!(Instant::now() < until, "{}", self.log());
             pause(10);
         }
@@ -148,6 +149,15 @@ impl Broker {
         self.request("POST", &path, &headers, body.to_string().as_bytes())
     }
 
+    /// Brings a webhook of Meta's; it must be taken.
+    pub(crate) fn webhook(&self, body: &Value) {
+        let body = body.to_string();
+        let signature = sign(b"meta's secret", body.as_bytes());
+        let headers = [("x-hub-signature-256", signature.as_str())];
+        let answer = http(self.http, "POST", "/webhooks/whatsapp", &headers, body.as_bytes());
+        assert_eq!(answer.0, 200, "{body}");
+    }
+
     pub(crate) fn request(
         &self,
         method: &str,
@@ -163,13 +173,6 @@ impl Broker {
 
 fn log_of(config: &Path) -> String {
     fs::read_to_string(config.with_extension("log")).unwrap()
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// One request over a connection of its own: status, head, body.
@@ -409,6 +412,42 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------ WhatsApp
+
+/// The simulated Graph API, on a thread of its own that ends with it.
+pub(crate) struct WhatsApp {
+    pub(crate) graph: Graph,
+    _alive: tokio::sync::oneshot::Sender<()>,
+}
+
+impl WhatsApp {
+    pub(crate) fn start() -> Self {
+        choose_crypto();
+        let settings =
+            Settings { phone_number_id: ID.to_owned(), access_token: "the-numbers-own-token".to_owned() };
+        let (started, graph) = mpsc::channel();
+        let (alive, ended) = tokio::sync::oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        thread::spawn(move || {
+            runtime.block_on(async {
+                started.send(Graph::start(0, settings).await.unwrap()).unwrap();
+                let _: Result<(), _> = ended.await;
+            });
+        });
+        Self { graph: graph.recv().unwrap(), _alive: alive }
+    }
+
+    /// What it has seen, once there are so many messages.
+    pub(crate) fn seen(&self, count: usize) -> Vec<Seen> {
+        let until = Instant::now() + WAIT;
+        while self.graph.seen().len() < count {
+            assert!(Instant::now() < until, "{count} messages were to come: {:?}", self.graph.seen());
+            pause(5);
+        }
+        self.graph.seen()
     }
 }
 

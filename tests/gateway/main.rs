@@ -9,7 +9,10 @@
 mod crash;
 mod fair;
 mod phone;
+mod reload;
 mod retries;
 mod sending;
+#[path = "../world/serving.rs"]
+mod serving;
 mod simulated;
 mod stage;

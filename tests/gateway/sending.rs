@@ -126,7 +126,7 @@ async fn what_meta_refuses_has_failed_in_metas_words() {
         _ => None,
     });
     let error = told.unwrap();
-    assert_eq!(error.title.as_deref(), Some("(#131047) Re-engagement message"));
+    assert_eq!(error.title.as_deref(), Some("Re-engagement message"));
     assert_eq!(error.details.as_deref(), Some("More than 24 hours have passed since the customer wrote"));
     assert_eq!(stage.graph.seen().len(), 6, "none of them is tried again");
     stage.end();

@@ -42,8 +42,8 @@ async fn media_is_uploaded_as_a_form_and_limits_say_when_to_come_again() {
     choose_crypto();
     let graph = Graph::start(0, graph_settings()).await.unwrap();
     let media = format!("{}/{PHONE_NUMBER_ID}/media", graph.url());
-    let form =
-        "--x\r\ncontent-disposition: form-data; name=\"messaging_product\"\r\n\r\nwhatsapp\r\n--x--\r\n";
+    let form = "--x\r\ncontent-disposition: form-data; name=\"messaging_product\"\r\n\r\nwhatsapp\r\n\
+         --x\r\ncontent-disposition: form-data; name=\"file\"\r\ncontent-type: image/png\r\n\r\npicture\r\n--x--\r\n";
     let request = |kind: &str| {
         Client::new()
             .post(&media)
@@ -53,7 +53,21 @@ async fn media_is_uploaded_as_a_form_and_limits_say_when_to_come_again() {
     };
     let uploaded = request("multipart/form-data; boundary=x").send().await.unwrap();
     let body: Value = serde_json::from_slice(&uploaded.bytes().await.unwrap()).unwrap();
-    assert!(body["id"].as_str().is_some_and(|id| id.bytes().all(|byte| byte.is_ascii_digit())));
+    let id = body["id"].as_str().unwrap();
+    assert!(id.bytes().all(|byte| byte.is_ascii_digit()));
+    let ask = |method: reqwest::Method, url: String, token: &str| {
+        Client::new().request(method, url).bearer_auth(token).send()
+    };
+    let object = format!("{}/{id}", graph.url());
+    let known = ask(reqwest::Method::GET, object.clone(), ACCESS_TOKEN).await.unwrap();
+    let known: Value = serde_json::from_slice(&known.bytes().await.unwrap()).unwrap();
+    assert_eq!((&known["mime_type"], &known["file_size"]), (&json!("image/png"), &json!(7)));
+    let url = known["url"].as_str().unwrap().to_owned();
+    assert_eq!(ask(reqwest::Method::GET, url.clone(), "another").await.unwrap().status(), 401);
+    let there = ask(reqwest::Method::GET, url.clone(), ACCESS_TOKEN).await.unwrap();
+    assert_eq!(there.bytes().await.unwrap(), "picture");
+    assert_eq!(ask(reqwest::Method::DELETE, object, ACCESS_TOKEN).await.unwrap().status(), 200);
+    assert_eq!(ask(reqwest::Method::GET, url, ACCESS_TOKEN).await.unwrap().status(), 400);
     assert_eq!(request("text/plain").send().await.unwrap().status(), 400);
     graph.next([Behaviour::Refuse(130_429, Some(7))]);
     let messages = format!("{}/{PHONE_NUMBER_ID}/messages", graph.url());

@@ -1,10 +1,8 @@
 //! Where the tests play: the broker's process, the simulated Graph API, adapters of services.
 
 use std::fs::{self, OpenOptions};
-use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,6 +22,8 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::serving::Serving;
+
 pub(crate) const NUMBER: &str = "+15550783881";
 pub(crate) const PHONE_NUMBER_ID: &str = "106540352242922";
 pub(crate) const ACCESS_TOKEN: &str = "EAAJB-the-access-token";
@@ -35,6 +35,8 @@ pub(crate) const WITHIN: Duration = Duration::from_secs(60);
 pub(crate) struct Setup {
     pub(crate) messages_per_second: u32,
     pub(crate) services: &'static [&'static str],
+    /// What each of them weighs; 1 where there is none.
+    pub(crate) weights: &'static [u32],
     pub(crate) plan: &'static str,
     /// How much the broker logs.
     pub(crate) log: &'static str,
@@ -47,6 +49,7 @@ impl Default for Setup {
         Self {
             messages_per_second: 80,
             services: &["crm", "desk"],
+            weights: &[],
             plan: "bundle",
             log: "info",
             graph_port: 0,
@@ -60,7 +63,7 @@ pub(crate) struct Stage {
     pub(crate) webhooks: Webhooks,
     http: reqwest::Client,
     pub(crate) tcp: SocketAddr,
-    broker: Option<Child>,
+    broker: Option<Serving>,
     log_filter: &'static str,
 }
 
@@ -92,8 +95,12 @@ impl Stage {
         let services: String = setup
             .services
             .iter()
-            .map(|name| {
-                format!("[[portals.services]]\nid = \"{name}\"\ntoken_sha256 = \"{}\"\n", TokenHash::of(name))
+            .zip(setup.weights.iter().chain(std::iter::repeat(&1)))
+            .map(|(name, weight)| {
+                let hash = TokenHash::of(name);
+                format!(
+                    "[[portals.services]]\nid = \"{name}\"\ntoken_sha256 = \"{hash}\"\nweight = {weight}\n"
+                )
             })
             .collect();
         let text = format!(
@@ -124,35 +131,60 @@ impl Stage {
 
     pub(crate) fn start(&mut self) {
         let log = OpenOptions::new().create(true).append(true).open(self.log()).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sharedline"))
-            .args(["serve", "--config"])
-            .arg(self.directory.path().join("sharedline.toml"))
-            .env("RUST_LOG", self.log_filter)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        self.broker = Some(child);
-        assert!(line.contains("serves"), "{line:?}: {}", self.log_text());
+        let config = self.directory.path().join("sharedline.toml");
+        self.broker = Some(Serving::start(&config, self.log_filter, log));
+    }
+
+    /// Puts something else into the configuration, and lets the broker read it anew.
+    pub(crate) async fn reload(&self, changes: &[(&str, &str)]) {
+        self.reload_to("the configuration is reloaded", changes).await;
+    }
+
+    /// The same, where it must be refused.
+    pub(crate) async fn reload_refused(&self, changes: &[(&str, &str)]) {
+        self.reload_to("the reload is refused", changes).await;
+    }
+
+    async fn reload_to(&self, said: &str, changes: &[(&str, &str)]) {
+        let file = self.directory.path().join("sharedline.toml");
+        let mut text = fs::read_to_string(&file).unwrap();
+        for (before, now) in changes {
+            assert!(text.contains(before), "{before:?} is not in {text}");
+            text = text.replace(before, now);
+        }
+        fs::write(&file, text).unwrap();
+        let times = self.log_text().matches(said).count();
+        self.broker.as_ref().unwrap().signal("-HUP");
+        let reloaded = async {
+            while self.log_text().matches(said).count() == times {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        assert!(timeout(WITHIN, reloaded).await.is_ok(), "no reload: {}", self.log_text());
     }
 
     /// SIGKILL, as a power cut would end the process.
     pub(crate) fn kill(&mut self) {
-        let mut child = self.broker.take().unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
+        self.broker.take().unwrap().kill();
     }
 
     /// SIGTERM; the process must end well.
     pub(crate) async fn terminate(&mut self) {
-        let mut child = self.broker.take().unwrap();
-        let id = child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
-        assert!(status.success(), "{status:?}: {}", self.log_text());
+        let mut broker = self.broker.take().unwrap();
+        let code = tokio::task::spawn_blocking(move || broker.terminate()).await.unwrap();
+        assert_eq!(code, 0, "{}", self.log_text());
+    }
+
+    /// Posts a text over the Cloud API facade; gives the status, and the error's code if there is one.
+    pub(crate) async fn post_text(&self, token: &str, to: &str, text: &str) -> (u16, Option<u64>) {
+        let address = self.webhooks.url.trim_end_matches("/webhooks/whatsapp");
+        let body = json!({"messaging_product": "whatsapp", "to": to, "type": "text", "text": {"body": text}});
+        let post = self.http.post(format!("{address}/v23.0/{PHONE_NUMBER_ID}/messages")).bearer_auth(token);
+        let answer =
+            post.header("content-type", "application/json").body(body.to_string()).send().await.unwrap();
+        let status = answer.status().as_u16();
+        let said: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        (status, said["error"]["code"].as_u64())
     }
 
     pub(crate) async fn post(&self, webhook: &Value) {
@@ -203,16 +235,6 @@ impl Stage {
         assert_eq!(taken.len(), all, "a customer got a reply twice");
         if self.broker.is_some() {
             self.kill();
-        }
-    }
-}
-
-/// A test that fails leaves no process behind.
-impl Drop for Stage {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.broker.take() {
-            let _ = child.kill();
-            let _ = child.wait();
         }
     }
 }

@@ -106,3 +106,33 @@ async fn looking_as_a_service_is_nobodys_activity_and_changes_nothing() {
     }
     assert_eq!(timed.settled_until("expired own").await, ["message wamid.1", "picked_up own", "expired own"]);
 }
+
+#[tokio::test]
+async fn b18_the_operator_sees_whose_a_thread_is_as_the_named_service_would() {
+    let house = House::open();
+    let (mut peers, channel) = house.stage.sharing(&["crm", "desk"]).await;
+    let mut gateway = house.stage.gateway().await;
+    gateway.text("wamid.1", "hello").await;
+    let conversation = peers[0].conversation(channel).await;
+    let base = format!("/channels/{channel}/conversations");
+    let seen = |service: &str| {
+        let listed = house.look(&format!("{base}?as={service}")).1["conversations"][0]["thread"].clone();
+        let shown = house.look(&format!("{base}/{conversation}?as={service}")).1["thread"].clone();
+        assert_eq!(listed, shown);
+        shown
+    };
+    assert_eq!(seen("crm"), json!({"owner": "none"}));
+    let take = sharedline::wire::message::requests::ThreadControl {
+        channel,
+        of: sharedline::wire::message::Addressee::Conversation(conversation),
+        action: sharedline::wire::message::ThreadVerb::Take,
+        to_service: None,
+        metadata: Some(CANARY.into()),
+        agent: None,
+    };
+    peers[0].ask(take).await;
+    let own = seen("crm");
+    assert_eq!((&own["owner"], &own["metadata"]), (&"self".into(), &CANARY.into()));
+    assert!(own["since"].is_u64() && own["until"].as_u64() > own["since"].as_u64());
+    assert_eq!(seen("desk"), json!({"owner": "another"}));
+}

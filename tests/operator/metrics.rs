@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use sharedline::actors::counters::ERROR_CODES;
 use sharedline::admin::metrics::table;
-use sharedline::wire::message::{ErrorCode, word_sets};
+use sharedline::wire::message::requests::ThreadControl;
+use sharedline::wire::message::{Addressee, ErrorCode, ThreadVerb, word_sets};
 
 use crate::house::House;
 use crate::openmetrics::{self, Scrape};
@@ -76,6 +77,9 @@ async fn what_happens_moves_the_metric_that_is_named_for_it_and_by_as_much() {
     peers[0].refused(pick_up(channel, conversation, "bob")).await;
     accepted(peers[0].ask(by("ann", reply(channel, conversation, "r1"))).await);
     accepted(peers[0].ask(by("ann", reply(channel, conversation, "r1"))).await);
+    let (of, action) = (Addressee::Conversation(conversation), ThreadVerb::Take);
+    let (to_service, metadata, agent) = (None, None, None);
+    peers[0].ask(ThreadControl { channel, of, action, to_service, metadata, agent }).await;
     let send = gateway.send().await;
     let waiting = scrape(&house);
     gateway.sent(&send, "wamid.out").await;
@@ -86,6 +90,8 @@ async fn what_happens_moves_the_metric_that_is_named_for_it_and_by_as_much() {
     assert_eq!(moved("sharedline_messages_total", "fate=\"unrouted\""), 1.0);
     assert_eq!(moved("sharedline_claims_total", "action=\"picked_up\""), 1.0);
     assert_eq!(moved("sharedline_claims_held", ""), 1.0);
+    assert_eq!(moved("sharedline_threads_total", "action=\"taken\""), 1.0);
+    assert_eq!(moved("sharedline_threads_noted", ""), 1.0);
     assert_eq!(moved("sharedline_warnings_total", ""), 1.0);
     assert_eq!(moved("sharedline_errors_total", "code=\"claimed\""), 1.0);
     assert_eq!(moved("sharedline_errors_total", "code=\"conflict\""), 0.0);

@@ -20,6 +20,7 @@ mod messages;
 mod replies;
 mod retention;
 mod stage;
+mod threads;
 #[path = "../world/mod.rs"]
 mod world;
 mod wrong_input;
@@ -79,6 +80,9 @@ async fn every_scenario(encoding: Encoding, over_websocket: bool) {
         claims::presence_is_told_within_what_each_may_know,
         claims::rosters_say_who_is_an_agent,
         claims::a_claim_expires_by_itself,
+        threads::a_thread_is_told_within_what_each_may_know,
+        threads::a_note_goes_with_its_conversation_and_stops_nobody,
+        threads::a_note_outlives_history_and_a_restart,
         replies::a_reply_is_sent_once_and_masked_to_the_rest,
         replies::a_reply_id_is_answered_as_before,
         replies::a_double_reply_is_caught,

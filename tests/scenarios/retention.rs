@@ -9,14 +9,14 @@ use crate::stage::{
     MARIA, MUTE_NUMBER, Peer, Stage, Tallied, accepted, by, pick_up, reply, text_content, word,
 };
 
-const KEEP_MS: u64 = 1_000;
+pub(crate) const KEEP_MS: u64 = 1_000;
 /// How long history may stay: twice the time that it is kept, and ten seconds (contract, section 2).
 const GONE_WITHIN: Duration = Duration::from_millis(2 * KEEP_MS + 10_000);
 const HISTORY: &str = "only-history";
 const OPEN: &str = "waits-for-its-gateway";
 
 /// Waits until a text is gone from the data directory.
-async fn gone(stage: &Stage, text: &str) {
+pub(crate) async fn gone(stage: &Stage, text: &str) {
     let since = Instant::now();
     while stage.holds(text) {
         assert!(since.elapsed() < GONE_WITHIN, "{text} is still in the data directory");

@@ -630,6 +630,11 @@ pub(crate) fn word(delivery: &Delivery) -> String {
         Delivery::Membership(membership) => {
             format!("{} {}", membership.service, membership.action.as_str())
         }
+        Delivery::Thread(thread) => {
+            let (own, was_own) =
+                (if thread.own { " own" } else { "" }, if thread.was_own { " lost" } else { "" });
+            format!("thread {}{own}{was_own}", thread.action.as_str())
+        }
         Delivery::Send(send) => format!("send {}", send.reply_id.as_str()),
     }
 }

@@ -63,6 +63,65 @@ fn a_flood_of_connections_is_turned_away_beyond_its_burst() {
     serving.adapter("crm", "crm");
 }
 
+/// A request over HTTP; its status, or nothing where the connection is ended before.
+fn get(mut stream: TcpStream, path: &str) -> Option<String> {
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).ok()?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).ok()?;
+    Some(String::from_utf8_lossy(&head[9..]).into_owned())
+}
+
+#[test]
+fn a_flood_of_http_connections_leaves_room_for_webhooks_and_the_operator() {
+    let stage = Stage::new();
+    stage.configure("", "", &format!("[limits]\npeer_http_connections = 50\n{}", usual()));
+    let serving = stage.serve();
+    let flood = [127, 0, 0, 5];
+    // They stay as long as they may without a word, and more come than there may be in all.
+    let mut silent: Vec<TcpStream> = (0..200).map(|_| from(flood, serving.http)).collect();
+    serving.logs("an address has as many HTTP connections as it may", 1);
+    assert_eq!(get(from(flood, serving.http), "/livez"), None);
+    let started = Instant::now();
+    for path in ["/livez", "/v1/admin/channels", "/webhooks/whatsapp"] {
+        assert!(get(from([127, 0, 0, 1], serving.http), path).is_some(), "{path}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    // Those that are gone make room again.
+    silent.clear();
+    let until = Instant::now() + WITHIN;
+    while get(from(flood, serving.http), "/livez").is_none() {
+        assert!(Instant::now() < until, "the address is let in again");
+    }
+    // A proxy stands for many; a reload says so.
+    let trusted = "[limits]\npeer_http_connections = 50\ntrusted_peers = [\"127.0.0.5\"]\n";
+    stage.configure("", "", &format!("{trusted}{}", usual()));
+    serving.reload(1);
+    let _many: Vec<TcpStream> = (0..100).map(|_| from(flood, serving.http)).collect();
+    assert_eq!(get(from(flood, serving.http), "/livez").as_deref(), Some("200"));
+}
+
+#[test]
+fn who_speaks_plain_text_to_a_port_with_tls_is_named_once_a_minute_over_tcp_and_over_http() {
+    let stage = Stage::new();
+    crate::tls::own_certificate(&stage);
+    let tls = "tls = { cert = \"server.pem\", key = \"server.key\" }";
+    stage.configure(tls, tls, &usual());
+    let serving = stage.serve();
+    let line = "a connection was ended before its hello";
+    for (at, address) in [(7, serving.http), (8, serving.tcp)] {
+        for _ in 0..5 {
+            assert_eq!(get(from([127, 0, 0, at], address), "/livez"), None);
+        }
+    }
+    serving.logs(line, 2);
+    let log = serving.log();
+    assert_eq!(log.matches(line).count(), 2, "{log}");
+    assert!(
+        log.contains("127.0.0.7") && log.contains("127.0.0.8") && log.contains("does not speak tls"),
+        "{log}"
+    );
+}
+
 #[test]
 fn a_flood_over_websockets_counts_as_one_over_tcp() {
     let stage = Stage::new();

@@ -3,9 +3,12 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: a panic is its report")]
 
+mod first_message;
 mod floods;
 mod packaging;
 mod reload;
+#[path = "../world/serving.rs"]
+mod serving;
 mod stage;
 mod systemd;
 

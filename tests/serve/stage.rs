@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use sharedline::config::TokenHash;
 use tempfile::TempDir;
+
+use crate::serving::{self, sharedline};
 
 pub(crate) const NUMBER: &str = "+15550783881";
 pub(crate) const WITHIN: Duration = Duration::from_secs(20);
@@ -60,9 +62,8 @@ impl Stage {
     }
 
     pub(crate) fn command(&self, verb: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sharedline"));
-        command.args(verb).arg("--config").arg(self.path("sharedline.toml"));
-        command.stdin(Stdio::null()).env_remove("SHAREDLINE_TOKEN").env("RUST_LOG", "info");
+        let mut command = sharedline(verb);
+        command.arg("--config").arg(self.path("sharedline.toml")).env("RUST_LOG", "info");
         command
     }
 
@@ -71,9 +72,9 @@ impl Stage {
     }
 
     pub(crate) fn serve_by(&self, mut serve: Command) -> Serving {
-        let mut child = serve.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut process = serving::Serving::by(serve.stderr(Stdio::piped()));
         let log = Arc::new(Mutex::new(String::new()));
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut stderr = BufReader::new(process.child.stderr.take().unwrap());
         let into = Arc::clone(&log);
         thread::spawn(move || {
             let mut line = String::new();
@@ -82,20 +83,12 @@ impl Stage {
                 line.clear();
             }
         });
-        let mut line = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        stdout.read_line(&mut line).unwrap();
-        let address = |of: &str| {
-            let (_, after) =
-                line.split_once(&format!("{of} ")).unwrap_or_else(|| panic!("{line}{:?}", log.lock()));
-            after.split(',').next().unwrap().parse().unwrap()
-        };
-        Serving { tcp: address("tcp"), http: address("http"), child, log }
+        Serving { tcp: process.tcp, http: process.http, process, log }
     }
 }
 
 pub(crate) struct Serving {
-    pub(crate) child: Child,
+    process: serving::Serving,
     pub(crate) tcp: SocketAddr,
     pub(crate) http: SocketAddr,
     log: Arc<Mutex<String>>,
@@ -103,8 +96,7 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn signal(&self, signal: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        self.process.signal(signal);
     }
 
     /// Waits until the log has said it so many times.
@@ -126,14 +118,7 @@ impl Serving {
     }
 
     pub(crate) fn ended(&mut self) -> i32 {
-        let until = Instant::now() + WITHIN;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code().unwrap_or(-1);
-            }
-            assert!(Instant::now() < until, "it ends in time");
-            thread::yield_now();
-        }
+        self.process.ended()
     }
 
     /// A greeted connection.
@@ -141,13 +126,6 @@ impl Serving {
         let mut peer = Peer::over(plain(self.tcp));
         assert_eq!(peer.ask(&hello(service, token))["type"], "welcome");
         peer
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

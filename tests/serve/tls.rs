@@ -44,6 +44,11 @@ impl Authority {
     }
 }
 
+/// `server.pem` and `server.key`, which nobody needs to believe.
+pub(crate) fn own_certificate(stage: &Stage) {
+    Authority::new().write(stage, "server");
+}
+
 const TLS: &str = "tls = { cert = \"server.pem\", key = \"server.key\" }";
 const MUTUAL: &str = "tls = { cert = \"server.pem\", key = \"server.key\", client_ca = \"clients.pem\" }";
 

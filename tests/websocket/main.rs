@@ -8,7 +8,10 @@ mod stage;
 #[path = "../world/mod.rs"]
 mod world;
 
-use std::time::Duration;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
@@ -233,4 +236,58 @@ async fn a_stop_says_goaway_and_ends_websockets_before_http() {
         assert_eq!(socket.next().await, None);
     };
     timeout(Duration::from_secs(10), async { tokio::join!(ended, read) }).await.unwrap();
+}
+
+/// Asks for `/livez` over one connection until then; gives how long each answer took, the slowest last.
+fn lives(address: SocketAddr, until: Instant) -> Vec<Duration> {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let mut took = Vec::new();
+    while Instant::now() < until {
+        let began = Instant::now();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let (mut answer, mut piece) = (Vec::new(), [0; 1_024]);
+        while !answer.ends_with(b"alive\n") {
+            let read = stream.read(&mut piece).unwrap();
+            answer.extend_from_slice(&piece[..read]);
+        }
+        took.push(began.elapsed());
+        thread::park_timeout(Duration::from_millis(2));
+    }
+    took.sort_unstable();
+    took
+}
+
+#[tokio::test]
+async fn websockets_that_ask_without_end_delay_no_health_check() {
+    let stage = Stage::set();
+    let idle = lives(stage.address(), Instant::now() + Duration::from_secs(1));
+    let ping = |id: u64| masked(TEXT, format!(r#"{{"type":"ping","id":{id}}}"#).as_bytes());
+    let pings: Vec<u8> = (2..502).flat_map(ping).collect();
+    let until = Instant::now() + Duration::from_secs(3);
+    let mut busy = Vec::new();
+    for service in ["crm", "desk"] {
+        let stream = stage.greeted(service).await.stream.into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        let (mut read, mut write, pings) = (stream.try_clone().unwrap(), stream, pings.clone());
+        thread::spawn(move || while write.write_all(&pings).is_ok() {});
+        busy.push(thread::spawn(move || {
+            let (mut scrap, mut bytes) = (vec![0; 64 << 10], 0);
+            while Instant::now() < until {
+                bytes += read.read(&mut scrap).unwrap();
+            }
+            let _ = read.shutdown(std::net::Shutdown::Both);
+            bytes
+        }));
+    }
+    let loaded = lives(stage.address(), until);
+    let bytes: usize = busy.into_iter().map(|one| one.join().unwrap()).sum();
+    let at = |took: &[Duration], of_100: usize| took[took.len() * of_100 / 100];
+    println!(
+        "/livez: median {:?}, 98 of 100 within {:?}; beside WebSockets that were told {bytes} bytes {:?} and {:?}",
+        at(&idle, 50),
+        at(&idle, 98),
+        at(&loaded, 50),
+        at(&loaded, 98)
+    );
+    assert!(at(&loaded, 50) < Duration::from_millis(100), "{:?}", at(&loaded, 50));
 }

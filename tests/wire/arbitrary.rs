@@ -8,7 +8,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 use sharedline::domain::command::{ChannelSeen, ChannelState, ClaimSeen, Warning, WarningCode, Window};
 use sharedline::domain::event::{
-    Agent, ClaimAction, Customer, MembershipAction, Settings, Status, StatusError,
+    Agent, ClaimAction, Customer, MembershipAction, Settings, Status, StatusError, ThreadAction,
 };
 use sharedline::domain::ids::{
     AgentId, ChannelId, ConversationId, CustomerName, MessageId, Number, Offset, ReplyId, ServiceId,
@@ -17,8 +17,8 @@ use sharedline::domain::ids::{
 use sharedline::domain::presence::Doing;
 use sharedline::wire::message::{
     Addressee, ConversationEntry, DeliverMode, Delivery, ErrorCode, Flag, GapReason, Holder, Name,
-    PROTOCOL_VERSION, Parent, Positions, Private, RawContent, Request, Response, SentOutcome, StatusOf, Who,
-    deliveries, requests, responses,
+    PROTOCOL_VERSION, Parent, Positions, Private, RawContent, Request, Response, SentOutcome, StatusOf,
+    ThreadOwnership, ThreadVerb, Who, deliveries, requests, responses,
 };
 
 use crate::cases::{all_responses, id};
@@ -142,6 +142,9 @@ const STATES: &[ChannelState] = &[ChannelState::Active, ChannelState::Dormant, C
 const WARNING_CODES: &[WarningCode] =
     &[WarningCode::PickedUpElsewhere, WarningCode::RepliedElsewhere, WarningCode::ClaimedByOther];
 const MODES: &[DeliverMode] = &[DeliverMode::Share, DeliverMode::None, DeliverMode::Watch];
+const THREAD_ACTIONS: &[ThreadAction] = &[ThreadAction::Taken, ThreadAction::Passed, ThreadAction::Released];
+const THREAD_OWNERS: &[ThreadOwnership] =
+    &[ThreadOwnership::Nobody, ThreadOwnership::Another, ThreadOwnership::Own];
 const REASONS: &[GapReason] = &[GapReason::Retention, GapReason::Corrupt, GapReason::Erased];
 
 fn code() -> impl Strategy<Value = ErrorCode> {
@@ -247,6 +250,8 @@ fn conversation_request() -> BoxedStrategy<Request> {
     let place = || (channel(), conversation(), agent());
     let addressee =
         prop_oneof![conversation().prop_map(Addressee::Conversation), wa_id().prop_map(Addressee::Customer)];
+    let control = (addressee.clone(), of(private()), of(agent()), 0..3_u8, plain());
+    let asked = addressee.clone();
     let reply = (addressee, of(agent()), reply_id(), content(), of(offset()), of(private()));
     prop_oneof![
         (place(), any::<u32>(), of(offset())).prop_map(|((channel, conversation, agent), limit, before)| {
@@ -266,6 +271,15 @@ fn conversation_request() -> BoxedStrategy<Request> {
         (place(), word(DOINGS)).prop_map(|((channel, conversation, agent), doing)| {
             requests::Presence { channel, conversation, agent, doing }.into()
         }),
+        (channel(), control).prop_map(|(channel, (of, metadata, agent, verb, to))| {
+            let (action, to_service, metadata) = match verb {
+                0 => (ThreadVerb::Take, None, metadata),
+                1 => (ThreadVerb::Pass, Some(to), metadata),
+                _ => (ThreadVerb::Release, None, None),
+            };
+            requests::ThreadControl { channel, of, action, to_service, metadata, agent }.into()
+        }),
+        (channel(), asked).prop_map(|(channel, of)| requests::ThreadOwner { channel, of }.into()),
         (channel(), reply).prop_map(|(channel, (to, agent, reply_id, content, seen, confirm))| {
             requests::Reply { channel, to, agent, reply_id, content, seen, confirm }.into()
         }),
@@ -383,6 +397,11 @@ pub(crate) fn response() -> BoxedStrategy<Response> {
             responses::Error { code, message, versions, holder, retry_after_ms }.into()
         }),
         any::<u64>().prop_map(|retry_after_ms| responses::Goaway { retry_after_ms }.into()),
+        (conversation(), word(THREAD_OWNERS), of(time()), of(time()), of(private())).prop_map(
+            |(conversation, owner, since, until, metadata)| {
+                responses::Thread { conversation, owner, since, until, metadata }.into()
+            }
+        ),
     ]
     .boxed()
 }
@@ -443,6 +462,24 @@ fn other_delivery() -> BoxedStrategy<Delivery> {
                 deliveries::Presence { channel, conversation, at, doing, own, agent, name }.into()
             }
         ),
+        (place(), word(THREAD_ACTIONS), any::<(bool, bool)>(), of(agent()), of(time()), of(private()))
+            .prop_map(
+                |((channel, offset, conversation, at), action, (own, was_own), agent, until, metadata)| {
+                    deliveries::Thread {
+                        channel,
+                        offset,
+                        conversation,
+                        at,
+                        action,
+                        own,
+                        was_own,
+                        agent,
+                        until,
+                        metadata,
+                    }
+                    .into()
+                }
+            ),
         (place(), conversation()).prop_map(|((channel, offset, conversation, at), from)| {
             deliveries::ConversationMerged { channel, offset, conversation, at, from }.into()
         }),

@@ -104,7 +104,7 @@ fn an_unknown_type_is_told_with_its_id_and_the_connection_goes_on() {
     let unknown =
         |frame: &[u8]| decode_request(Encoding::Binary, &Bytes::copy_from_slice(frame)).unwrap_err();
     for frame in
-        [&[7_u8, 21][..], &[7, 250], &[7, 251, 0, 1], &[7, 252, 255, 255, 255, 255], &[7, 21, 1, 2, 3]]
+        [&[7_u8, 23][..], &[7, 250], &[7, 251, 0, 1], &[7, 252, 255, 255, 255, 255], &[7, 23, 1, 2, 3]]
     {
         let refused = unknown(frame);
         assert_eq!((refused.code, refused.id, refused.ends_connection), (ErrorCode::UnknownType, 7, false));
@@ -129,7 +129,7 @@ fn an_unknown_type_is_told_with_its_id_and_the_connection_goes_on() {
     for encoding in ENCODINGS {
         let frame = match encoding {
             Encoding::JsonLines => Bytes::from_static(br#"{"type":"fly"}"#),
-            Encoding::Binary => Bytes::from_static(&[0, 24, 1]),
+            Encoding::Binary => Bytes::from_static(&[0, 26, 1]),
         };
         assert_eq!(decode_server(encoding, &frame), Err(DecodeError::UnknownType));
     }
@@ -518,5 +518,26 @@ proptest! {
             }
             let _ = decode_server(encoding, &Bytes::from(frame));
         }
+    }
+}
+
+#[test]
+fn a_threads_metadata_has_2000_characters_and_only_a_pass_names_a_service() {
+    let control = |fields: &str| {
+        decode_request(
+            Encoding::JsonLines,
+            &Bytes::from(format!(
+                r#"{{"type":"thread_control","id":7,"channel":"ch-00c0ffee0123456789abcdef00000001","to":"1650",{fields}}}"#
+            )),
+        )
+    };
+    let with = |action: &str, length: usize| {
+        control(&format!(r#""action":"{action}","metadata":"{}""#, "\u{fc}".repeat(length)))
+    };
+    assert!(with("take", 2_000).is_ok());
+    for refused in
+        [with("take", 2_001), with("release", 1), control(r#""action":"take","to_service":"desk""#)]
+    {
+        assert_eq!(refused.unwrap_err().code, ErrorCode::BadMessage);
     }
 }

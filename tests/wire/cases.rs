@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sharedline::domain::command::{ChannelSeen, ChannelState, ClaimSeen, Warning, WarningCode, Window};
 use sharedline::domain::event::{
-    Agent, ClaimAction, Customer, MembershipAction, Settings, Status, StatusError,
+    Agent, ClaimAction, Customer, MembershipAction, Settings, Status, StatusError, ThreadAction,
 };
 use sharedline::domain::ids::{
     AdapterId, AgentId, ChannelId, ConversationId, CustomerName, GatewayId, MessageId, Number, Offset,
@@ -14,8 +14,8 @@ use sharedline::domain::ids::{
 use sharedline::domain::presence::Doing;
 use sharedline::wire::message::{
     Addressee, ConversationEntry, DeliverMode, Delivery, ErrorCode, Flag, GapReason, Holder, Name, Parent,
-    Positions, Private, RawContent, Request, Response, SentOutcome, StatusOf, Who, deliveries, requests,
-    responses,
+    Positions, Private, RawContent, Request, Response, SentOutcome, StatusOf, ThreadOwnership, ThreadVerb,
+    Who, deliveries, requests, responses,
 };
 
 pub(crate) const CHANNEL: ChannelId = ChannelId(0x00c0_ffee_0123_4567_89ab_cdef_0000_0001);
@@ -184,6 +184,33 @@ fn reply_requests() -> Vec<Request> {
     vec![full.into(), bot.into()]
 }
 
+fn thread_requests() -> Vec<Request> {
+    let full = requests::ThreadControl {
+        channel: CHANNEL,
+        of: Addressee::Conversation(CONVERSATION),
+        action: ThreadVerb::Pass,
+        to_service: Some(id("desk")),
+        metadata: Some(Private::from("wants a \"refund\", \u{fc}")),
+        agent: Some(ann()),
+    };
+    let to = || Addressee::Customer(id("16505551234"));
+    let bare = |action| requests::ThreadControl {
+        of: to(),
+        action,
+        to_service: None,
+        metadata: None,
+        agent: None,
+        ..full.clone()
+    };
+    vec![
+        full.clone().into(),
+        bare(ThreadVerb::Take).into(),
+        bare(ThreadVerb::Release).into(),
+        requests::ThreadOwner { channel: CHANNEL, of: Addressee::Conversation(CONVERSATION) }.into(),
+        requests::ThreadOwner { channel: CHANNEL, of: to() }.into(),
+    ]
+}
+
 fn gateway_requests() -> Vec<Request> {
     let number: Number = id("+15550783881");
     let inbound = requests::Inbound {
@@ -269,7 +296,9 @@ pub(crate) fn all_requests() -> Vec<Request> {
     for doing in [Doing::Gone, Doing::Looking, Doing::Writing] {
         all.push(requests::Presence { channel, conversation: CONVERSATION, agent: ann(), doing }.into());
     }
-    all.extend([hellos(), claim_requests(), reply_requests(), gateway_requests()].concat());
+    all.extend(
+        [hellos(), claim_requests(), reply_requests(), gateway_requests(), thread_requests()].concat(),
+    );
     all
 }
 
@@ -362,6 +391,20 @@ pub(crate) fn all_responses() -> Vec<Response> {
         channels: vec![active.clone()],
         more: Flag(true),
     };
+    let thread = responses::Thread {
+        conversation: CONVERSATION,
+        owner: ThreadOwnership::Own,
+        since: Some(AT),
+        until: Some(Timestamp(AT.0 + 86_400_000)),
+        metadata: Some(Private::from("wants a \"refund\"")),
+    };
+    let bare_thread = responses::Thread {
+        owner: ThreadOwnership::Nobody,
+        since: None,
+        until: None,
+        metadata: None,
+        ..thread.clone()
+    };
     let mut all: Vec<Response> = vec![
         welcome.clone().into(),
         responses::Welcome { channels: Vec::new(), more: Flag(false), ..welcome }.into(),
@@ -381,7 +424,7 @@ pub(crate) fn all_responses() -> Vec<Response> {
         }
         .into(),
         responses::Conversations { conversations: Vec::new(), next: None }.into(),
-        opened(Window::Open(AT), all_deliveries()).into(),
+        opened(Window::Open(AT), timeline()).into(),
         bare.into(),
         responses::PickedUp {}.into(),
         responses::Warning { warnings: warnings(), confirm: Private::from("c0nf1rm") }.into(),
@@ -395,6 +438,10 @@ pub(crate) fn all_responses() -> Vec<Response> {
         responses::InboundAccepted { channels: 2, duplicate: true }.into(),
         responses::Pong {}.into(),
         responses::Goaway { retry_after_ms: 1200 }.into(),
+        thread.clone().into(),
+        responses::Thread { metadata: None, ..thread.clone() }.into(),
+        responses::Thread { owner: ThreadOwnership::Another, ..bare_thread.clone() }.into(),
+        bare_thread.into(),
     ];
     all.extend(errors());
     all
@@ -402,9 +449,42 @@ pub(crate) fn all_responses() -> Vec<Response> {
 
 /// Every delivery, in any order.
 pub(crate) fn all_deliveries() -> Vec<Delivery> {
+    let mut all = timeline();
+    all.extend(thread_deliveries());
+    all
+}
+
+/// What a timeline was published with.
+fn timeline() -> Vec<Delivery> {
     let mut all = message_deliveries();
     all.extend(channel_deliveries());
     all
+}
+
+fn thread_deliveries() -> Vec<Delivery> {
+    let own = deliveries::Thread {
+        channel: CHANNEL,
+        offset: Offset(251),
+        conversation: CONVERSATION,
+        at: AT,
+        action: ThreadAction::Taken,
+        own: true,
+        was_own: true,
+        agent: Some(ann()),
+        until: Some(Timestamp(AT.0 + 86_400_000)),
+        metadata: Some(Private::from("wants a \"refund\"")),
+    };
+    let others = deliveries::Thread {
+        action: ThreadAction::Passed,
+        own: false,
+        was_own: false,
+        agent: None,
+        until: None,
+        metadata: None,
+        ..own.clone()
+    };
+    let released = deliveries::Thread { action: ThreadAction::Released, was_own: true, ..others.clone() };
+    vec![own.into(), others.into(), released.into()]
 }
 
 fn message_deliveries() -> Vec<Delivery> {

@@ -128,10 +128,12 @@ fn every_variant_is_written_and_read_as_it_was_published() {
 #[test]
 fn numbers_count_up_without_a_hole_in_each_direction() {
     let requests: Vec<u32> = Request::variants().iter().map(|variant| variant.number).collect();
-    assert_eq!(requests, (0..21).collect::<Vec<_>>());
-    let of_the_broker: Vec<u32> =
+    assert_eq!(requests, (0..23).collect::<Vec<_>>());
+    let mut of_the_broker: Vec<u32> =
         Response::variants().iter().chain(&Delivery::variants()).map(|variant| variant.number).collect();
-    assert_eq!(of_the_broker, (0..24).collect::<Vec<_>>());
+    // What came later has the next numbers, be it a response or a delivery.
+    of_the_broker.sort_unstable();
+    assert_eq!(of_the_broker, (0..26).collect::<Vec<_>>());
 }
 
 #[test]

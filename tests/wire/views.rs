@@ -7,7 +7,7 @@ use sharedline::domain::command::{ClaimSeen, Warning, Window};
 use sharedline::domain::content::{CONTENT_BYTES_MAX, Content};
 use sharedline::domain::event::{
     Actor, ClaimAction, ClaimChange, ClearTo, Customer, Event, Membership, MembershipAction, Merged, Message,
-    Notice, Receipt, Record, Reply, Settings, Status, StatusError,
+    Notice, Receipt, Record, Reply, Settings, Status, StatusError, ThreadAction, ThreadChange,
 };
 use sharedline::domain::ids::{ConversationId, Offset, ServiceId, Timestamp};
 use sharedline::domain::presence::{Doing, Presence, PresenceSeen};
@@ -17,7 +17,9 @@ use sharedline::wire::delivery::{
     GapSeen, TimelineWriter, encode_delivery, encode_gap, encode_presence, encode_send,
 };
 use sharedline::wire::frame::{Encoding, FRAME_BYTES_MAX};
-use sharedline::wire::message::{Delivery, Flag, GapReason, Parent, Response, ServerBody, responses};
+use sharedline::wire::message::{
+    Delivery, Flag, GapReason, Parent, Private, Response, ServerBody, responses,
+};
 
 use crate::cases::{CHANNEL, CONVERSATION, customer, id, opened};
 use crate::golden::split;
@@ -60,7 +62,7 @@ fn message(clear_to: ClearTo, content: Content) -> Record {
 }
 
 fn reply(reveal: Settings) -> Record {
-    record(Event::Reply(Reply {
+    record(Event::from(Reply {
         service: id("crm"),
         agent: Some(id("ann")),
         reply_id: id("r-1"),
@@ -75,7 +77,7 @@ fn reply(reveal: Settings) -> Record {
 
 fn records() -> Vec<Record> {
     let claim = |action, from| {
-        record(Event::Claim(ClaimChange {
+        record(Event::from(ClaimChange {
             action,
             service: id("crm"),
             agent: id("ann"),
@@ -86,7 +88,7 @@ fn records() -> Vec<Record> {
         }))
     };
     let receipt = |message_id, status, error| {
-        record(Event::Receipt(Receipt {
+        record(Event::from(Receipt {
             reply: Offset(290),
             service: id("crm"),
             reply_id: id("r-1"),
@@ -97,7 +99,7 @@ fn records() -> Vec<Record> {
         }))
     };
     let membership = |parent: Option<ServiceId>| {
-        record(Event::Membership(Membership {
+        record(Event::from(Membership {
             action: MembershipAction::Deleted,
             service: id("crm"),
             by: Actor::Operator,
@@ -118,13 +120,31 @@ fn records() -> Vec<Record> {
         receipt(Some(id("wamid.2")), Status::Sent, None),
         receipt(None, Status::Failed, Some(error)),
         record(Event::Merged(Merged { from: ConversationId(9) })),
-        record(Event::Notice(Notice {
+        record(Event::from(Notice {
             field: "account_update".into(),
             content: text("news"),
             parent: id("crm"),
         })),
         membership(Some(id("desk"))),
         membership(None),
+        record(Event::from(ThreadChange {
+            action: ThreadAction::Passed,
+            by: Actor::Service(id("crm")),
+            agent: Some(id("ann")),
+            owner: Some(id("desk")),
+            previous: Some(id("crm")),
+            until: Some(Timestamp(1_772_086_400_000)),
+            metadata: Some("handed on".into()),
+        })),
+        record(Event::from(ThreadChange {
+            action: ThreadAction::Taken,
+            by: Actor::Service(id("crm")),
+            agent: Some(id("ann")),
+            owner: Some(id("crm")),
+            previous: None,
+            until: Some(Timestamp(1_772_086_400_000)),
+            metadata: Some(SECRET.into()),
+        })),
     ]
 }
 
@@ -162,7 +182,7 @@ fn written(encoding: Encoding, delivery: &Delivery) -> Bytes {
 fn what_is_written_from_a_view_is_what_the_owned_delivery_writes() {
     for encoding in ENCODINGS {
         let deliveries = deliveries(encoding);
-        assert_eq!(deliveries.len(), 12 + 9 + 9, "{encoding:?}");
+        assert_eq!(deliveries.len(), 14 + 11 + 11, "{encoding:?}");
         for (delivery, bytes) in deliveries {
             assert_eq!(written(encoding, &delivery), bytes, "{delivery:?}");
         }
@@ -179,7 +199,7 @@ fn both_encodings_say_the_same_of_a_view() {
 fn a_view_says_of_the_record_what_its_viewer_may_know() {
     let seen: Vec<Delivery> =
         deliveries(Encoding::Binary).into_iter().map(|(delivery, _)| delivery).collect();
-    let (crm, desk, trusted) = (&seen[..12], &seen[12..21], &seen[21..]);
+    let (crm, desk, trusted) = (&seen[..14], &seen[14..25], &seen[25..]);
 
     let Delivery::Message(message) = &crm[0] else { panic!("{:?}", crm[0]) };
     assert_eq!(
@@ -213,13 +233,23 @@ fn a_view_says_of_the_record_what_its_viewer_may_know() {
     assert_eq!((receipt.offset, receipt.status, &receipt.message_id), (Offset(300), Status::Failed, &None));
     let Delivery::Membership(membership) = &desk[8] else { panic!("{:?}", desk[8]) };
     assert_eq!((&membership.parent, membership.subscribers.len()), (&Parent(None), 0));
+
+    let Delivery::Thread(thread) = &crm[12] else { panic!("{:?}", crm[12]) };
+    assert_eq!((thread.own, thread.was_own, &thread.agent), (false, true, &Some(id("ann"))));
+    assert_eq!((thread.until, &thread.metadata), (None, &None));
+    let Delivery::Thread(thread) = &desk[9] else { panic!("{:?}", desk[9]) };
+    assert_eq!((thread.own, thread.was_own, &thread.agent), (true, false, &None));
+    assert_eq!(thread.until, Some(Timestamp(1_772_086_400_000)));
+    assert_eq!(thread.metadata.as_ref().map(Private::expose), Some("handed on"));
+    let Delivery::Thread(thread) = &desk[10] else { panic!("{:?}", desk[10]) };
+    assert_eq!((thread.own, thread.was_own, &thread.agent, &thread.metadata), (false, false, &None, &None));
 }
 
 #[test]
 fn no_byte_of_a_masked_reply_is_written_for_another_service() {
     for encoding in ENCODINGS {
         let canary = SECRET.as_bytes();
-        for (at, (delivery, bytes)) in deliveries(encoding).iter().enumerate().skip(12).take(9) {
+        for (at, (delivery, bytes)) in deliveries(encoding).iter().enumerate().skip(14).take(11) {
             let shows = bytes.windows(canary.len()).any(|window| window == canary);
             assert!(!shows, "delivery {at}: {delivery:?}");
         }

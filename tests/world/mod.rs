@@ -23,6 +23,7 @@ fn rules(id: &&str) -> ServiceRules {
         pick_up: PickUpRule::Exclusive,
         claim_ttl_ms: None,
         bot_when_claimed: BotWhenClaimed::Send,
+        weight: 1,
     }
 }
 
@@ -58,5 +59,5 @@ pub(crate) fn portal(
 #[allow(dead_code, reason = "not every test has a directory of the operating system")]
 pub(crate) fn start(directory: &Path, options: &Options, setup: Setup) -> Broker {
     let opened = EmbeddedJournal::open(Arc::new(RealDisk::at(directory).unwrap()), options).unwrap();
-    Broker::start(Arc::new(opened.journal), &opened.keys, setup).unwrap()
+    Broker::start_on(Arc::new(opened.journal), &opened.keys, setup).unwrap()
 }

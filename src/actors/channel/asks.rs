@@ -10,7 +10,9 @@ use crate::actors::outlet::Outlet;
 use crate::actors::port::{Answered, Refusal};
 use crate::actors::portal::Recreate;
 use crate::domain::channel::{ConversationNow, ListQuery};
-use crate::domain::command::{ConversationSeen, Opened, ReplyCommand, StandingChange, StandingCommand};
+use crate::domain::command::{
+    ConversationSeen, Opened, StandingChange, StandingCommand, ThreadAsked, ThreadCommand,
+};
 use crate::domain::event::Customer;
 use crate::domain::ids::{AgentId, ConversationId, Offset, ServiceId, Timestamp};
 use crate::domain::outbox::Fate;
@@ -72,8 +74,9 @@ pub(in crate::actors) fn answer(origin: Option<&Arc<Outlet>>, reply_to: ReplyTo,
 /// Whether it begins something: refused while the disk is full, so that what ends something has room.
 fn is_new_work(ask: &Ask) -> bool {
     match ask {
+        Ask::Inbound(_) => true,
         Ask::Command(command) => matches!(
-            command,
+            **command,
             Command::Inbound(_)
                 | Command::Reply(_)
                 | Command::Echo(_)
@@ -81,11 +84,16 @@ fn is_new_work(ask: &Ask) -> bool {
                 | Command::Transfer { .. }
                 | Command::Configure { .. }
                 | Command::Notice { .. }
+                | Command::Thread(ThreadCommand {
+                    asked: ThreadAsked::Take { .. } | ThreadAsked::Pass { .. },
+                    ..
+                })
         ),
         Ask::Standing(standing) => {
             matches!(standing.change, StandingChange::Create | StandingChange::Activate)
         }
-        Ask::Get | Ask::List(_) | Ask::Open { .. } | Ask::Look { .. } | Ask::Presence { .. } => false,
+        Ask::Get | Ask::List(_) | Ask::Open { .. } | Ask::Look { .. } => false,
+        Ask::ThreadOwner { .. } | Ask::Presence { .. } => false,
         Ask::Ack(_) | Ask::Outcome { .. } | Ask::Again { .. } => false,
         // Ends something.
         Ask::Withdraw { .. } | Ask::Fate { .. } | Ask::OpenNames { .. } | Ask::Whom { .. } => false,
@@ -113,11 +121,14 @@ impl ChannelActor {
                     self.ack(outlet, offset);
                 }
             }
-            Ask::Command(Command::Inbound(inbound)) => self.inbound(origin, inbound, reply_to, now),
-            Ask::Command(Command::Reply(reply)) => self.reply(origin, reply, reply_to, now),
+            Ask::Inbound(inbound) => self.inbound(origin, inbound, reply_to, now),
             Ask::Command(command) => {
-                let decided = self.decide(&command, now);
-                let answered = self.answered(decided);
+                let answered = match (self.decide(&command, now), *command) {
+                    (Ok(Answer::Accepted { offset, conversation, duplicate }), Command::Reply(reply)) => {
+                        Answered::Accepted { offset, conversation, reply_id: reply.reply_id, duplicate }
+                    }
+                    (decided, _) => self.answered(decided),
+                };
                 self.hold(origin, reply_to, answered);
             }
             Ask::Fate { service, reply_id, wait } => {
@@ -139,7 +150,7 @@ impl ChannelActor {
                     Answered::Refused(Refusal::NotFound)
                 } else {
                     Answered::Channel {
-                        seen: self.channel.seen(),
+                        seen: Box::new(self.channel.seen()),
                         created: None,
                         joined: None,
                         changed: Some(false),
@@ -166,6 +177,12 @@ impl ChannelActor {
                     Err(rejection) => self.hold(origin, reply_to, Answered::Refused(rejection.into())),
                 }
             }
+            Ask::ThreadOwner { service, of } => {
+                let seen = self.channel.thread(&service, &of, now);
+                let seen = seen.map(|(conversation, thread)| Answer::Thread { conversation, thread });
+                let answered = self.answered(seen);
+                self.hold(origin, reply_to, answered);
+            }
             Ask::Presence { service, conversation, agent, doing } => {
                 let command =
                     Command::Presence { service: service.clone(), conversation, agent: agent.clone() };
@@ -177,7 +194,7 @@ impl ChannelActor {
                 self.hold(origin, reply_to, answered);
             }
             Ask::Outcome { reply, outcome } => {
-                let decided = self.decide(&Command::Outcome { reply, outcome }, now);
+                let decided = self.decide(&Command::Outcome { reply, outcome: *outcome }, now);
                 let answered = match decided {
                     Ok(_) => Answered::Ok,
                     Err(rejection) => Answered::Refused(rejection.into()),
@@ -192,7 +209,7 @@ impl ChannelActor {
     fn answered(&self, decided: Result<Answer, Rejection>) -> Answered {
         match decided {
             Ok(Answer::Standing { created, joined, changed }) => Answered::Channel {
-                seen: self.channel.seen(),
+                seen: Box::new(self.channel.seen()),
                 created: Some(created),
                 joined: Some(joined),
                 changed: Some(changed),
@@ -203,6 +220,7 @@ impl ChannelActor {
             Ok(Answer::NotTaken) => Answered::Taken { channels: 0, duplicate: false },
             Ok(Answer::PickedUp) => Answered::PickedUp,
             Ok(Answer::Warned(warned)) => Answered::Warned(warned),
+            Ok(Answer::Thread { conversation, thread }) => Answered::Thread { conversation, thread },
             // `open`, replies and look-ups are answered where they are decided.
             Ok(_) => Answered::Ok,
             Err(rejection) => Answered::Refused(rejection.into()),
@@ -251,23 +269,6 @@ impl ChannelActor {
         if self.channel.has_follow_up(&self.portal) {
             self.tick(now);
         }
-    }
-
-    fn reply(
-        &mut self,
-        origin: Option<&Arc<Outlet>>,
-        reply: ReplyCommand,
-        reply_to: ReplyTo,
-        now: Timestamp,
-    ) {
-        let reply_id = reply.reply_id.clone();
-        let answered = match self.decide(&Command::Reply(reply), now) {
-            Ok(Answer::Accepted { offset, conversation, duplicate }) => {
-                Answered::Accepted { offset, conversation, reply_id, duplicate }
-            }
-            decided => self.answered(decided),
-        };
-        self.hold(origin, reply_to, answered);
     }
 
     fn hold_open(

@@ -32,6 +32,15 @@ pub(super) struct Flight {
 }
 
 impl Flight {
+    /// Takes an entry. The first one makes room for as many as the flight before had: about as many come.
+    pub(super) fn push(&mut self, entry: BatchEntry, before: Option<&Self>) {
+        if let Some(before) = before.filter(|_| self.entries.is_empty()) {
+            self.entries.reserve(before.entries.len());
+            self.held.reserve(before.held.len());
+        }
+        self.entries.push(entry);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -1,7 +1,8 @@
 //! Message ids that must be compared with the full id in the journal before a message counts as a repeat (B6).
 //!
-//! What the channel still holds in memory is compared at once. Else the record is read off the Arbiter; meanwhile a
-//! second copy waits for the first, and so does all that the same connection sends later to this channel. Others go on.
+//! What the channel still holds in memory is compared at once. Else the record is read off the Arbiter, where need be
+//! after the runs were asked for it; meanwhile a second copy waits for the first, and so does all that the same
+//! connection sends later to this channel. Others go on.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use crate::domain::command::{Inbound, LookedUp};
 use crate::domain::delivery::ConnectionId;
 use crate::domain::event::{Event, Record};
 use crate::domain::ids::{MessageId, Offset, Timestamp};
-use crate::journal::{Entry, ReadError, StreamId, payload};
+use crate::domain::recent_ids::Suspect;
+use crate::journal::{Entry, Journal, ReadError, StreamId, payload};
 
 /// A customer's message that waits.
 #[derive(Debug)]
@@ -35,8 +37,8 @@ impl WaitingInbound {
 /// The message that is looked at, and those behind it. Bounded by the requests in flight of all connections.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
-    /// The first is being looked at.
-    waiting: VecDeque<(WaitingInbound, Offset)>,
+    /// The first is being looked at; those behind it may not be suspected of anything yet.
+    waiting: VecDeque<(WaitingInbound, Option<Suspect>)>,
     /// Room that they take up.
     permits: Vec<Arc<Permits>>,
 }
@@ -63,12 +65,12 @@ impl ChannelActor {
         if !self.lookups.waiting.is_empty()
             && self.lookups.blocks(connection, &arrived.inbound.message.message_id)
         {
-            self.lookups.waiting.push_back((arrived, Offset::ZERO));
+            self.lookups.waiting.push_back((arrived, None));
             return;
         }
         if let Some((arrived, suspect)) = self.settle_inbound(arrived, now) {
             let idle = self.lookups.waiting.is_empty();
-            self.lookups.waiting.push_back((arrived, suspect));
+            self.lookups.waiting.push_back((arrived, Some(suspect)));
             if idle {
                 self.look_at_first();
             }
@@ -80,19 +82,22 @@ impl ChannelActor {
         &mut self,
         arrived: WaitingInbound,
         now: Timestamp,
-    ) -> Option<(WaitingInbound, Offset)> {
+    ) -> Option<(WaitingInbound, Suspect)> {
         let WaitingInbound { origin, mut inbound, reply_to } = arrived;
         self.name_sender(&mut inbound);
         let decided = loop {
             match self.receive(inbound, now) {
                 Ok(Received::Answered(answer)) => break Ok(answer),
                 Ok(Received::Suspected { inbound: mut suspected, at }) => {
-                    let known = self.message_id_here(at);
-                    match known.map(|known| known == suspected.message.message_id) {
-                        Some(true) => suspected.looked_up = LookedUp::Same(at),
-                        Some(false) => suspected.looked_up = LookedUp::Different,
+                    let here = match at {
+                        Suspect::At(offset) => Some(offset).zip(self.message_id_here(offset)),
+                        Suspect::In(..) => None,
+                    };
+                    suspected.looked_up = match here {
+                        Some((at, known)) if known == suspected.message.message_id => LookedUp::Same(at),
+                        Some(_) => LookedUp::Different,
                         None => return Some((WaitingInbound { origin, inbound: suspected, reply_to }, at)),
-                    }
+                    };
                     inbound = suspected;
                 }
                 Err(rejection) => break Err(rejection),
@@ -125,30 +130,34 @@ impl ChannelActor {
     }
 
     fn look_at_first(&self) {
-        let Some((first, suspect)) = self.lookups.waiting.front() else { return };
-        let (message_id, suspect) = (first.inbound.message.message_id.clone(), *suspect);
+        let Some((first, Some(suspect))) = self.lookups.waiting.front() else { return };
+        let (message_id, suspect) = (first.inbound.message.message_id.clone(), suspect.clone());
         let (stream, me) = (StreamId::from(self.channel.id()), self.me.clone());
         self.shared.readers.read(move |journal| {
-            let same = match journal.read_one(stream, suspect) {
-                Ok(Entry::Record(raw)) => payload::decode_record(&raw)
-                    .ok()
-                    .and_then(|record| message_id_of(&record))
-                    .is_some_and(|known| known == message_id),
-                // The record is history that is gone; 128 keyed bits and the time of the message say that it is the same.
-                Err(ReadError::NotFound { .. }) => suspect < journal.first(stream),
-                // What can not be read can not confirm a suspicion.
-                Ok(Entry::Corrupt(_)) | Err(_) => false,
+            let found = match suspect {
+                Suspect::At(record) => Some(record).filter(|at| is_same(journal, stream, *at, &message_id)),
+                Suspect::In(id, runs) => runs.into_iter().find_map(|run| {
+                    let record = journal.find_in_run(stream, run, id);
+                    let record = record.unwrap_or_else(|error| {
+                        tracing::error!(
+                            error = &error as &dyn std::error::Error,
+                            "ids can not be looked up: they count as unseen"
+                        );
+                        None
+                    });
+                    record.filter(|at| is_same(journal, stream, *at, &message_id))
+                }),
             };
-            let _ = me.try_send(LookedAt { message_id, same });
+            let _ = me.try_send(LookedAt { message_id, found });
         });
     }
 
     /// The first that waits was looked at: it is decided, and all that may follow it.
-    pub(super) fn looked_at(&mut self, message_id: &MessageId, same: bool) {
+    pub(super) fn looked_at(&mut self, message_id: &MessageId, found: Option<Offset>) {
         let now = super::now();
-        let Some((mut first, suspect)) = self.lookups.waiting.pop_front() else { return };
+        let Some((mut first, _)) = self.lookups.waiting.pop_front() else { return };
         debug_assert_eq!(first.inbound.message.message_id, *message_id, "one look at a time, in order");
-        first.inbound.looked_up = if same { LookedUp::Same(suspect) } else { LookedUp::Different };
+        first.inbound.looked_up = found.map_or(LookedUp::Different, LookedUp::Same);
         if self.shared.halt.is_halted() {
             super::asks::answer(
                 first.origin.as_ref(),
@@ -176,11 +185,32 @@ impl ChannelActor {
         }
     }
 
+    /// Ids have left memory: it goes back off the Arbiter, and then `waits`.
+    pub(super) fn free_ids(&mut self, waits: Arc<()>) {
+        self.note_levels();
+        let discarded = self.channel.take_discarded_ids();
+        self.shared.readers.read(move |_| drop((discarded, waits)));
+    }
+
     /// Whether messages wait for a look; then the room of a batch stays taken until they are decided.
     pub(super) fn keep_for_lookups(&mut self, permits: &Arc<Permits>) {
         if !self.lookups.waiting.is_empty() {
             self.lookups.permits.push(Arc::clone(permits));
         }
+    }
+}
+
+/// Whether the record there is of the message with this full id. Blocks.
+fn is_same(journal: &dyn Journal, stream: StreamId, at: Offset, message_id: &MessageId) -> bool {
+    match journal.read_one(stream, at) {
+        Ok(Entry::Record(raw)) => payload::decode_record(&raw)
+            .ok()
+            .and_then(|record| message_id_of(&record))
+            .is_some_and(|known| known == *message_id),
+        // The record is history that is gone; 128 keyed bits and the time of the message say that it is the same.
+        Err(ReadError::NotFound { .. }) => at < journal.first(stream),
+        // What can not be read can not confirm a suspicion.
+        Ok(Entry::Corrupt(_)) | Err(_) => false,
     }
 }
 

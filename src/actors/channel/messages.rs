@@ -9,6 +9,7 @@ use crate::domain::delivery::ConnectionId;
 use crate::domain::ids::{ConversationId, MessageId, Offset, ServiceId};
 use crate::domain::portal::Portal;
 use crate::domain::presence::PresenceChange;
+use crate::domain::recent_ids;
 
 /// A connection wants what its service is delivered here.
 #[derive(Debug, actix::Message)]
@@ -66,12 +67,30 @@ pub(super) struct Flush;
 #[rtype(result = "()")]
 pub(super) struct Wake;
 
-/// A message id was compared with the one in the journal.
+/// A message id was compared with those in the journal: the record that has the same, if one does.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
 pub(super) struct LookedAt {
     pub(super) message_id: MessageId,
-    pub(super) same: bool,
+    pub(super) found: Option<Offset>,
+}
+
+/// Ids of the channel lie in runs, durably.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(in crate::actors) struct LaidAside {
+    pub(in crate::actors) laid: Vec<recent_ids::LaidAside>,
+    /// Held until their memory is free.
+    pub(in crate::actors) waits: Arc<()>,
+}
+
+/// Ids take too much memory, and no more of them can be laid aside: so many bytes of the oldest are to go.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub(in crate::actors) struct DropIds {
+    pub(in crate::actors) bytes: usize,
+    /// Held until they are gone.
+    pub(in crate::actors) waits: Arc<()>,
 }
 
 /// What agents do in a conversation has changed.

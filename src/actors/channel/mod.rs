@@ -46,8 +46,8 @@ use self::feeds::FoundBacklog;
 use self::flights::Flight;
 use self::lookups::Lookups;
 pub(in crate::actors) use self::messages::{
-    Attach, Detach, GatewayNews, HandOverOutcome, HandedOver, Idle, PortalChanged, PresenceChanged, Pump,
-    Settle, Trimmed,
+    Attach, Detach, DropIds, GatewayNews, HandOverOutcome, HandedOver, Idle, LaidAside, PortalChanged,
+    PresenceChanged, Pump, Settle, Trimmed,
 };
 use self::messages::{Flush, LookedAt, Wake};
 use self::sending::Sending;
@@ -124,7 +124,8 @@ pub(super) struct ChannelActor {
 
 impl ChannelActor {
     pub(super) fn new(parts: Parts, me: Addr<Self>) -> Self {
-        let Parts { shared, completions, channel, entry, portal, portal_actor, number } = parts;
+        let Parts { shared, completions, mut channel, entry, portal, portal_actor, number } = parts;
+        channel.outbox_mut().set_weights(portal.weights());
         let head = channel.head();
         let recent = Recent::new(head.next(), shared.settings().limits.recent_bytes_max);
         Self {
@@ -201,7 +202,7 @@ impl ChannelActor {
             self.open.synced |= matches!(record.event, Event::Handed(_));
             self.sending.decided(&record);
             let told = self.fates.told_by(&record);
-            self.open.entries.push(BatchEntry::Record(record));
+            self.open.push(BatchEntry::Record(record), self.flights.back());
             self.open.held.extend(told);
         }
         self.drafts = drafts;
@@ -458,8 +459,27 @@ impl Handler<LookedAt> for ChannelActor {
     type Result = ();
 
     fn handle(&mut self, looked: LookedAt, ctx: &mut Self::Context) {
-        self.looked_at(&looked.message_id, looked.same);
+        self.looked_at(&looked.message_id, looked.found);
         self.after(ctx);
+    }
+}
+
+impl Handler<LaidAside> for ChannelActor {
+    type Result = ();
+
+    fn handle(&mut self, LaidAside { laid, waits }: LaidAside, _: &mut Self::Context) {
+        laid.into_iter().for_each(|laid| self.channel.lay_ids_aside(laid));
+        self.free_ids(waits);
+    }
+}
+
+impl Handler<DropIds> for ChannelActor {
+    type Result = ();
+
+    fn handle(&mut self, DropIds { bytes, waits }: DropIds, _: &mut Self::Context) {
+        let dropped = self.channel.drop_oldest_ids(bytes);
+        self.shared.counters.dropped_ids(dropped);
+        self.free_ids(waits);
     }
 }
 

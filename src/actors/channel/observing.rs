@@ -18,7 +18,9 @@ impl ChannelActor {
         levels.handed.store(outbox.handed_len() as u64, Ordering::Relaxed);
         levels.parked.store(outbox.parked_len() as u64, Ordering::Relaxed);
         levels.conversations.store(self.channel.conversations_len() as u64, Ordering::Relaxed);
+        levels.ids_bytes.store(self.channel.ids_bytes() as u64, Ordering::Relaxed);
         levels.claims.store(self.channel.claims_len() as u64, Ordering::Relaxed);
+        levels.threads.store(self.channel.threads_len() as u64, Ordering::Relaxed);
     }
 
     /// Counts answers that leave.

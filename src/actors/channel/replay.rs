@@ -11,6 +11,7 @@ use crate::domain::channel::{Channel, Keys};
 use crate::domain::event::Record;
 use crate::domain::fingerprint::Key;
 use crate::domain::ids::{ChannelId, Number, Offset, ServiceId};
+use crate::domain::recent_ids::RunId;
 use crate::domain::saved::Unreadable;
 use crate::domain::senders::Senders;
 use crate::journal::{Entry, Journal, RawRecord, ReadError, SavedError, StreamId, payload, state};
@@ -69,7 +70,23 @@ pub(in crate::actors) fn replay(
     let senders = Senders::new(Key::new(keys.fingerprint));
     let (mut channel, senders) = replay_with(journal, channel, senders, &mut |_, _, _| true)?;
     channel.leap_to(journal.head(StreamId::from(id)).offset);
+    read_filters(journal, &mut channel);
     Ok((channel, senders))
+}
+
+/// What may be in the channel's runs; of one that can not be read nothing is known, and its ids count as unseen.
+fn read_filters(journal: &dyn Journal, channel: &mut Channel) {
+    let runs: Vec<RunId> = channel.ids_aside().map(|laid| laid.run).collect();
+    for run in runs {
+        match journal.run_filter(StreamId::from(channel.id()), run) {
+            Ok(filter) => channel.set_ids_filter(run, Some(filter)),
+            Err(error) => tracing::error!(
+                channel = %channel.id(),
+                error = &error as &dyn std::error::Error,
+                "ids of a run can not be had: they count as unseen"
+            ),
+        }
+    }
 }
 
 /// The same into a channel before its first record; `applied` is told each record that was folded, and whether to

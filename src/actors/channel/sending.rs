@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! next_to_hand ─▶ Handed (synced) ─▶ ConversationActor reads it ─▶ GatewayLink::send ─▶ HandedOver
-//!      ▲     (GatewayLink::take: places, rates)                       │ no connection
+//!      ▲     (Budget::ask: places, rates, turns)                      │ no connection
 //!      └────────────────── put_back ◀─────────────────────────────────┘
 //! ```
 
@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use super::{ChannelActor, Command, GatewayNews, HandOverOutcome, HandedOver};
 use crate::actors::clock::now;
-use crate::actors::registry::{GatewayLink, Generation, Right};
+use crate::actors::registry::{GatewayLink, Generation};
 use crate::actors::sender::Pause;
 use crate::domain::command::{SendOutcome, StandingChange, StandingCommand};
 use crate::domain::event::{Actor, Event, Record, StatusError};
-use crate::domain::ids::{Offset, Timestamp};
+use crate::domain::ids::{ChannelId, ConversationId, Offset, Timestamp};
 use crate::domain::outbox::WITHDRAWN;
+use crate::domain::outbox::budget::{Asking, Say};
 
 /// Most replies handed over in one go; the rest follow when these are durable.
 const HAND_AT_ONCE_MAX: usize = 64;
@@ -28,8 +29,10 @@ pub(super) struct Sending {
     link: Option<Arc<GatewayLink>>,
     /// Replies without outcome.
     handed: HashMap<Offset, HandedTo>,
-    /// Rights to hand over that outcomes have freed, each of its gateway.
+    /// Places that outcomes have freed, each of its gateway.
     freed: Vec<Arc<GatewayLink>>,
+    /// The gateway whose budget has the channel wait.
+    waits_for: Option<Arc<GatewayLink>>,
     /// When the number may send again, where it may not now.
     later: Option<Timestamp>,
 }
@@ -37,7 +40,7 @@ pub(super) struct Sending {
 /// Who has a reply.
 #[derive(Debug)]
 struct HandedTo {
-    /// The gateway whose right it has; a reload may have given the number another one since.
+    /// The gateway whose place it has; a reload may have given the number another one since.
     link: Arc<GatewayLink>,
     /// Which of its connections; none before it left.
     connection: Option<Generation>,
@@ -45,7 +48,7 @@ struct HandedTo {
 
 impl Sending {
     pub(super) fn new(link: Option<Arc<GatewayLink>>) -> Self {
-        Self { link, handed: HashMap::new(), freed: Vec::new(), later: None }
+        Self { link, handed: HashMap::new(), freed: Vec::new(), waits_for: None, later: None }
     }
 
     /// The gateway that a reply was decided to be handed to.
@@ -90,6 +93,7 @@ impl ChannelActor {
         let now = now();
         self.sending.link = self.number.link();
         self.channel.outbox_mut().set_send_ttl(self.number.send_ttl_ms());
+        self.channel.outbox_mut().set_weights(self.portal.weights());
         self.deactivate_vanished(now);
         self.refresh_masking();
         self.tick(now);
@@ -115,43 +119,54 @@ impl ChannelActor {
     /// Hands over what may be handed over.
     pub(super) fn pump_outbox(&mut self) {
         for link in std::mem::take(&mut self.sending.freed) {
-            if link.give_back(1) {
-                self.wake_siblings();
-            }
+            let named = link.budget().give_back(1, now());
+            self.wake(&named);
         }
-        let Some(link) = self.sending.link.clone() else { return };
         let waits = self.channel.outbox().waiting_len() > 0;
-        if !waits || self.shared.halt.is_halted() || !link.is_connected() {
-            if !waits {
-                link.leave(self.channel.id());
-            }
-            return;
+        let link = self.sending.link.clone().filter(|link| link.is_connected());
+        let Some(link) = link.filter(|_| waits && !self.shared.halt.is_halted()) else {
+            return self.leave();
+        };
+        if link.is_built_in() {
+            link.budget().set_channels(self.number.sharing());
         }
         let now = now();
         // Those that rest make way for others, which are looked at next.
         while self.hand_over(&link, now) {}
     }
 
+    /// The channel has nothing to hand over now: it keeps no other waiting.
+    fn leave(&mut self) {
+        if let Some(link) = self.sending.waits_for.take() {
+            let named = link.budget().leave(self.channel.id(), now());
+            self.wake(&named);
+        }
+    }
+
     /// Hands over what may be handed over of the next replies; says whether some of them rest, and no more.
     fn hand_over(&mut self, link: &Arc<GatewayLink>, now: Timestamp) -> bool {
+        let next = self.channel.outbox().next_to_hand(HAND_AT_ONCE_MAX);
+        if next.is_empty() {
+            self.leave();
+        }
         let mut rested = false;
-        for reply in self.channel.outbox().next_to_hand(HAND_AT_ONCE_MAX) {
-            let Some(conversation) = self.channel.outbox().reply(reply).map(|reply| reply.conversation)
-            else {
-                continue;
-            };
-            match link.take(self.channel.id(), conversation, now) {
-                Right::Taken => {}
-                Right::Rest(until) => {
+        for reply in next {
+            let Some((conversation, weight)) = self.asks_for(reply) else { continue };
+            let asking = Asking { channel: self.channel.id(), conversation, weight };
+            let said = link.budget().ask(&asking, now);
+            match said {
+                Say::Go => self.sending.waits_for = None,
+                Say::Pair(until) => {
                     self.channel.outbox_mut().rest(reply, until);
                     rested = true;
                     continue;
                 }
-                Right::Later(until) => {
-                    self.sending.later = Some(until);
-                    return false;
-                }
-                Right::Full => return false,
+                Say::Number(until) => self.sending.later = Some(until),
+                Say::Full => {}
+            }
+            if said != Say::Go {
+                self.sending.waits_for = Some(Arc::clone(link));
+                return false;
             }
             let before = self.channel.head();
             // A rejection says that it may not leave any more; it stands in a record already.
@@ -160,16 +175,26 @@ impl ChannelActor {
                 let handed = HandedTo { link: Arc::clone(link), connection: None };
                 self.sending.handed.insert(reply, handed);
             } else {
-                link.give_back(1);
+                let named = link.budget().give_back(1, now);
+                self.wake(&named);
             }
         }
         rested
     }
 
-    /// The gateway has room again: its other channels may go on.
-    fn wake_siblings(&self) {
-        for entry in self.shared.registry.channels_of(&self.entry.portal, None) {
-            if let Some(addr) = entry.addr.filter(|_| entry.id != self.entry.id) {
+    /// By what a reply asks: its conversation, and what its service weighs.
+    fn asks_for(&self, reply: Offset) -> Option<(ConversationId, u32)> {
+        let outbox = self.channel.outbox();
+        let reply = outbox.reply(reply)?;
+        Some((reply.conversation, outbox.weight(reply.service)))
+    }
+
+    /// Channels that the gateway has a place for now.
+    fn wake(&self, named: &[ChannelId]) {
+        for channel in named.iter().filter(|channel| **channel != self.channel.id()) {
+            let addr = self.shared.registry.channels.get(channel).and_then(|entry| entry.addr.clone());
+            if let Some(addr) = addr {
+                // A closed mailbox means that the broker stops.
                 let _ = addr.try_send(GatewayNews { lost: None });
             }
         }
@@ -179,8 +204,13 @@ impl ChannelActor {
     pub(super) fn send_again(&mut self, reply: Offset, error: StatusError, pause: Pause, now: Timestamp) {
         let after = |wait: Duration| now.plus_ms(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         match (pause, &self.sending.link) {
-            (Pause::Customer(wait), _) => self.channel.outbox_mut().rest(reply, after(wait)),
-            (Pause::Number(wait), Some(link)) => link.pause(after(wait)),
+            (Pause::Customer(wait), link) => {
+                self.channel.outbox_mut().rest(reply, after(wait));
+                if let Some((link, (conversation, _))) = link.as_ref().zip(self.asks_for(reply)) {
+                    link.budget().rest(conversation, after(wait));
+                }
+            }
+            (Pause::Number(wait), Some(link)) => link.budget().pause(after(wait)),
             (Pause::Number(_), None) => {}
         }
         let _ = self.decide(&Command::Outcome { reply, outcome: SendOutcome::Again(error) }, now);

@@ -100,7 +100,7 @@ enum Effect {
 #[derive(Debug)]
 struct Flight {
     last: Offset,
-    /// The portal after it.
+    /// The portal after it, as far as channels have to know it.
     portal: Arc<Portal>,
     effect: Effect,
 }
@@ -113,7 +113,7 @@ pub(in crate::actors) struct PortalActor {
     id: PortalId,
     /// With what is decided but not durable yet.
     portal: Portal,
-    /// What the channels know.
+    /// What the channels know; one and the same until a roster changes.
     durable: Arc<Portal>,
     head: Offset,
     builder: BlockBuilder,
@@ -177,7 +177,13 @@ impl PortalActor {
         self.portal.apply(event);
         let expected = Head { offset: self.head, token: 0 };
         self.head = offset;
-        self.flights.push_back(Flight { last: offset, portal: Arc::new(self.portal.clone()), effect });
+        let portal = match event {
+            PortalEvent::Roster(_) => Arc::new(self.portal.for_channels()),
+            PortalEvent::ChannelOpened { .. } | PortalEvent::ChannelClosed { .. } => {
+                Arc::clone(self.flights.back().map_or(&self.durable, |flight| &flight.portal))
+            }
+        };
+        self.flights.push_back(Flight { last: offset, portal, effect });
         if let Some(block) = self.builder.take() {
             let stream = StreamId::of_portal(&self.id);
             self.shared.journal.append(

@@ -60,7 +60,7 @@ pub enum PortalError {
         error: Unreadable,
     },
     /// The configuration breaks what exists.
-    #[error("{0}")]
+    #[error(transparent)]
     Breaks(#[from] Breaks),
     /// A record is whole and yet not understood.
     #[error("record {offset} of portal {portal} can not be read")]
@@ -199,7 +199,7 @@ impl PortalActor {
             homes: Arc::clone(homes),
             completions: homes.first(),
             id,
-            durable: Arc::new(portal.clone()),
+            durable: Arc::new(portal.for_channels()),
             portal,
             head,
             builder: BlockBuilder::new(stream),

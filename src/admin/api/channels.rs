@@ -53,7 +53,7 @@ pub(super) async fn list(call: Call) -> Outcome {
 pub(super) async fn show(call: Call) -> Outcome {
     call.query(&[])?;
     let listed = call.broker().channel_listed(call.part("channel")?).ok_or_else(Refused::not_found)?;
-    let seen = listed.seen.clone();
+    let seen = Box::new(listed.seen.clone());
     let answered = Answered::Channel { seen, created: None, joined: None, changed: None };
     told_with(call.desk(), Told { answered, viewer: None }, |value| for_operators(value, &listed))
 }

@@ -187,6 +187,22 @@ pub(super) static METRICS: &[Metric] = &[
         read: |seen| level(seen.broker.channels.claims),
     },
     Metric {
+        name: "threads",
+        kind: Kind::Counter,
+        unit: None,
+        labels: &["action"],
+        help: "Changes of whose threads are: taken, passed, released.",
+        read: |seen| counts("action", seen.broker.counts.threads.iter().copied()),
+    },
+    Metric {
+        name: "threads_noted",
+        kind: Kind::Gauge,
+        unit: None,
+        labels: &[],
+        help: "Conversations with a note of whose their thread is; one that has lapsed counts until it is forgotten.",
+        read: |seen| level(seen.broker.channels.threads),
+    },
+    Metric {
         name: "warnings",
         kind: Kind::Counter,
         unit: None,

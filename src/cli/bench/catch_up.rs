@@ -1,8 +1,9 @@
-//! A subscriber that catches up on a backlog while live traffic goes on: for `bench growth --by backlog`.
+//! `bench catch-up`, and `bench growth --by backlog`: a subscriber that catches up on what it has missed while live traffic
+//! goes on.
 //!
 //! ```text
-//!  all join ─▶ the last one leaves ─▶ a backlog is published ─▶ live traffic begins, the last one comes back ─▶ it has as
-//!                                                               └── measured ────────── many as the first one ◀┘
+//!  all join ─▶ the last one leaves ─▶ a backlog is published ─▶ live traffic alone ─▶ the last one comes back ─▶ it has as
+//!                                                               └── measured ─┘      └── measured ─────── many as the first
 //! ```
 
 use std::sync::Arc;
@@ -10,18 +11,46 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::Args;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::load::{Load, new_run};
 use super::measured::{Latency, Measured};
+use super::options::Against;
 use super::producer::{Plan, publish_until};
-use super::report::{Bar, f64_of, ratio};
+use super::report::{Bar, f64_of, grouped, ratio, with};
 use super::schedule::Schedule;
 use super::subscriber::{Run, Subscriber};
-use super::target::Target;
+use super::target::{Needs, Target};
+use crate::cli::out;
 use crate::wire::frame::Encoding;
+
+/// Each subscriber's window.
+const WINDOW: u32 = 4_096;
+/// Customers who write.
+const CUSTOMERS: u64 = 10_000;
+/// How long live traffic is measured alone, in seconds.
+const ALONE_S: u64 = 3;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// How many messages the late subscriber has missed.
+    #[arg(long, default_value_t = 300_000)]
+    backlog: u64,
+    /// Messages a second that go on live meanwhile.
+    #[arg(long, default_value_t = 5_000)]
+    rate: u64,
+    /// Bytes of a message's content.
+    #[arg(long, default_value_t = 256)]
+    size: usize,
+    /// How many services subscribe, the late one among them: two at least.
+    #[arg(long, default_value_t = 3)]
+    subscribers: usize,
+    #[command(flatten)]
+    against: Against,
+}
 
 /// How the late subscriber fared, and the others meanwhile.
 #[derive(Debug)]
@@ -48,63 +77,121 @@ impl CaughtUp {
     }
 }
 
+/// The verb of its own: with the live traffic alone before it, to compare.
+pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let needs = Needs { numbers: 1, services: arguments.subscribers.max(2), window: WINDOW };
+    let target = Target::prepare(&arguments.against, needs).await?;
+    let measured = async {
+        let plan = Plan::new(0, CUSTOMERS, &target.numbers, arguments.size)?;
+        let mut load = Away::open(&target).await?;
+        load.publish_backlog(&target, &plan, arguments.backlog).await?;
+        let alone = load.live_alone(&target, &plan, arguments.rate).await?;
+        let (all, caught_up) = load.catch_up(&target, plan, arguments.rate).await?;
+        Ok::<_, anyhow::Error>((alone, all, caught_up))
+    }
+    .await;
+    let ended = target.end().await;
+    let (alone, all, caught_up) = measured?;
+    ended?;
+    report(arguments, &alone, &all, &caught_up);
+    Ok(())
+}
+
 /// Gives what all subscribers got while the late one caught up, and how that one fared.
-pub(super) async fn run(
+pub(super) async fn along(
     target: &Target,
     plan: Plan,
     backlog: u64,
     rate: u64,
 ) -> anyhow::Result<(Measured, CaughtUp)> {
-    let mut load = Load::open(target, Encoding::Binary).await?;
-    let service = target.services.last().context("there is no service")?;
-    drop(load.subscribers.pop());
-    load.run(target, Plan { messages: backlog, ..plan.clone() }).await?;
+    let mut load = Away::open(target).await?;
+    load.publish_backlog(target, &plan, backlog).await?;
+    load.catch_up(target, plan, rate).await
+}
 
-    let gateway = load.gateway.take().context("the gateway is gone")?;
-    let live = Arc::new(Plan { messages: u64::MAX, schedule: Schedule::of(Some(rate)), ..plan });
-    let (stop, published) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let (say_over, is_over) = watch::channel(false);
-    let (of_first, of_others) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let before = target.usage();
-    let run = Arc::new(new_run());
-    let mut live_ones = JoinSet::new();
-    for (at, subscriber) in load.subscribers.drain(..).enumerate() {
-        let counter = if at == 0 { &of_first } else { &of_others };
-        live_ones.spawn(go_on(subscriber, Arc::clone(&run), Arc::clone(counter), is_over.clone()));
-    }
-    let sending = tokio::spawn(publish_until(
-        gateway,
-        live,
-        Arc::clone(&run),
-        Arc::clone(&stop),
-        Arc::clone(&published),
-    ));
+/// A load whose last subscriber is away.
+struct Away {
+    load: Load,
+    service: String,
+    /// What was published since it left.
+    missed: u64,
+}
 
-    let mut late = Subscriber::open(target, service, Encoding::Binary).await?;
-    let shown = Arc::new(AtomicU64::new(0));
-    let bar = Bar::follow(backlog, "catching up", Arc::clone(&shown));
-    let mut latency = Latency::new()?;
-    let mut delivered = 0;
-    while delivered < backlog + of_first.load(Ordering::Relaxed) {
-        delivered += late.take(&run, &mut latency).await?;
-        shown.store(delivered, Ordering::Relaxed);
+impl Away {
+    async fn open(target: &Target) -> anyhow::Result<Self> {
+        let mut load = Load::open(target, Encoding::Binary).await?;
+        let service = target.services.last().context("there is no service")?.clone();
+        drop(load.subscribers.pop());
+        Ok(Self { load, service, missed: 0 })
     }
-    let took = run.begun.elapsed();
-    let done = delivered + of_first.load(Ordering::Relaxed) + of_others.load(Ordering::Relaxed);
-    let usage = before.and_then(|before| Some(target.usage()? - before));
-    let published = published.load(Ordering::Relaxed);
-    drop(bar);
-    stop.store(true, Ordering::Relaxed);
-    // The others may be gone already only if they have failed, which their end says.
-    let _ = say_over.send(true);
-    late.acknowledge().await?;
-    sending.await??;
-    let mut of_live = Latency::new()?;
-    while let Some(ended) = live_ones.join_next().await {
-        of_live.add(&ended??);
+
+    async fn publish_backlog(&mut self, target: &Target, plan: &Plan, messages: u64) -> anyhow::Result<()> {
+        self.load.run(target, Plan { messages, ..plan.clone() }).await?;
+        self.missed += messages;
+        Ok(())
     }
-    let measured = Measured { published, done, took, usage, latency: of_live.clone() };
-    Ok((measured, CaughtUp { took, delivered, live: of_live }))
+
+    /// Measures the live traffic while nobody catches up.
+    async fn live_alone(&mut self, target: &Target, plan: &Plan, rate: u64) -> anyhow::Result<Measured> {
+        let messages = rate * ALONE_S;
+        let schedule = Schedule::of(Some(rate));
+        let measured = self.load.run(target, Plan { messages, schedule, ..plan.clone() }).await?;
+        self.missed += messages;
+        Ok(measured)
+    }
+
+    async fn catch_up(
+        mut self,
+        target: &Target,
+        plan: Plan,
+        rate: u64,
+    ) -> anyhow::Result<(Measured, CaughtUp)> {
+        let gateway = self.load.gateway.take().context("the gateway is gone")?;
+        let live = Arc::new(Plan { messages: u64::MAX, schedule: Schedule::of(Some(rate)), ..plan });
+        let (stop, published) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (say_over, is_over) = watch::channel(false);
+        let (of_first, of_others) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let before = target.usage();
+        let run = Arc::new(new_run());
+        let mut live_ones = JoinSet::new();
+        for (at, subscriber) in self.load.subscribers.drain(..).enumerate() {
+            let counter = if at == 0 { &of_first } else { &of_others };
+            live_ones.spawn(go_on(subscriber, Arc::clone(&run), Arc::clone(counter), is_over.clone()));
+        }
+        let sending = tokio::spawn(publish_until(
+            gateway,
+            live,
+            Arc::clone(&run),
+            Arc::clone(&stop),
+            Arc::clone(&published),
+        ));
+
+        let mut late = Subscriber::open(target, &self.service, Encoding::Binary).await?;
+        let shown = Arc::new(AtomicU64::new(0));
+        let bar = Bar::follow(self.missed, "catching up", Arc::clone(&shown));
+        let mut latency = Latency::new()?;
+        let mut delivered = 0;
+        while delivered < self.missed + of_first.load(Ordering::Relaxed) {
+            delivered += late.take(&run, &mut latency).await?;
+            shown.store(delivered, Ordering::Relaxed);
+        }
+        let took = run.begun.elapsed();
+        let done = delivered + of_first.load(Ordering::Relaxed) + of_others.load(Ordering::Relaxed);
+        let usage = before.and_then(|before| Some(target.usage()? - before));
+        let published = published.load(Ordering::Relaxed);
+        drop(bar);
+        stop.store(true, Ordering::Relaxed);
+        // The others may be gone already only if they have failed, which their end says.
+        let _ = say_over.send(true);
+        late.acknowledge().await?;
+        sending.await??;
+        let mut of_live = Latency::new()?;
+        while let Some(ended) = live_ones.join_next().await {
+            of_live.add(&ended??);
+        }
+        let measured = Measured { published, done, took, usage, latency: of_live.clone() };
+        Ok((measured, CaughtUp { took, delivered, live: of_live }))
+    }
 }
 
 /// Takes live traffic until it is over.
@@ -126,4 +213,42 @@ async fn go_on(
     }
     subscriber.acknowledge().await?;
     Ok(latency)
+}
+
+fn report(arguments: &Arguments, alone: &Measured, all: &Measured, caught_up: &CaughtUp) {
+    let Arguments { backlog, rate, size, subscribers, against } = arguments;
+    let subscribers = (*subscribers).max(2);
+    let over_alone = |share: f64| ratio(f64_of(caught_up.live.at(share)), f64_of(alone.latency.at(share)));
+    if against.json {
+        let more = json!({
+            "bench": "catch-up",
+            "durability": against.tcp.is_none().then(|| against.durability.word()),
+            "backlog": backlog, "rate": rate, "size": size, "subscribers": subscribers,
+            "catch_up": caught_up.json(),
+            "live_alone_latency_us": alone.latency.json(),
+            "live_p50_over_alone": over_alone(0.5),
+            "live_p99_over_alone": over_alone(0.99),
+        });
+        out::line(&with(all.json(), more).to_string());
+        return;
+    }
+    out::line(&format!(
+        "caught up in {:.2} s: {} deliveries, {} a second, while {rate} messages a second went on live",
+        caught_up.took.as_secs_f64(),
+        grouped(f64_of(caught_up.delivered)),
+        grouped(caught_up.per_second())
+    ));
+    if let Some(usage) = &all.usage {
+        out::line(&format!(
+            "  a million deliveries, live ones among them: {}",
+            usage.per_million(all.done).text()
+        ));
+    }
+    out::line(&format!("  live meanwhile: {}", caught_up.live.text()));
+    out::line(&format!("  live alone:     {}", alone.latency.text()));
+    out::line(&format!(
+        "  p50 {:.2} times, p99 {:.2} times what it was alone",
+        over_alone(0.5),
+        over_alone(0.99)
+    ));
 }

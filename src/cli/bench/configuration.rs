@@ -35,9 +35,10 @@ pub(super) fn write(
     let tokens = directory.join("tokens");
     std::fs::create_dir_all(&tokens)?;
     let data_dir = directory.join("data");
+    // All that connects comes from this address, a storm too.
     let mut text = format!(
         "data_dir = {data_dir:?}\n[tcp]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
-         [journal]\ndurability = \"{}\"\n[[portals]]\nid = \"{PORTAL}\"\n",
+         [journal]\ndurability = \"{}\"\n[limits]\npeer_connections_per_second = 0\n[[portals]]\nid = \"{PORTAL}\"\n",
         durability.word()
     );
     let named = services.iter().map(|service| ("services", service.as_str()));

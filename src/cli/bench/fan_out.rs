@@ -84,9 +84,14 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn rounds(arguments: &Arguments, target: &Target) -> anyhow::Result<Found> {
+/// Messages of a round.
+fn messages_asked(arguments: &Arguments) -> u64 {
     let paced = arguments.rate.map(|rate| rate * PACED_ROUND_S);
-    let messages = arguments.messages.or(paced).unwrap_or(MESSAGES).max(1);
+    arguments.messages.or(paced).unwrap_or(MESSAGES).max(1)
+}
+
+async fn rounds(arguments: &Arguments, target: &Target) -> anyhow::Result<Found> {
+    let messages = messages_asked(arguments);
     let schedule = Schedule::of(arguments.rate);
     let mut plan = Plan::new(messages, arguments.customers, &target.numbers, arguments.size)?;
     let relayed = |times| Relayed {
@@ -160,11 +165,12 @@ impl Found {
                 "p99": beside(json, binary, 0.99),
             })
         });
-        let Arguments { size, subscribers, window, rate, rounds, against, .. } = arguments;
+        let Arguments { size, subscribers, customers, window, rate, rounds, against, .. } = arguments;
         json!({
             "bench": "fan-out",
             "durability": against.tcp.is_none().then(|| against.durability.word()),
-            "size": size, "subscribers": subscribers, "window": window, "rate": rate, "rounds": rounds,
+            "size": size, "subscribers": subscribers, "customers": customers, "window": window, "rate": rate,
+            "rounds": rounds, "messages_asked": messages_asked(arguments),
             "runs": self.runs.iter().map(of_run).collect::<Vec<_>>(),
             "bare_relay": self.bare.as_ref().map(Measured::json),
             "syncing_relay": self.syncing.as_ref().map(Measured::json),

@@ -169,7 +169,7 @@ async fn step(arguments: &Arguments, value: u64) -> anyhow::Result<Row> {
     let measured = async {
         let plan = Plan::new(messages, customers, &target.numbers, size)?;
         if axis == Axis::Backlog {
-            let (measured, caught_up) = catch_up::run(&target, plan, value, arguments.rate).await?;
+            let (measured, caught_up) = catch_up::along(&target, plan, value, arguments.rate).await?;
             return Ok((measured, Some(caught_up)));
         }
         let mut load = Load::open(&target, Encoding::Binary).await?;
@@ -203,6 +203,8 @@ fn json_of(arguments: &Arguments, rows: &[Row]) -> Value {
         "bench": "growth",
         "by": arguments.by.word(),
         "durability": arguments.against.tcp.is_none().then(|| arguments.against.durability.word()),
+        "size": arguments.size, "subscribers": arguments.subscribers, "rate": arguments.rate,
+        "deliveries_asked": arguments.deliveries.unwrap_or(arguments.by.deliveries()),
         "rows": rows.iter().enumerate().map(|(at, row)| of_row(at, row)).collect::<Vec<_>>(),
     })
 }

@@ -68,6 +68,18 @@ pub(super) fn sum(runs: &[Measured]) -> Option<Measured> {
     Some(sum)
 }
 
+/// What takes how late deliveries came, as they come.
+pub(super) trait Waits {
+    /// One came so late, just now.
+    fn record(&mut self, waited: Duration);
+}
+
+impl Waits for Latency {
+    fn record(&mut self, waited: Duration) {
+        Latency::record(self, waited);
+    }
+}
+
 /// Latencies, from a microsecond to a minute, three digits exact.
 #[derive(Debug, Clone)]
 pub(super) struct Latency(Histogram<u64>);
@@ -84,6 +96,11 @@ impl Latency {
     pub(super) fn add(&mut self, more: &Self) {
         // Both have the same bounds, so it does not fail.
         let _ = self.0.add(&more.0);
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        self.0.len()
     }
 
     /// In microseconds: what a share of all, from 0 to 1, did not exceed.

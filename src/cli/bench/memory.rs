@@ -52,6 +52,15 @@ enum Deliver {
     None,
 }
 
+impl Deliver {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Share => "share",
+            Self::None => "none",
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Of what.
@@ -97,7 +106,11 @@ impl Growth {
 }
 
 pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let mut report = json!({"bench": "memory", "connection": null, "conversation": null});
+    let Arguments { connections, deliver, conversations, subscribers, .. } = arguments;
+    let mut report = json!({
+        "bench": "memory", "connections": connections, "deliver": deliver.word(), "conversations": conversations,
+        "subscribers": subscribers, "connection": null, "conversation": null,
+    });
     let mut lines = Vec::new();
     if arguments.of != Of::Conversations {
         let growth = on_target(arguments, Kind::Connections).await?;

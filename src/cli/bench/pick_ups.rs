@@ -55,7 +55,8 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     ended?;
     if arguments.against.json {
         let durability = arguments.against.tcp.is_none().then(|| arguments.against.durability.word());
-        let more = json!({"bench": "pick-ups", "durability": durability});
+        let more =
+            json!({"bench": "pick-ups", "durability": durability, "messages_asked": arguments.messages});
         out::line(&with(measured.json(), more).to_string());
         return Ok(());
     }

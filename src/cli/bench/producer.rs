@@ -64,7 +64,7 @@ impl Plan {
         let customer = CustomerName::read(&format!("1650{customer:09}"))?;
         Ok(Request::Inbound(Inbound {
             number: number.context("there is no number to write to")?.clone(),
-            message_id: format!("b.{}.{}.{at}", run.name, due.as_nanos()).parse()?,
+            message_id: run.id(due, at).parse()?,
             customer: Customer { wa_id: Some(customer), ..Customer::default() },
             at: Timestamp(wall_ms),
             content: RawContent(self.content.clone()),

@@ -12,6 +12,7 @@ use clap::Args;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use crate::cli::lifeline::Lifeline;
 use crate::cli::out;
 
 /// What the relay reads at once, in bytes: the largest commit of the journal.
@@ -29,8 +30,17 @@ pub(super) struct Arguments {
     file: Option<PathBuf>,
 }
 
-/// Relays until the producer ends: the first connection is the producer's, the others are the subscribers'.
+/// Relays until the producer ends, or who has started it.
 pub(super) async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
+    let mut lifeline = Lifeline::of_stdin()?;
+    tokio::select! {
+        relayed = relay(arguments) => relayed,
+        () = lifeline.broken() => Ok(()),
+    }
+}
+
+/// The first connection is the producer's, the others are the subscribers'.
+async fn relay(arguments: &Arguments) -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     if !out::try_line(&listener.local_addr()?.to_string()) {
         bail!("nobody reads where the relay listens");

@@ -84,7 +84,8 @@ async fn start(subscribers: usize, syncs_in: Option<&Path>) -> anyhow::Result<(C
     if let Some(directory) = syncs_in {
         command.arg("--file").arg(directory.join("relay"));
     }
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true).spawn()?;
     let stdout = child.stdout.take().context("the relay has no output")?;
     let line = BufReader::new(stdout).lines().next_line().await?.context("the relay ended")?;
     Ok((child, line.parse()?))

@@ -156,6 +156,8 @@ fn report(arguments: &Arguments, measured: &Restarts) {
         let report = json!({
             "bench": "restart", "durability": arguments.against.durability.word(),
             "journal_bytes": journal_bytes, "messages": messages, "customers": arguments.customers,
+            "journal_bytes_asked": arguments.journal_bytes, "rounds": arguments.rounds, "size": arguments.size,
+            "subscribers": arguments.subscribers,
             "ready_seconds": median, "ready_seconds_each": seconds, "bytes_per_second": per_second,
         });
         out::line(&report.to_string());

@@ -12,11 +12,19 @@ use tokio::sync::oneshot;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Schedule {
     per_second: Option<u64>,
+    /// Of all that is due, the first that is this producer's, and each so many after it.
+    first: u64,
+    every: u64,
 }
 
 impl Schedule {
     pub(super) fn of(per_second: Option<u64>) -> Self {
-        Self { per_second: per_second.map(|rate| rate.max(1)) }
+        Self { per_second: per_second.map(|rate| rate.max(1)), first: 0, every: 1 }
+    }
+
+    /// The part of producer number `at` of so many, who take turns.
+    pub(super) fn turn(self, at: u64, of: u64) -> Self {
+        Self { first: at, every: of.max(1), ..self }
     }
 
     pub(super) fn is_paced(self) -> bool {
@@ -26,7 +34,8 @@ impl Schedule {
     /// When message number `at` is due, from the beginning; nothing without a schedule.
     pub(super) fn due(self, at: u64) -> Option<Duration> {
         let rate = u128::from(self.per_second?);
-        let ns = u128::from(at) * 1_000_000_000 / rate;
+        let at = u128::from(self.first) + u128::from(at) * u128::from(self.every);
+        let ns = at * 1_000_000_000 / rate;
         Some(Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX)))
     }
 
@@ -80,6 +89,8 @@ mod tests {
         // More than one where the machine has slept longer.
         assert!(schedule.wait(11_000, 64, begun) >= 1, "the first that is due is waited for");
         assert!(begun.elapsed() >= Duration::from_secs(11));
+        let third = schedule.turn(2, 3);
+        assert_eq!(third.due(1), Some(Duration::from_millis(5)), "0 to 4 are before it, 3 of them others'");
         let none = Schedule::of(None);
         assert_eq!((none.due(5), none.wait(5, 64, begun)), (None, 64));
     }

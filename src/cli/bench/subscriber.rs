@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::measured::Latency;
+use super::measured::Waits;
 use super::target::Target;
 use crate::client::{Connection, Receiver, Sender, position};
 use crate::domain::ids::{ChannelId, Offset};
@@ -35,9 +35,14 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// How late a message came, if it is this run's.
-    fn waited(&self, message_id: &str) -> Option<Duration> {
-        let mut parts = message_id.split('.').skip(1);
+    /// An id of this run for number `at`, which was due then.
+    pub(super) fn id(&self, due: Duration, at: u64) -> String {
+        format!("b.{}.{}.{at}", self.name, due.as_nanos())
+    }
+
+    /// How late what bears the id came, if it is this run's.
+    pub(super) fn waited(&self, id: &str) -> Option<Duration> {
+        let mut parts = id.split('.').skip(1);
         let (name, due) = (parts.next()?, parts.next()?);
         (name == self.name)
             .then(|| Some(self.begun.elapsed().saturating_sub(Duration::from_nanos(due.parse().ok()?))))?
@@ -62,8 +67,13 @@ pub(super) struct Subscriber {
 
 impl Subscriber {
     pub(super) async fn open(target: &Target, service: &str, encoding: Encoding) -> anyhow::Result<Self> {
-        let Connection { welcome, sender, receiver } = target.service(service, encoding).await?;
-        Ok(Self {
+        Ok(Self::of(target.service(service, encoding).await?, encoding))
+    }
+
+    /// On a connection that is there.
+    pub(super) fn of(connection: Connection, encoding: Encoding) -> Self {
+        let Connection { welcome, sender, receiver } = connection;
+        Self {
             sender,
             receiver,
             encoding,
@@ -73,7 +83,7 @@ impl Subscriber {
             waiting_bytes: 0,
             newest: HashMap::new(),
             frames: Vec::new(),
-        })
+        }
     }
 
     /// Whether it looks into every delivery.
@@ -120,7 +130,7 @@ impl Subscriber {
     }
 
     /// Waits for what comes next, and gives how many messages it was. Cancel safe while it waits.
-    pub(super) async fn take(&mut self, run: &Run, latency: &mut Latency) -> anyhow::Result<u64> {
+    pub(super) async fn take(&mut self, run: &Run, waits: &mut impl Waits) -> anyhow::Result<u64> {
         self.frames.clear();
         timeout(STUCK_AFTER, self.receiver.next_frames(&mut self.frames))
             .await
@@ -132,14 +142,14 @@ impl Subscriber {
             let mut count = 0;
             for frame in messages {
                 count += 1;
-                self.look(frame, run, latency)?;
+                self.look(frame, run, waits)?;
             }
             count
         } else {
             let count = messages.clone().count();
             let ends = [(count > 1).then(|| messages.clone().next()).flatten(), messages.clone().next_back()];
             for frame in ends.into_iter().flatten() {
-                self.look(frame, run, latency)?;
+                self.look(frame, run, waits)?;
             }
             count
         };
@@ -152,12 +162,12 @@ impl Subscriber {
         Ok(count as u64)
     }
 
-    fn look(&mut self, frame: &Bytes, run: &Run, latency: &mut Latency) -> anyhow::Result<()> {
+    fn look(&mut self, frame: &Bytes, run: &Run, waits: &mut impl Waits) -> anyhow::Result<()> {
         let ServerBody::Delivery(delivery) = self.receiver.decode(frame)?.body else { return Ok(()) };
         if let Delivery::Message(message) = &delivery
             && let Some(waited) = run.waited(message.message_id.as_str())
         {
-            latency.record(waited);
+            waits.record(waited);
         }
         self.note(&delivery);
         Ok(())
@@ -197,6 +207,7 @@ mod tests {
     fn latency_counts_from_when_a_message_was_due_and_only_in_its_run() {
         let begun = Instant::now().checked_sub(Duration::from_secs(5)).unwrap();
         let run = Run { name: "r-1".to_owned(), begun };
+        assert_eq!(run.id(Duration::from_secs(2), 7), "b.r-1.2000000000.7");
         let waited = run.waited("b.r-1.2000000000.7").unwrap();
         assert!((Duration::from_secs(3)..Duration::from_secs(4)).contains(&waited), "{waited:?}");
         assert_eq!(run.waited("b.r-1.9000000000.7"), Some(Duration::ZERO), "it is not due yet");

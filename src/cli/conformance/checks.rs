@@ -55,6 +55,7 @@ impl StandIn {
             return Verdict::Wrong(std::mem::take(&mut self.ledger.faults));
         }
         let not_judged = match name {
+            name if self.network.is_some() => self.check_gateway(name).await,
             "answers" => self.answers().await,
             "ack_after_work" => self.acks_after_work().await,
             "ack_in_order" => self.acks_in_order().await,
@@ -99,7 +100,8 @@ impl StandIn {
     }
 
     pub(super) async fn answers(&mut self) -> Option<String> {
-        self.new_message().await;
+        let work = self.work();
+        self.deliver(&work, false).await;
         self.settle().await;
         None
     }
@@ -225,8 +227,8 @@ impl StandIn {
         None
     }
 
-    async fn splits_bytes(&mut self) -> Option<String> {
-        let (_, message) = self.message();
+    pub(super) async fn splits_bytes(&mut self) -> Option<String> {
+        let message = self.work();
         let frame = self.frame(&message, false);
         for byte in &frame {
             self.write(std::slice::from_ref(byte)).await;
@@ -249,8 +251,8 @@ impl StandIn {
         None
     }
 
-    async fn says_unknown_things(&mut self) -> Option<String> {
-        let (_, message) = self.message();
+    pub(super) async fn says_unknown_things(&mut self) -> Option<String> {
+        let message = self.work();
         let frame = self.frame(&message, false);
         let channel = self.channel;
         let bytes = match self.link.as_ref().map(|link| link.encoding) {
@@ -281,7 +283,7 @@ impl StandIn {
         None
     }
 
-    async fn waits_for_pings(&mut self) -> Option<String> {
+    pub(super) async fn waits_for_pings(&mut self) -> Option<String> {
         let Some(heartbeat) = self.hello.as_ref().and_then(|hello| hello.heartbeat_ms) else {
             return Some("it promises none".to_owned());
         };

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::stand_in::StandIn;
-use crate::domain::event::{ClaimAction, Customer, MembershipAction, Status};
+use crate::domain::event::{ClaimAction, Customer, MembershipAction, Status, ThreadAction};
 use crate::domain::ids::{ConversationId, CustomerName, MessageId, Offset, ReplyId, Timestamp};
 use crate::domain::presence::Doing;
 use crate::wire::message::{Delivery, Flag, GapReason, Parent, RawContent, deliveries};
@@ -81,6 +81,24 @@ impl StandIn {
         let reason = GapReason::Retention;
         all.push(deliveries::Gap { channel, offset, at, from, to: offset, reason }.into());
         let offset = self.next_offset();
+        let (action, own, was_own) = (ThreadAction::Passed, false, true);
+        let (agent, until, metadata) = (None, None, None);
+        all.push(
+            deliveries::Thread {
+                channel,
+                offset,
+                conversation,
+                at,
+                action,
+                own,
+                was_own,
+                agent,
+                until,
+                metadata,
+            }
+            .into(),
+        );
+        let offset = self.next_offset();
         let from = ConversationId(u64::MAX);
         all.push(deliveries::ConversationMerged { channel, offset, conversation, at, from }.into());
         if let Some(service) = service {
@@ -94,7 +112,7 @@ impl StandIn {
     }
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

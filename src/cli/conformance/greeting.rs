@@ -89,8 +89,11 @@ impl StandIn {
             }
         };
         link.splitter.accept_hello();
-        if matches!(hello.who, Who::Gateway(_)) || hello.deliver != DeliverMode::Share {
-            self.ledger.fault("only a service's adapter that takes a share of the deliveries can be judged");
+        if matches!(hello.who, Who::Gateway(_)) != self.network.is_some() {
+            self.ledger.fault("an adapter says `service` in its hello; a gateway says `gateway`, and is judged by --gateway");
+        }
+        if hello.deliver != DeliverMode::Share {
+            self.ledger.fault("only who takes a share of the deliveries can be judged");
         }
         Some((id, hello))
     }

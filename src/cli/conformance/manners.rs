@@ -7,11 +7,12 @@ use tokio::time::Instant;
 use super::ledger::{Answer, conversation_of};
 use super::stand_in::StandIn;
 use crate::client::position;
+use crate::domain::channel::WINDOW_MS;
 use crate::domain::command::{Warning, WarningCode, Window};
 use crate::domain::ids::{ConversationId, Offset};
 use crate::wire::message::requests::{Open, PickUp, Reply};
 use crate::wire::message::responses::{self, Error};
-use crate::wire::message::{ErrorCode, Private, Request, Response};
+use crate::wire::message::{Addressee, ErrorCode, Private, Request, Response, ThreadOwnership, ThreadVerb};
 
 /// R18's sentence for an agent without access.
 const WARNING: &str = "Another agent has picked up this conversation in another service. You can still choose to pick it up here.";
@@ -35,6 +36,16 @@ impl StandIn {
     /// Answers a request.
     pub(super) async fn answer(&mut self, id: u64, request: Request) {
         let response = match request {
+            Request::Ping(_) => Response::Pong(responses::Pong {}),
+            Request::Inbound(inbound) if self.network.is_some() => {
+                return self.take_inbound(id, inbound).await;
+            }
+            Request::Sent(sent) if self.network.is_some() => return self.take_sent(id, &sent).await,
+            Request::Status(_) if self.network.is_some() => Response::Ok(responses::Ok {}),
+            _ if self.network.is_some() => {
+                self.ledger.fault("a gateway asked what only a service's adapter may");
+                Response::Error(Error::new(ErrorCode::Forbidden, "this is for services"))
+            }
             Request::Ack(ack) => {
                 if ack.channel == self.channel {
                     self.ledger.acknowledged(ack.offset);
@@ -48,7 +59,8 @@ impl StandIn {
             Request::Open(open) => self.answer_open(&open),
             Request::Transfer(_) => Response::PickedUp(responses::PickedUp {}),
             Request::Roster(_) | Request::Release(_) | Request::Presence(_) => Response::Ok(responses::Ok {}),
-            Request::Ping(_) => Response::Pong(responses::Pong {}),
+            Request::ThreadControl(control) => thread_answer(&control.of, Some(control.action)),
+            Request::ThreadOwner(owner) => thread_answer(&owner.of, None),
             Request::CreateChannel(create) => {
                 self.number = Some(create.number);
                 self.channel_answer(Some(false), Some(true), None)
@@ -172,6 +184,21 @@ impl StandIn {
             self.say(id, &Response::Accepted(accepted)).await;
         }
     }
+}
+
+/// As if it were noted; nothing is remembered of it, since nothing else asks for it.
+fn thread_answer(of: &Addressee, verb: Option<ThreadVerb>) -> Response {
+    let Addressee::Conversation(conversation) = *of else {
+        return Response::Error(Error::new(ErrorCode::NotFound, "there is no such conversation"));
+    };
+    let owner = match verb {
+        Some(ThreadVerb::Take) => ThreadOwnership::Own,
+        Some(ThreadVerb::Pass) => ThreadOwnership::Another,
+        Some(ThreadVerb::Release) | None => ThreadOwnership::Nobody,
+    };
+    let since = (owner == ThreadOwnership::Own).then(super::deliveries::now);
+    let until = since.map(|since| since.plus_ms(WINDOW_MS));
+    Response::Thread(responses::Thread { conversation, owner, since, until, metadata: None })
 }
 
 fn warning(confirm: &str, code: WarningCode) -> Response {

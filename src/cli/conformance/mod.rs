@@ -10,15 +10,19 @@
 //!
 //! # Layout
 //! - `stand_in`: the broker's end of the connection · `greeting`: its beginning · `manners`: how it answers
+//! - `bridge`: the same for an adapter over WebSocket
 //! - `ledger`: what was seen, and what of it is wrong whatever is being checked
-//! - `checks`, `checks_of_ends`: the checks · `deliveries`: what the customers and the others do
+//! - `network`: checks of a gateway
+//! - `checks`, `checks_of_ends`: the checks of an adapter · `deliveries`: what the customers and the others do
 
+mod bridge;
 mod checks;
 mod checks_of_ends;
 mod deliveries;
 mod greeting;
 mod ledger;
 mod manners;
+mod network;
 mod stand_in;
 
 use std::net::SocketAddr;
@@ -31,6 +35,7 @@ use tokio::process::{Child, Command};
 
 use self::checks::CHECKS;
 use self::stand_in::StandIn;
+use super::ending::unless_ended;
 use super::{EXIT_FAILED, EXIT_USAGE, Failure, Outcome, block_on, out};
 
 #[derive(Debug, Args)]
@@ -38,6 +43,12 @@ pub(super) struct Arguments {
     /// Where the adapter connects to, as if the broker were there.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7411")]
     listen: SocketAddr,
+    /// The adapter speaks WebSocket, at /v1/ws of that address.
+    #[arg(long)]
+    ws: bool,
+    /// It is a gateway; run it so that whatever it is to send comes back as that customer's message.
+    #[arg(long)]
+    gateway: bool,
     /// How many seconds the adapter may take for each thing.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     patience: u64,
@@ -63,29 +74,45 @@ enum Verdict {
     NotJudged(String),
 }
 
+impl Arguments {
+    fn checks(&self) -> &'static [(&'static str, &'static str)] {
+        if self.gateway { network::CHECKS } else { CHECKS }
+    }
+}
+
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     if arguments.list {
-        CHECKS.iter().for_each(|(name, what)| out::line(&format!("{name:<16} {what}")));
+        arguments.checks().iter().for_each(|(name, what)| out::line(&format!("{name:<16} {what}")));
         return Ok(());
     }
-    let is_known = |name: &String| CHECKS.iter().any(|(known, _)| known == name);
+    let is_known = |name: &String| arguments.checks().iter().any(|(known, _)| known == name);
     if let Some(unknown) = arguments.only.iter().find(|name| !is_known(name)) {
         return Err(Failure::new(EXIT_USAGE, anyhow::anyhow!("there is no check {unknown}; see --list")));
     }
-    block_on(judge(arguments))
+    block_on(unless_ended(judge(arguments)))
 }
 
 async fn judge(arguments: &Arguments) -> Outcome {
     let patience = Duration::from_secs(arguments.patience.max(1));
-    let mut stand_in = StandIn::listen(arguments.listen, patience).await.map_err(Failure::io)?;
+    let within = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listen = if arguments.ws { within } else { arguments.listen };
+    let mut stand_in = StandIn::listen(listen, patience).await.map_err(Failure::io)?;
+    let address = match (arguments.ws, stand_in.address().parse()) {
+        (true, Ok(behind)) => bridge::start(arguments.listen, behind).await.map_err(Failure::io)?.to_string(),
+        _ => stand_in.address(),
+    };
+    stand_in.network = arguments.gateway.then(network::Network::default);
+    let does = if arguments.gateway {
+        "brings back whatever it is told to send, as that customer's message"
+    } else {
+        "answers every customer's message with one reply, confirms what it is warned of, and acknowledges"
+    };
     out::note(&format!(
-        "the adapter's broker is at {}: any portal, service, token and number will do. The adapter answers every \
-         customer's message with one reply, confirms what it is warned of, and acknowledges.",
-        stand_in.address()
+        "its broker is at {address}: any portal, name, token and number will do. Run it so that it {does}."
     ));
-    let _adapter = start(&arguments.command, &stand_in.address())?;
+    let _adapter = start(&arguments.command, &address)?;
     let (mut passed, mut wrong, mut open) = (0, 0, 0);
-    for (name, what) in CHECKS {
+    for (name, what) in arguments.checks() {
         if !arguments.only.is_empty() && !arguments.only.iter().any(|only| only == name) {
             continue;
         }
@@ -97,7 +124,7 @@ async fn judge(arguments: &Arguments) -> Outcome {
         }
         report(name, what, &verdict, arguments.json);
         // Who answers nothing can not be judged any further.
-        if matches!((*name, &verdict), ("answers", Verdict::Wrong(_))) {
+        if matches!((*name, &verdict), ("answers" | "sends", Verdict::Wrong(_))) {
             break;
         }
     }

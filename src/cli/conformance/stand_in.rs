@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ledger::Ledger;
 use super::manners::Manner;
+use super::network::Network;
 use crate::client::position;
 use crate::domain::ids::{ChannelId, ConversationId};
 use crate::wire::codec::{decode_request, encode_owned_delivery, encode_response};
@@ -52,6 +53,8 @@ pub(super) struct StandIn {
     pub(super) is_gone: bool,
     /// The adapter may end the connection: it was asked to.
     pub(super) may_end: bool,
+    /// What is seen of a gateway, where it is one that is judged.
+    pub(super) network: Option<Network>,
     /// Replies whose answer is held back: the request's id, and their place in the ledger.
     pub(super) held: Vec<(u64, usize)>,
 }
@@ -84,6 +87,7 @@ impl StandIn {
             pick_ups: 0,
             is_gone: false,
             may_end: false,
+            network: None,
             held: Vec::new(),
         })
     }
@@ -112,10 +116,13 @@ impl StandIn {
     pub(super) fn frame(&mut self, delivery: &Delivery, is_done: bool) -> BytesMut {
         let mut out = BytesMut::new();
         let Some(link) = &self.link else { return out };
-        if encode_owned_delivery(link.encoding, delivery, &mut out).is_ok()
-            && let Some((_, offset)) = position(delivery)
-        {
+        if encode_owned_delivery(link.encoding, delivery, &mut out).is_err() {
+            return out;
+        }
+        if let Some((_, offset)) = position(delivery) {
             self.ledger.delivered(offset, delivery, is_done);
+        } else if let (Delivery::Send(send), Some(network)) = (delivery, &mut self.network) {
+            network.handed(send.offset);
         }
         out
     }
@@ -163,8 +170,18 @@ impl StandIn {
         self.until(while_, |_| false).await;
     }
 
-    /// Waits until everything is acknowledged.
+    /// A thing to be done: a customer's message, or for a gateway a reply.
+    pub(super) fn work(&mut self) -> Delivery {
+        if self.network.is_some() { self.reply_to_send() } else { self.message().1 }
+    }
+
+    /// Waits until everything is acknowledged, and told of.
     pub(super) async fn settle(&mut self) {
+        let untold = |stand_in: &Self| stand_in.network.as_ref().map(Network::untold).unwrap_or_default();
+        self.until(self.patience, |stand_in| untold(stand_in).is_empty()).await;
+        for offset in untold(self) {
+            self.ledger.fault(format!("`send` {offset} was not answered by `sent` in time"));
+        }
         if !self.until(self.patience, |stand_in| stand_in.ledger.is_settled()).await {
             let open: Vec<String> =
                 self.ledger.sent.iter().filter(|sent| !sent.is_acked).map(missing).collect();

@@ -23,11 +23,11 @@ mod words;
 use std::path::PathBuf;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::cast::Cast;
 use self::screen::Screen;
 use self::stage::Stage;
+use super::ending::{Ending, Endings};
 use super::{Failure, Outcome, block_on};
 
 #[derive(Debug, Args)]
@@ -43,12 +43,15 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     block_on(async {
         let screen = Screen::new();
-        let mut terminated = signal(SignalKind::terminate()).map_err(Failure::io)?;
+        let mut endings = Endings::new()?;
         let mut stage = Stage::set(arguments.data_dir.clone()).await.map_err(Failure::io)?;
         let played = tokio::select! {
             played = play(&screen, &mut stage, arguments.once) => played,
-            _ = terminated.recv() => Err(anyhow::anyhow!("ended before its end")),
-            _ = tokio::signal::ctrl_c() => if arguments.once { Err(anyhow::anyhow!("ended before its end")) } else { Ok(()) },
+            ending = endings.next() => match ending {
+                // Whoever had it stay open ends it so.
+                Ending::Interrupted if !arguments.once => Ok(()),
+                _ => Err(anyhow::anyhow!("ended before its end")),
+            },
         };
         let ended = stage.end().await;
         if let Err(error) = &played {
@@ -66,6 +69,8 @@ async fn play(screen: &Screen, stage: &mut Stage, once: bool) -> anyhow::Result<
     story::play(screen, stage, &mut cast).await?;
     screen.played(stage);
     if !once {
+        story::settle(&mut cast).await?;
+        stage.whatsapp.let_customers_answer();
         screen.invite(stage);
         story::stay_open(screen, &mut cast).await?;
     }

@@ -3,7 +3,7 @@
 use anstyle::{AnsiColor, Style};
 
 use super::cast::Rows;
-use super::stage::{GATEWAY, NUMBER, PORTAL, SERVICES, Stage};
+use super::stage::{GATEWAY, NUMBER, PHONE_NUMBER_ID, PORTAL, SERVICES, Stage};
 use crate::cli::out;
 
 /// Width of a service's column, in characters.
@@ -106,12 +106,23 @@ impl Screen {
             "  {program} send --config {config} --token-file {} --portal {PORTAL} --number {NUMBER} --from 16505550000 \"Is anybody there?\"",
             stage.token_file(GATEWAY).display()
         ));
+        self.line(
+            self.title,
+            "or send as a program written for WhatsApp's Cloud API does, with Desk's token:",
+        );
+        out::line(&format!(
+            "  curl -s http://{}/v23.0/{PHONE_NUMBER_ID}/messages -H \"Authorization: Bearer $(cat '{}')\" \
+             -H 'Content-Type: application/json' -d '{{\"messaging_product\":\"whatsapp\",\"to\":\"16505550000\",\
+             \"type\":\"text\",\"text\":{{\"body\":\"Hello from curl\"}}}}'",
+            stage.http,
+            stage.token_file("desk").display()
+        ));
         self.line(self.title, "or watch what a service sees:");
         out::line(&format!(
             "  {program} tail --config {config} --token-file {} --portal {PORTAL} --service desk",
             stage.token_file("desk").display()
         ));
-        self.tells("What comes is shown here. Ctrl-C ends it.");
+        self.tells("What comes is shown here, and customers answer what they are sent. Ctrl-C ends it.");
     }
 
     pub(super) fn failed(&self, error: &anyhow::Error, log: &[String]) {

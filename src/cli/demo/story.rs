@@ -27,6 +27,8 @@ use crate::wire::message::{DeliverMode, Delivery, ErrorCode, Positions, Private,
 const CUSTOMER: (&str, &str) = ("16505551234", "Maria");
 /// What nobody but its sender may ever see.
 const SECRET_REPLY: &str = "Your account is 4711";
+/// How long nothing comes once the story is told.
+const QUIET_FOR: Duration = Duration::from_millis(300);
 /// How many of each have been acknowledged when the broker is killed.
 const ACKNOWLEDGED_BEFORE_THE_KILL: usize = 50;
 
@@ -40,15 +42,31 @@ pub(super) async fn play(screen: &Screen, stage: &mut Stage, cast: &mut Cast) ->
     kill(screen, stage, cast).await.context("the kill")
 }
 
+/// Waits until the phones have nothing more to tell of the story, which is no news to who comes now.
+pub(super) async fn settle(cast: &mut Cast) -> anyhow::Result<()> {
+    while let Ok(grown) = tokio::time::timeout(QUIET_FOR, grown(cast)).await {
+        grown?;
+        for player in &mut cast.services {
+            player.rest();
+        }
+    }
+    Ok(())
+}
+
+async fn grown(cast: &mut Cast) -> anyhow::Result<()> {
+    let [one, two, three] = cast.services.as_mut_slice() else { bail!("the story has three services") };
+    tokio::select! {
+        () = one.grown() => {}
+        () = two.grown() => {}
+        () = three.grown() => {}
+    }
+    Ok(())
+}
+
 /// Shows what comes until the user ends it.
 pub(super) async fn stay_open(screen: &Screen, cast: &mut Cast) -> anyhow::Result<()> {
     loop {
-        let [one, two, three] = cast.services.as_mut_slice() else { bail!("the story has three services") };
-        tokio::select! {
-            () = one.grown() => {}
-            () = two.grown() => {}
-            () = three.grown() => {}
-        }
+        grown(cast).await?;
         // What reaches one reaches the others within moments; shown together it is seen to be the same.
         tokio::time::sleep(Duration::from_millis(100)).await;
         show_rest(screen, cast);

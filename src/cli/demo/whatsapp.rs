@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::stage::{NUMBER, PHONE_NUMBER_ID};
-use crate::gateway::simulated::{Graph, Seen, Settings, StatusNews, Webhooks};
+use crate::gateway::simulated::{Customer, Graph, Seen, Settings, StatusNews, Webhooks};
 
 /// How long anything that must happen may take.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -18,6 +19,8 @@ const WITHIN: Duration = Duration::from_secs(20);
 const REPEAT_AFTER: Duration = Duration::from_millis(50);
 /// What each phone tells of a message, in order.
 const STATUSES: [&str; 3] = ["sent", "delivered", "read"];
+/// What a customer answers.
+const ANSWER: &str = "Thank you, got it!";
 
 /// The simulated WhatsApp.
 pub(super) struct WhatsApp {
@@ -25,6 +28,8 @@ pub(super) struct WhatsApp {
     pub(super) webhooks: Webhooks,
     client: reqwest::Client,
     phones: Option<tokio::task::JoinHandle<()>>,
+    /// Whether customers answer what they are sent.
+    are_answering: Arc<AtomicBool>,
 }
 
 impl WhatsApp {
@@ -45,12 +50,14 @@ impl WhatsApp {
         };
         // A connection to a broker that was killed is of no use.
         let client = reqwest::Client::builder().timeout(WITHIN).pool_max_idle_per_host(0).build()?;
-        Ok(Self { graph: Arc::new(graph), webhooks, client, phones: None })
+        let are_answering = Arc::default();
+        Ok(Self { graph: Arc::new(graph), webhooks, client, phones: None, are_answering })
     }
 
     /// From now on each message that is taken is delivered and read.
     pub(super) fn switch_phones_on(&mut self) {
         let (graph, webhooks, client) = (Arc::clone(&self.graph), self.webhooks.clone(), self.client.clone());
+        let are_answering = Arc::clone(&self.are_answering);
         self.phones = Some(tokio::spawn(async move {
             let mut told = 0;
             loop {
@@ -58,10 +65,16 @@ impl WhatsApp {
                 let fresh: Vec<Seen> = graph.seen().into_iter().skip(told).collect();
                 told += fresh.len();
                 for seen in fresh {
-                    tokio::spawn(tell(webhooks.clone(), client.clone(), seen));
+                    let answers = are_answering.load(Ordering::Acquire);
+                    tokio::spawn(tell(webhooks.clone(), client.clone(), seen, answers));
                 }
             }
         }));
+    }
+
+    /// From now on the customer answers each message, once he has read it.
+    pub(super) fn let_customers_answer(&self) {
+        self.are_answering.store(true, Ordering::Release);
     }
 
     /// Posts a webhook; says whether the broker has taken it (200). An error: nobody answered.
@@ -101,14 +114,17 @@ impl Drop for WhatsApp {
     }
 }
 
-/// A phone tells how far a message has come; Meta repeats each webhook until it is taken.
-async fn tell(webhooks: Webhooks, client: reqwest::Client, seen: Seen) {
+/// A phone tells how far a message has come, and perhaps its owner answers; Meta repeats each webhook until it is taken.
+async fn tell(webhooks: Webhooks, client: reqwest::Client, seen: Seen, answers: bool) {
     let Some(message_id) = seen.message_id() else { return };
-    let until = Instant::now() + WITHIN;
-    for status in STATUSES {
+    let status = |status| {
         let callback_data = seen.callback_data();
-        let news = StatusNews { message_id, status, recipient: &seen.to, callback_data, error: None };
-        let webhook = webhooks.status(news);
+        webhooks.status(StatusNews { message_id, status, recipient: &seen.to, callback_data, error: None })
+    };
+    let customer = Customer { wa_id: Some(&seen.to), user_id: None, name: "Customer" };
+    let answer = answers.then(|| webhooks.text(customer, &format!("{message_id}.answer"), ANSWER));
+    let until = Instant::now() + WITHIN;
+    for webhook in STATUSES.into_iter().map(status).chain(answer) {
         while !matches!(webhooks.post(&client, &webhook).await, Ok(200)) {
             if Instant::now() > until {
                 return;

@@ -121,6 +121,9 @@ fn word(delivery: &Delivery) -> String {
         Delivery::ConversationMerged(_) => "two conversations are one".to_owned(),
         Delivery::Notice(notice) => format!("notice: {}", notice.field),
         Delivery::Gap(gap) => format!("lost: {} to {}", gap.from, gap.to),
+        Delivery::Thread(thread) => {
+            format!("{} thread {}", if thread.own { "own" } else { "elsewhere" }, thread.action.as_str())
+        }
         Delivery::Presence(_) | Delivery::Send(_) => String::new(),
     }
 }

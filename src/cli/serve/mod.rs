@@ -21,13 +21,15 @@ use tracing_subscriber::EnvFilter;
 use self::reloading::Reloading;
 use self::signals::{Signals, Wanted};
 use self::systemd::Manager;
+use super::lifeline::Lifeline;
 use super::{Configured, EXIT_CONFIG, EXIT_IO, Failure, Outcome, block_on, http, out};
 use crate::actors::broker::{PortalError, StartError};
 use crate::actors::{Broker, OpenBrokerError};
 use crate::config::{Config, Tls, Way};
+use crate::domain::ids::Number;
 use crate::gateway::facade::{self, CallbackPatience, Callbacks, Facade};
-use crate::gateway::graph::Graph;
-use crate::gateway::outbound::Outbound;
+use crate::gateway::graph::{Graph, GraphError, Token};
+use crate::gateway::outbound::{Means, Outbound};
 use crate::net::listener::{self, Guard, Listener};
 use crate::net::peers::PeerLimits;
 use crate::net::tls::Identity;
@@ -44,6 +46,9 @@ pub(super) struct Arguments {
     /// How the log is written to standard error; RUST_LOG filters it.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     log_format: LogFormat,
+    /// End as after SIGTERM when standard input ends: for a parent that holds it, and may be killed.
+    #[arg(long, hide = true)]
+    ends_with_stdin: bool,
 }
 
 /// How the log is written.
@@ -59,7 +64,12 @@ enum LogFormat {
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let config = arguments.configured.load()?;
     start_log(arguments.log_format);
-    block_on(serve(&arguments.configured, &config))
+    let lifeline = if arguments.ends_with_stdin {
+        Lifeline::of_stdin().map_err(Failure::io)?
+    } else {
+        Lifeline::unbound()
+    };
+    block_on(serve(&arguments.configured, &config, lifeline))
 }
 
 fn start_log(format: LogFormat) {
@@ -73,11 +83,11 @@ fn start_log(format: LogFormat) {
     };
 }
 
-async fn serve(configured: &Configured, config: &Config) -> Outcome {
+async fn serve(configured: &Configured, config: &Config, lifeline: Lifeline) -> Outcome {
     // First, so that a signal that comes while the journal is read is not missed.
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(lifeline)?;
     let manager = Manager::of_process();
-    let broker = Broker::open(config).map_err(open_failure)?;
+    let broker = Broker::start(config).map_err(open_failure)?;
     let tls = Identities::of(config)?;
     let facade = Facade::new(&broker, config, facade::Patience::default()).map_err(Failure::io)?;
     // Before a gateway can connect.
@@ -88,9 +98,9 @@ async fn serve(configured: &Configured, config: &Config) -> Outcome {
         .map_err(|error| bind_failure("tcp", config.tcp.listen, error))?;
     let tcp = Arc::new(tcp);
     let (mut http, open) = http::start(config, tls.http.as_ref(), &broker, &tcp, &facade)?;
-    let mut callbacks =
-        Callbacks::start(&facade, config, CallbackPatience::default()).map_err(Failure::io)?;
-    let outbound = start_outbound(config, &broker)?;
+    let callbacks = Callbacks::start(&facade, config, CallbackPatience::default()).map_err(Failure::io)?;
+    let mut outbound = Outbound::default();
+    outbound.set(means_of(config).map_err(config_failure)?, |number| broker.sender(number));
     let http_address = http.address();
     out::line(&format!(
         "sharedline {} serves: tcp {}, http {http_address}, data {}",
@@ -101,8 +111,17 @@ async fn serve(configured: &Configured, config: &Config) -> Outcome {
     for (number, why) in config.cannot_send() {
         tracing::warn!(%number, why, "a number can not send");
     }
-    let reloading =
-        Reloading { configured, at_start: config, broker: &broker, tls: &tls, tcp: &tcp, http: &open };
+    let mut reloading = Reloading {
+        configured,
+        at_start: config,
+        broker: &broker,
+        tls: &tls,
+        tcp: &tcp,
+        http: &open,
+        facade: &facade,
+        callbacks,
+        outbound,
+    };
     manager.ready();
     let alive = tokio::spawn(manager.clone().keep_alive(broker.clone()));
     let asked = loop {
@@ -129,6 +148,7 @@ async fn serve(configured: &Configured, config: &Config) -> Outcome {
         // What the sessions still hold is of no use: nothing more is acknowledged.
         return Err(Failure::new(EXIT_IO, anyhow::anyhow!(reason)));
     }
+    let Reloading { mut callbacks, outbound, .. } = reloading;
     manager.stopping();
     tracing::info!(limit = ?config.limits.drain_timeout, "stopping");
     broker.say_goaway(RETRY_AFTER);
@@ -171,25 +191,30 @@ fn peer_limits(config: &Config) -> PeerLimits {
     PeerLimits {
         connections_per_second: config.limits.peer_connections_per_second,
         failed_hellos_per_minute: config.limits.peer_failed_hellos_per_minute,
+        http_connections: config.limits.peer_http_connections,
+        trusted: config.limits.trusted_peers.as_slice().into(),
     }
 }
 
-/// The way out of the numbers that this process sends for itself.
-fn start_outbound(config: &Config, broker: &Broker) -> Result<Outbound, Failure> {
-    let graph = Graph::new(&config.whatsapp.graph_url).map_err(|error| Failure::new(EXIT_CONFIG, error))?;
+/// With what the numbers are sent that this process sends for itself.
+fn means_of(config: &Config) -> Result<Vec<(Number, Means)>, GraphError> {
+    let graph = Graph::new(&config.whatsapp.graph_url)?;
     let mut numbers = Vec::new();
     for number in config.portals.iter().flat_map(|portal| &portal.numbers) {
         let token = number.access_token.as_ref().or(config.whatsapp.access_token.as_ref());
         if let (Way::Builtin, Some(id), Some(token)) = (&number.way, &number.phone_number_id, token) {
-            let account =
-                graph.account(id, token.expose()).map_err(|error| Failure::new(EXIT_CONFIG, error))?;
-            numbers.extend(broker.sender(&number.number).map(|sender| (sender, account)));
+            let account = graph.account(id, Token::new(token)?);
+            numbers.push((number.number.clone(), Means { graph: graph.clone(), account }));
             if number.app_secret.is_none() && config.whatsapp.app_secret.is_none() {
                 tracing::warn!(number = %number.number, "without an app_secret no status of its messages is believed");
             }
         }
     }
-    Ok(Outbound::start(&graph, numbers))
+    Ok(numbers)
+}
+
+fn config_failure(error: GraphError) -> Failure {
+    Failure::new(EXIT_CONFIG, error)
 }
 
 pub(super) fn bind_failure(what: &str, address: SocketAddr, error: std::io::Error) -> Failure {

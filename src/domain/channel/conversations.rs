@@ -10,6 +10,7 @@ use std::cell::Cell;
 
 use super::ListQuery;
 use super::claiming::{AgentIndex, Claim, ServiceIndex};
+use super::threads::Note;
 use crate::domain::buckets::{BucketMap, Spread};
 use crate::domain::event::Customer;
 use crate::domain::fingerprint::{Fingerprint, Key};
@@ -60,6 +61,7 @@ struct Rare {
     merged_into: Option<Index>,
     claims: Vec<Claim>,
     merged: Vec<Younger>,
+    note: Option<Box<Note>>,
 }
 
 /// A conversation that became part of an older one.
@@ -76,7 +78,26 @@ pub(super) struct Younger {
 
 saved!(Author { service, agent });
 saved!(Younger { id, head, into, merged_at });
-saved!(Rare { merged_into, claims, merged });
+
+impl Rare {
+    fn save(&self, out: &mut dyn Put) {
+        self.merged_into.save(out);
+        self.claims.save(out);
+        self.merged.save(out);
+        if let Some(note) = &self.note {
+            note.save(out);
+        }
+    }
+
+    fn restore(is_noted: bool, from: &mut dyn Take) -> Result<Self, Unreadable> {
+        Ok(Self {
+            merged_into: Saved::restore(from)?,
+            claims: Saved::restore(from)?,
+            merged: Saved::restore(from)?,
+            note: if is_noted { Some(Box::new(Note::restore(from)?)) } else { None },
+        })
+    }
+}
 
 impl Saved for NamesSeen {
     fn save(&self, out: &mut dyn Put) {
@@ -99,7 +120,12 @@ impl Saved for Conversation {
         self.last_author.save(out);
         self.others_reply.save(out);
         self.names.save(out);
-        self.rare.is_some().save(out);
+        // 0 where there is nothing rare, 2 where a note is part of it: a state from before there were notes reads alike.
+        out.number(match &self.rare {
+            None => 0,
+            Some(rare) if rare.note.is_none() => 1,
+            Some(_) => 2,
+        });
         if let Some(rare) = &self.rare {
             rare.save(out);
         }
@@ -116,7 +142,12 @@ impl Saved for Conversation {
             last_author: Saved::restore(from)?,
             others_reply: Saved::restore(from)?,
             names: Saved::restore(from)?,
-            rare: if bool::restore(from)? { Some(Box::new(Rare::restore(from)?)) } else { None },
+            rare: match from.number()? {
+                0 => None,
+                1 => Some(Box::new(Rare::restore(false, from)?)),
+                2 => Some(Box::new(Rare::restore(true, from)?)),
+                _ => return Err(Unreadable("a conversation's rare part of an unknown kind")),
+            },
         })
     }
 }
@@ -187,6 +218,21 @@ impl Conversation {
         if self.rare.as_ref().is_some_and(|rare| **rare == Rare::default()) {
             self.rare = None;
         }
+    }
+
+    /// The note of whose its thread is; it need not hold.
+    pub(super) fn note(&self) -> Option<&Note> {
+        self.rare.as_ref().and_then(|rare| rare.note.as_deref())
+    }
+
+    pub(super) fn set_note(&mut self, note: Note) {
+        self.rare.get_or_insert_default().note = Some(Box::new(note));
+    }
+
+    pub(super) fn take_note(&mut self) -> Option<Note> {
+        let note = self.rare.as_mut().and_then(|rare| rare.note.take())?;
+        self.tidy();
+        Some(*note)
     }
 
     /// The younger ones that became part of it.
@@ -306,7 +352,7 @@ impl<'a> Names<'a> {
         let mut names = Self { key, names: [None; NAMES_MAX], mix: 0 };
         for (place, name) in names.names.iter_mut().zip(customer.names().chain(formerly)) {
             *place = Some(name);
-            names.mix = mixed(names.mix, name.as_str().as_bytes());
+            names.mix = mixed(names.mix, name.as_bytes());
         }
         names.mix &= MIX_BITS;
         names

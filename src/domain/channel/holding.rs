@@ -46,7 +46,7 @@ impl Channel {
             turn.now.since_ms(claim.active_at) >= ttl_ms / ACTIVITY_PARTS && turn.now > claim.active_at;
         if is_due && self.ended(turn.portal, claim, turn.now).is_none() {
             let active = ClaimActivity { service: slot.id.clone(), agent: agent.clone() };
-            turn.record(Some(entry.id), Event::ClaimActivity(active));
+            turn.record(Some(entry.id), Event::from(active));
         }
     }
 
@@ -72,7 +72,7 @@ impl Channel {
         let name = turn.portal.agent(&service, &agent).map(|agent| Arc::clone(&agent.name));
         let by = Actor::Broker;
         let change = ClaimChange { action, service, agent, name, from: None, by, by_agent: None };
-        turn.record(Some(conversation), Event::Claim(change));
+        turn.record(Some(conversation), Event::from(change));
     }
 
     /// Records ends of claims that are due: of services that left, of agents out of the roster, of time.

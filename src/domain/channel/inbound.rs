@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use super::claiming::{Claim, ServiceIndex};
 use super::conversations::{Conversation, Index, Names};
+use super::threads::released;
 use super::{Channel, Turn};
 use crate::domain::command::{Answer, ChannelState, Inbound, LookedUp, Rejection, Window};
 use crate::domain::content::Content;
-use crate::domain::event::{ClaimAction, ClearTo, Event, Merged, Message, Notice, Record};
+use crate::domain::event::{Actor, ClaimAction, ClearTo, Event, Merged, Message, Notice, Record};
 use crate::domain::ids::{ConversationId, Offset, Timestamp};
+use crate::domain::recent_ids::Suspect;
 
 /// The customer-service window, in milliseconds from the customer's newest message (WhatsApp: 24 hours).
 pub const WINDOW_MS: u64 = 24 * 3_600_000;
@@ -25,12 +27,12 @@ const ROOM_FOR_MERGE: usize = 32;
 pub enum Received {
     /// It is decided.
     Answered(Answer),
-    /// It may be the one recorded at an offset: to be given again when the full ids were compared.
+    /// It may be one that was recorded: to be given again when the full ids were compared.
     Suspected {
         /// As it was given.
         inbound: Inbound,
         /// Where to look.
-        at: Offset,
+        at: Suspect,
     },
 }
 
@@ -88,10 +90,11 @@ impl Channel {
     }
 
     /// Records that conversations become part of an older one. Where one service holds both, the younger's claim is
-    /// released before: all of those in one decision, as far as it has room; the fold ends the rest without a record.
+    /// released before, and so is a note of whose the younger's thread is where the older has one: all of those in one decision, as far as it has room; the fold ends the rest without a record.
     fn record_merges(&self, turn: &mut Turn<'_>, older: Index, entry: &Conversation, younger: &[Index]) {
         let mut holding = BTreeSet::new();
         self.record_ended_in(turn, entry, &mut holding);
+        let mut is_noted = self.note_held(entry, turn.now).is_some();
         for index in younger.iter().filter(|index| **index != older) {
             let Some(gone) = self.conversations.get(*index) else { continue };
             let mut moving = BTreeSet::new();
@@ -102,6 +105,12 @@ impl Channel {
                 }
             }
             holding.append(&mut moving);
+            if let Some((_, owner)) = self.note_held(gone, turn.now) {
+                if is_noted && turn.room() > ROOM_FOR_MERGE {
+                    turn.record(Some(gone.id), released(Actor::Broker, None, owner));
+                }
+                is_noted = true;
+            }
             turn.record(Some(entry.id), Event::Merged(Merged { from: gone.id }));
         }
     }
@@ -131,10 +140,7 @@ impl Channel {
         let Some(parent) = self.parent.clone().filter(|_| self.state() == ChannelState::Active) else {
             return Answer::NotTaken;
         };
-        turn.record(
-            None,
-            Event::Notice(Notice { field: Arc::clone(field), content: content.clone(), parent }),
-        );
+        turn.record(None, Event::from(Notice { field: Arc::clone(field), content: content.clone(), parent }));
         Answer::Done
     }
 
@@ -162,10 +168,12 @@ impl Channel {
         self.message_ids.insert(id, message.sent_at, record.at, record.offset);
         let names = Names::of(&self.fingerprints, &message.customer, &message.formerly);
         self.conversations.tie(&names, index);
+        let note = self.take_note(index, record.at);
         if let Some(entry) = self.conversations.get_mut(index) {
             entry.written(message.sent_at, record.offset);
             entry.named(&message.customer, !message.formerly.is_empty(), record.offset);
         }
+        self.put_note(index, note);
     }
 
     pub(super) fn apply_merged(&mut self, record: &Record, older: Index, merged: &Merged) {
@@ -175,7 +183,10 @@ impl Channel {
             .get(older)
             .map(|entry| entry.claims().iter().map(|claim| claim.service).collect())
             .unwrap_or_default();
-        let Some(claims) = self.conversations.merge(older, younger, record.offset) else { return };
+        let notes = [older.min(younger), older.max(younger)].map(|index| self.take_note(index, record.at));
+        let merged = self.conversations.merge(older, younger, record.offset);
+        self.put_note(older.min(younger), notes.into_iter().flatten().next());
+        let Some(claims) = merged else { return };
         for claim in claims {
             let Some(slot) = self.services.get_mut(claim.service) else { continue };
             let ended = slot.claims.remove(&claim, younger);

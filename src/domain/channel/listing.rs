@@ -52,6 +52,7 @@ impl Channel {
             claims: Asking { portal, service, agent: None }.claims_seen(&held),
             warned: None,
             window: self.window_of(Some(entry), now),
+            thread: self.thread_seen(entry, service, now),
         })
     }
 
@@ -110,6 +111,7 @@ impl Channel {
             window: self.window_of(Some(entry), now),
             claims: asking.claims_seen(&held),
             unanswered,
+            thread: self.thread_seen(entry, &query.service, now),
         })
     }
 }

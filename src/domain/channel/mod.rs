@@ -11,7 +11,9 @@
 //! - `picking`: open, pick up, release, transfer, confirmations
 //! - `holding`: how claims live and end by themselves, and their records
 //! - `replying`: replies, echoes, and what the outbox decides
+//! - `threads`: whose a conversation's thread is, a note that services pass on
 //! - `listing`: conversations in lists
+//! - `remembering`: ids in memory and in runs
 //! - `saving`: the state written down, for a base of the journal
 //! - `conversations`, `claiming`: the compact state of conversations and claims
 //!
@@ -24,15 +26,18 @@ mod holding;
 mod inbound;
 mod listing;
 mod picking;
+mod remembering;
 mod replying;
 mod saving;
 mod standing;
+mod threads;
 
 use std::sync::Arc;
 
 use self::claiming::Agents;
 use self::conversations::Conversations;
 use self::standing::Services;
+use self::threads::Noted;
 use super::command::{Answer, ChannelSeen, ChannelState, Command, Inbound, Rejection, Window};
 use super::event::{Event, Record, Settings};
 use super::fingerprint::Key;
@@ -45,6 +50,7 @@ pub use self::inbound::{Received, WINDOW_MS};
 pub use self::listing::{LIST_LOOKED_AT_MAX, LIST_MAX};
 pub use self::saving::Rests;
 pub use self::standing::STRETCHES_MAX;
+pub use self::threads::METADATA_CHARS_MAX;
 
 /// Most drafts of one decision: they lie in one block of the journal, so that a crash leaves all or nothing.
 pub const DRAFTS_MAX: usize = 256;
@@ -157,6 +163,7 @@ pub struct Channel {
     /// The record with which it became active, and when; none while nobody is subscribed.
     active_since: Option<(Offset, Timestamp)>,
     conversations: Conversations,
+    noted: Noted,
     message_ids: RecentIds,
     outbox: Outbox,
 }
@@ -210,6 +217,7 @@ impl Channel {
             settings: Settings::default(),
             active_since: None,
             conversations: Conversations::default(),
+            noted: Noted::default(),
             message_ids: RecentIds::new(),
             outbox: Outbox::new(&keys, send_ttl_ms),
         }
@@ -288,6 +296,7 @@ impl Channel {
                 }
                 Ok(Answer::Done)
             }
+            Command::Thread(thread) => self.decide_thread(turn, thread),
             Command::Notice { field, content } => Ok(self.decide_notice(turn, field, content)),
             Command::Tick => {
                 self.decide_tick(turn);
@@ -317,6 +326,7 @@ impl Channel {
             (Event::ClaimActivity(active), Some(index)) => {
                 self.apply_activity(index, &active.service, &active.agent, record.at);
             }
+            (Event::Thread(change), Some(index)) => self.apply_thread(record, index, change),
             (Event::Merged(merged), Some(index)) => self.apply_merged(record, index, merged),
             (Event::Acknowledged(acknowledged), _) => self.apply_acknowledged(acknowledged),
             _ => {}
@@ -332,11 +342,12 @@ impl Channel {
         }
     }
 
-    /// Drops what has been kept long enough: message ids, reply ids, parked statuses. In no record: the owner calls
+    /// Drops what has been kept long enough: message ids, reply ids, parked statuses, notes that have lapsed. In no record: the owner calls
     /// it after each [`Command::Tick`], and it changes no answer, since what is too old is not looked at anyway.
     pub fn forget(&mut self, now: Timestamp) {
         self.message_ids.forget(now);
         self.outbox.forget(now);
+        self.forget_threads(now);
     }
 
     /// When [`Command::Tick`] is due next: a claim's or a reply's end, or at once where records follow.
@@ -443,13 +454,20 @@ impl Channel {
         self.services.iter().map(|slot| slot.claims.len()).sum()
     }
 
+    /// How many notes there are of whose a thread is; one that has lapsed counts until it is forgotten.
+    #[must_use]
+    pub fn threads_len(&self) -> usize {
+        self.noted.len()
+    }
+
     /// Its replies.
     #[must_use]
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
     }
 
-    /// Its replies, for what is in no record: [`Outbox::put_back`], [`Outbox::set_send_ttl`].
+    /// Its replies, for what is in no record: [`Outbox::put_back`], [`Outbox::set_send_ttl`],
+    /// [`Outbox::set_weights`].
     pub fn outbox_mut(&mut self) -> &mut Outbox {
         &mut self.outbox
     }

@@ -81,6 +81,7 @@ impl Channel {
             claims: asking.claims_seen(&held),
             warned: self.warned(at.entry, Confirming::Agent(agent), warnings),
             window: self.window_of(Some(at.entry), turn.now),
+            thread: self.thread_seen(at.entry, service, turn.now),
         };
         self.record_activity(turn, at.entry, at.service, agent);
         Ok(Answer::Opened(opened))
@@ -122,10 +123,10 @@ impl Channel {
             for claim in own() {
                 let change = change(ClaimAction::Released, &at, claim.holder);
                 let taken = ClaimChange { by_agent: Some(agent.clone()), ..change };
-                turn.record(Some(at.entry.id), Event::Claim(taken));
+                turn.record(Some(at.entry.id), Event::from(taken));
             }
         }
-        turn.record(Some(at.entry.id), Event::Claim(change(ClaimAction::PickedUp, &at, at.agent)));
+        turn.record(Some(at.entry.id), Event::from(change(ClaimAction::PickedUp, &at, at.agent)));
         Ok(Answer::PickedUp)
     }
 
@@ -144,7 +145,7 @@ impl Channel {
             by: command.by.clone(),
             by_agent: command.agent.clone().filter(|agent| *agent != holder.agent),
         };
-        turn.record(Some(entry.id), Event::Claim(change));
+        turn.record(Some(entry.id), Event::from(change));
         Ok(Answer::Done)
     }
 
@@ -176,12 +177,12 @@ impl Channel {
             let ended = ClaimChange { action: ClaimAction::Released, from: None, ..change };
             let ended =
                 ClaimChange { agent: holder.agent.clone(), name: Some(Arc::clone(&holder.name)), ..ended };
-            turn.record(Some(entry.id), Event::Claim(ended));
+            turn.record(Some(entry.id), Event::from(ended));
         } else {
             if let Some(index) = self.services.find(service) {
                 self.record_ended(turn, entry, index);
             }
-            turn.record(Some(entry.id), Event::Claim(change));
+            turn.record(Some(entry.id), Event::from(change));
         }
         Ok(Answer::PickedUp)
     }

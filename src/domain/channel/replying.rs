@@ -59,7 +59,7 @@ impl Channel {
     }
 
     /// The conversation that a reply goes to, if it has begun.
-    fn addressed(&self, to: &Addressee) -> Option<&Conversation> {
+    pub(super) fn addressed(&self, to: &Addressee) -> Option<&Conversation> {
         match to {
             Addressee::Conversation(id) => self.find(*id),
             Addressee::Customer(name) => {
@@ -157,7 +157,7 @@ impl Channel {
             reveal: self.settings,
             echo_of: None,
         };
-        turn.record(Some(conversation), Event::Reply(reply));
+        turn.record(Some(conversation), Event::from(reply));
         Answer::Accepted { offset, conversation, duplicate: false }
     }
 
@@ -188,7 +188,7 @@ impl Channel {
         };
         let offset = turn.next_offset();
         let (service, reply_id) = (reply.service.clone(), reply.reply_id.clone());
-        turn.record(Some(conversation), Event::Reply(reply));
+        turn.record(Some(conversation), Event::from(reply));
         let now = turn.now;
         self.outbox.take_up_echo(offset, &service, &reply_id, conversation, &echo.message_id, now, turn.out);
         Ok(Answer::Accepted { offset, conversation, duplicate: false })

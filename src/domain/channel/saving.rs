@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::Channel;
 use super::claiming::Claim;
 use super::conversations::Index;
+use super::threads::Noted;
 use crate::domain::event::Settings;
 use crate::domain::ids::{ConversationId, Offset};
 use crate::domain::saved::{Put, Saved, Take, Unreadable, restore_all, saved};
@@ -56,6 +57,7 @@ impl Channel {
         self.settings = Saved::restore(from)?;
         self.active_since = Saved::restore(from)?;
         self.conversations = Saved::restore(from)?;
+        self.noted = Noted::of(&self.conversations);
         let ended: BTreeSet<(Offset, u32)> = restore_all(from).collect::<Result<_, _>>()?;
         let claims: Vec<(Index, Claim)> = self.claims().map(|(index, claim)| (index, *claim)).collect();
         for (index, claim) in claims {

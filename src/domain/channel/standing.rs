@@ -293,7 +293,7 @@ impl Channel {
         };
         let revives = self.subscribers.is_empty() && !self.is_new();
         let promoted = revives.then(|| promotion(&membership, service));
-        turn.record(None, Event::Membership(membership));
+        turn.record(None, Event::from(membership));
         if let Some(promoted) = promoted {
             turn.record(None, promoted);
         }
@@ -319,7 +319,7 @@ impl Channel {
             backfill: false,
         };
         let promoted = heir.map(|heir| promotion(&membership, &heir));
-        turn.record(None, Event::Membership(membership));
+        turn.record(None, Event::from(membership));
         if let Some(promoted) = promoted {
             turn.record(None, promoted);
         }
@@ -346,7 +346,7 @@ impl Channel {
                 settings,
                 backfill: false,
             };
-            turn.record(None, Event::Membership(configured));
+            turn.record(None, Event::from(configured));
         }
         Ok(Answer::Standing { created: false, joined: false, changed })
     }
@@ -410,7 +410,7 @@ impl Channel {
 
 /// What says that `heir` has become the parent, with the change that made it so.
 fn promotion(after: &Membership, heir: &ServiceId) -> Event {
-    Event::Membership(Membership {
+    Event::from(Membership {
         action: MembershipAction::ParentChanged,
         service: heir.clone(),
         by: Actor::Broker,

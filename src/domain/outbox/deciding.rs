@@ -225,7 +225,7 @@ impl Outbox {
             error: command.error.clone(),
             status_at: command.status_at,
         };
-        out.push(Draft { conversation: None, event: Event::StatusParked(parked) });
+        out.push(Draft { conversation: None, event: Event::from(parked) });
         Answer::Parked
     }
 
@@ -280,5 +280,5 @@ fn receipt(
         error: news.error,
         status_at: news.status_at,
     };
-    Draft { conversation: Some(conversation), event: Event::Receipt(receipt) }
+    Draft { conversation: Some(conversation), event: Event::from(receipt) }
 }

@@ -7,6 +7,7 @@ use crate::domain::aged::{AgedMap, DAY_MS, Keep};
 use crate::domain::event::Status;
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::ids::{Offset, Timestamp};
+use crate::domain::recent_ids::ID_BYTES;
 use crate::domain::saved::{Put, Saved, Take, Unreadable, saved};
 use crate::domain::senders::{KEEP_SENT, REMEMBERED_IN_BUCKET_MAX, REMEMBERED_MAX};
 
@@ -20,6 +21,9 @@ const KEEP_IDS: Keep = Keep {
     bucket_entries_max: REMEMBERED_IN_BUCKET_MAX,
     entries_max: REMEMBERED_MAX,
 };
+
+/// What a reply takes in memory, in bytes, about: its offset, what is known of it, and its id, which lies apart.
+const OUTCOME_BYTES: usize = 170;
 
 /// A reply with an outcome.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +71,23 @@ impl Done {
     /// WhatsApp's id of a reply's message has become known.
     pub(super) fn name(&mut self, message: Fingerprint, reply: Offset, at: Timestamp) {
         self.messages.insert(message, at, at, reply);
+    }
+
+    /// What it takes in memory, in bytes, about.
+    pub(super) fn bytes(&self) -> usize {
+        (self.ids.len() + self.messages.len()) * ID_BYTES + self.replies.len() * OUTCOME_BYTES
+    }
+
+    /// Forgets a bucket of the oldest before its time; gives how many entries it had.
+    pub(super) fn drop_oldest(&mut self) -> usize {
+        let [ids, replies, messages] = [self.ids.oldest(), self.replies.oldest(), self.messages.oldest()];
+        let oldest = [ids, replies, messages].into_iter().flatten().min();
+        match oldest {
+            None => 0,
+            oldest if oldest == replies => self.replies.drop_oldest(),
+            oldest if oldest == messages => self.messages.drop_oldest(),
+            _ => self.ids.drop_oldest(),
+        }
     }
 
     pub(super) fn forget(&mut self, now: Timestamp) {

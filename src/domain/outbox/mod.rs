@@ -15,22 +15,24 @@
 //! # Layout
 //! - [`mod@self`]: the state, the fold, what can be asked of it
 //! - `deciding`: hand, outcome, status, deadlines
-//! - `queue`: one at a time per conversation, services in fair turns (B14)
-//! - [`budget`]: how fast a number may send, and to one customer (B14)
+//! - `queue`: one at a time per conversation, services in fair turns (B14) · [`turns`]: whose turn it is, by weight
+//! - [`budget`]: how much may be handed over, how fast, from which channel (B14) · `pairs`: to one customer
 //! - `done`: replies with an outcome, by id and by message (B4, B7)
 //! - `parked`: statuses that came before their message was known (B7)
 //!
 //! **Invariants:** `apply` is total. A reply is open or done, never both. A status never goes backwards. Replay of the
-//! records and a `forget` of the same time give an equal state; only
+//! records and a `forget` of the same time give an equal state under the same weights; only
 //! [`Outbox::put_back`] and [`Outbox::rest`] are in no record.
 
 pub mod budget;
 mod deciding;
 mod done;
+mod pairs;
 mod parked;
 mod queue;
 #[cfg(test)]
 mod tests;
+pub mod turns;
 
 use std::collections::BTreeMap;
 
@@ -140,6 +142,8 @@ pub struct Outbox {
     fingerprints: Key,
     digests: Key,
     send_ttl_ms: u64,
+    /// The services' weights, where they are not [`WEIGHT_DEFAULT`](turns::WEIGHT_DEFAULT).
+    weights: BTreeMap<ServiceId, u32>,
     services: Services,
     /// Replies without outcome, by their offset.
     open: BucketMap<Offset, Open>,
@@ -162,6 +166,7 @@ impl Outbox {
             fingerprints: Key::new(keys.fingerprint),
             digests: Key::new(keys.digest),
             send_ttl_ms,
+            weights: BTreeMap::new(),
             services: Services::default(),
             open: BucketMap::new(),
             open_ids: BucketMap::new(),
@@ -176,6 +181,21 @@ impl Outbox {
     /// Sets how long a reply may wait, from now on and for those that wait already.
     pub fn set_send_ttl(&mut self, send_ttl_ms: u64) {
         self.send_ttl_ms = send_ttl_ms;
+    }
+
+    /// Sets how the services' turns are weighed from now on; who is not named weighs 1.
+    pub fn set_weights(&mut self, weights: BTreeMap<ServiceId, u32>) {
+        self.weights = weights;
+    }
+
+    /// How much a service weighs.
+    #[must_use]
+    pub fn weight(&self, service: &ServiceId) -> u32 {
+        self.weights.get(service).copied().unwrap_or(turns::WEIGHT_DEFAULT)
+    }
+
+    fn weight_of(&self, service: ServiceNumber) -> u32 {
+        self.services.get(service).map_or(turns::WEIGHT_DEFAULT, |service| self.weight(service))
     }
 
     /// Takes a record into the state. Total: one that does not fit changes nothing.
@@ -301,6 +321,17 @@ impl Outbox {
         has_room(self.open.len(), own, services)
     }
 
+    /// What it remembers of replies with an outcome, in bytes of memory, about.
+    #[must_use]
+    pub fn remembered_bytes(&self) -> usize {
+        self.done.bytes()
+    }
+
+    /// Forgets the oldest of that before its time; says how many entries it forgot.
+    pub fn drop_oldest_remembered(&mut self) -> usize {
+        self.done.drop_oldest()
+    }
+
     /// How many replies wait to be handed, sendable now or behind others of their conversation.
     #[must_use]
     pub fn waiting_len(&self) -> usize {
@@ -319,13 +350,13 @@ impl Outbox {
         self.queue.handed_len()
     }
 
-    /// The next replies to hand, in the fair order: services in turn, in each the agents' replies before those of
+    /// The next replies to hand, in the fair order: services in turn by their weights, in each the agents' replies before those of
     /// bots and templates, the oldest first; of a conversation the oldest alone, and none while one is handed.
     ///
     /// Handing them in this order changes nothing in the order of the rest. Costs the number given times the services.
     #[must_use]
     pub fn next_to_hand(&self, limit: usize) -> Vec<Offset> {
-        self.queue.next(limit)
+        self.queue.next(limit, |service| self.weight_of(service))
     }
 
     /// Replies that are handed and have no outcome, the longest first. At start and when a gateway's connection is
@@ -402,7 +433,8 @@ impl Outbox {
     fn apply_handed(&mut self, handed: &Handed, at: Timestamp) {
         if let Some(open) = self.open.get_mut(&handed.reply) {
             open.attempts = handed.attempt.max(1);
-            self.queue.hand(open.facts.conversation, handed.reply, at);
+            let (conversation, service) = (open.facts.conversation, open.facts.service);
+            self.queue.hand(conversation, handed.reply, at, self.weight_of(service));
         }
     }
 

@@ -1,8 +1,9 @@
 //! In which order replies leave: one conversation's one at a time and in order, services in fair turns (B14).
 //!
 //! A conversation's *line* holds its open replies. The oldest of a line in which none is handed and that does not
-//! *rest* is *sendable* and stands in a lane of its service, by its [`Class`]. The service that was served longest ago
-//! is next, so of n in a row each of k that have something to send gets n/k at least.
+//! *rest* is *sendable* and stands in a lane of its service, by its [`Class`]. Services have their turns by weight
+//! ([`Turns`]): of n in a row each that has something to send gets its share at least, and of equals the one that was
+//! served longest ago is next.
 //!
 //! A line rests for a while where WhatsApp takes nothing for its customer just now. That is in no record: after a
 //! restart none rests.
@@ -13,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::ServiceNumber;
+use super::turns::Turns;
 use crate::domain::buckets::BucketMap;
 use crate::domain::ids::{ConversationId, Offset, Timestamp};
 use crate::domain::saved::{Put, Saved, Take, Unreadable, restore_all, save_all, saved};
@@ -129,17 +131,18 @@ impl Saved for Line {
 impl Saved for Queue {
     fn save(&self, out: &mut dyn Put) {
         self.lines.save(out);
-        self.lanes.turns.save(out);
-        let last_turns: Vec<u64> = self.lanes.services.iter().map(|lane| lane.last_turn).collect();
-        last_turns.save(out);
+        self.lanes.turns.at().save(out);
+        let paid: Vec<u64> =
+            self.lanes.numbered().map(|(service, _)| self.lanes.turns.paid(service)).collect();
+        paid.save(out);
     }
 
     fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
         let lines: BucketMap<ConversationId, Line> = Saved::restore(from)?;
-        let turns = u64::restore(from)?;
-        let last_turns: Vec<u64> = Saved::restore(from)?;
-        let lane = |last_turn| Lane { last_turn, ..Lane::default() };
-        let mut lanes = Lanes { services: last_turns.into_iter().map(lane).collect(), turns };
+        let at = u64::restore(from)?;
+        let paid: Vec<u64> = Saved::restore(from)?;
+        let services = paid.iter().map(|_| Lane::default()).collect();
+        let mut lanes = Lanes { services, turns: Turns::restore(at, (0..).zip(paid)) };
         let mut ages = Ages::default();
         for (_, line) in lines.iter() {
             lanes.offer(line.sendable());
@@ -184,8 +187,7 @@ struct Ages {
 #[derive(Debug, Clone, PartialEq, Default)]
 struct Lanes {
     services: Vec<Lane>,
-    /// How many turns there have been.
-    turns: u64,
+    turns: Turns<ServiceNumber>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -193,8 +195,6 @@ struct Lane {
     agents: BTreeSet<Offset>,
     bots: BTreeSet<Offset>,
     templates: BTreeSet<Offset>,
-    /// The last turn that was this service's; 0 if none was.
-    last_turn: u64,
 }
 
 impl Lane {
@@ -213,6 +213,10 @@ impl Lane {
 }
 
 impl Lanes {
+    fn numbered(&self) -> impl Iterator<Item = (ServiceNumber, &Lane)> {
+        (0..).zip(&self.services)
+    }
+
     fn lane(&mut self, service: ServiceNumber) -> Option<&mut Lane> {
         let at = service as usize;
         if self.services.len() <= at {
@@ -236,14 +240,6 @@ impl Lanes {
             lane.of(waiting.class).remove(&waiting.offset);
         }
     }
-
-    fn served(&mut self, service: ServiceNumber) {
-        self.turns += 1;
-        let turn = self.turns;
-        if let Some(lane) = self.lane(service) {
-            lane.last_turn = turn;
-        }
-    }
 }
 
 impl Queue {
@@ -255,8 +251,8 @@ impl Queue {
         });
     }
 
-    /// A waiting reply was handed at that time, or a handed one once more.
-    pub(super) fn hand(&mut self, conversation: ConversationId, offset: Offset, at: Timestamp) {
+    /// A waiting reply was handed at that time, or a handed one once more: a turn of its service, which has this weight.
+    pub(super) fn hand(&mut self, conversation: ConversationId, offset: Offset, at: Timestamp, weight: u32) {
         let service = self.change(conversation, |line, ages| {
             let reply = match (line.take_waiting(offset), line.take_handed(offset)) {
                 (Some(waiting), _) => waiting,
@@ -272,7 +268,7 @@ impl Queue {
             Some(reply.service)
         });
         if let Some(service) = service {
-            self.lanes.served(service);
+            self.lanes.turns.take(service, weight);
         }
     }
 
@@ -370,24 +366,21 @@ impl Queue {
         line.waiting.get(at).map(|waiting| waiting.accepted_at)
     }
 
-    /// The next replies to hand, in the fair order.
-    pub(super) fn next(&self, limit: usize) -> Vec<Offset> {
+    /// The next replies to hand, in the fair order by the services' weights.
+    pub(super) fn next(&self, limit: usize, weight_of: impl Fn(ServiceNumber) -> u32) -> Vec<Offset> {
         let mut next = Vec::new();
-        let mut turn = self.lanes.turns;
-        let mut lanes: Vec<_> = (self.lanes.services.iter())
-            .map(|lane| (lane.last_turn, lane.in_order().peekable()))
-            .filter_map(|(last_turn, mut replies)| replies.peek().is_some().then_some((last_turn, replies)))
+        let mut turns = self.lanes.turns.clone();
+        let mut lanes: Vec<_> = (self.lanes.numbered())
+            .map(|(service, lane)| (service, lane.in_order().peekable()))
+            .filter_map(|(service, mut replies)| replies.peek().is_some().then_some((service, replies)))
             .collect();
         while next.len() < limit {
             // The first of those that were never served: the lanes stand in the order of the services' first replies.
-            let Some(at) = (0..lanes.len()).min_by_key(|at| lanes.get(*at).map(|(last_turn, _)| *last_turn))
-            else {
-                break;
-            };
-            let Some((last_turn, replies)) = lanes.get_mut(at) else { break };
+            let rank = |at: &usize| lanes.get(*at).map(|(service, _)| turns.rank(*service));
+            let Some(at) = (0..lanes.len()).min_by_key(rank) else { break };
+            let Some((service, replies)) = lanes.get_mut(at) else { break };
             next.extend(replies.next());
-            turn += 1;
-            *last_turn = turn;
+            turns.take(*service, weight_of(*service));
             if replies.peek().is_none() {
                 drop(lanes.remove(at));
             }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::actors::port::Refusal;
 use crate::domain::command::Rejection;
+use crate::gateway::graph::objects::ObjectError;
 
 /// What the broker answers instead of what was asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,6 +97,22 @@ impl From<Refusal> for GraphError {
     }
 }
 
+/// What WhatsApp did not give, or refused: in its own words where it is the service's to mend.
+impl From<ObjectError> for GraphError {
+    fn from(error: ObjectError) -> Self {
+        match error {
+            ObjectError::Refused { code, message, details: Some(details) } => {
+                Self::new(code, message).with(details)
+            }
+            ObjectError::Refused { code, message, details: None } => Self::new(code, message),
+            ObjectError::NoMedia => Self::new(131_052, "Media download error").with(error.to_string()),
+            ObjectError::NoAnswer | ObjectError::TooLong | ObjectError::Token | ObjectError::Elsewhere => {
+                Self::unavailable(error.to_string())
+            }
+        }
+    }
+}
+
 fn rejected(rejection: &Rejection) -> GraphError {
     let text = rejection.to_string();
     match rejection {
@@ -130,7 +147,7 @@ fn status_of(code: i64) -> StatusCode {
 }
 
 /// By which one answer can be told from another.
-fn trace_id() -> String {
+pub(super) fn trace_id() -> String {
     let mut raw = [0; 9];
     // Without randomness it is one and the same: it only helps people to find an answer again.
     let _ = getrandom::fill(&mut raw);

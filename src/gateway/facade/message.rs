@@ -93,16 +93,21 @@ fn sign(object: &Object<'_>, status: &str) -> Result<Wanted, GraphError> {
 }
 
 /// To whom, as the body names him and as the broker does: a phone without what people write between its digits.
-fn addressee(object: &Object<'_>) -> Result<(String, CustomerName), GraphError> {
+pub(super) fn addressee(object: &Object<'_>) -> Result<(String, CustomerName), GraphError> {
     let given = ["to", "recipient"].into_iter().filter_map(|key| object.text_or_number(key));
     let input = given.map(|text| text.trim().to_owned()).find(|text| !text.is_empty());
     let input = input.ok_or_else(|| GraphError::bad_parameter("to or recipient is needed"))?;
+    let name = named(&input)?;
+    Ok((input, name))
+}
+
+/// A customer, as programs name him.
+pub(super) fn named(input: &str) -> Result<CustomerName, GraphError> {
     let is_between = |c: char| matches!(c, '+' | ' ' | '-' | '(' | ')');
     let digits: String = input.chars().filter(|c| !is_between(*c)).collect();
     let is_phone = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let name = CustomerName::read(if is_phone { &digits } else { &input });
-    match name {
-        Ok(name) if is_phone || name.is_user_id() => Ok((input, name)),
+    match CustomerName::read(if is_phone { &digits } else { input }) {
+        Ok(name) if is_phone || name.is_user_id() => Ok(name),
         _ => Err(GraphError::bad_parameter("to is neither a phone number nor a user's id")),
     }
 }

@@ -51,7 +51,7 @@ impl Facade {
             }
         }
         let fields: Vec<_> = parameters.into_iter().filter(|(key, _)| key == "fields").collect();
-        let mut known = self.graph.ask(number.token()?, Method::GET, &[id], &fields).await?;
+        let mut known = self.known().graph.ask(number.token()?, Method::GET, &[id], &fields).await?;
         keep_fields(&mut known);
         Ok(known)
     }
@@ -66,10 +66,15 @@ impl Facade {
                 Ok(json!({ "data": [{ "whatsapp_business_api_data": { "id": name, "name": name } }] }))
             }
             TEMPLATES => {
-                self.graph.ask(number.token()?, Method::GET, &[id, edge], &parameters_of(request)).await
+                let known = self.known();
+                Ok(known
+                    .graph
+                    .ask(number.token()?, Method::GET, &[id, edge], &parameters_of(request))
+                    .await?)
             }
             NUMBERS => {
-                let mut known = self.graph.ask(number.token()?, Method::GET, &[id, edge], &[]).await?;
+                let mut known =
+                    self.known().graph.ask(number.token()?, Method::GET, &[id, edge], &[]).await?;
                 if let Some(listed) = known.get_mut("data").and_then(Value::as_array_mut) {
                     let is_own = |one: &Value| {
                         let id = one.get("id").and_then(Value::as_str);
@@ -129,13 +134,14 @@ impl Facade {
         request: &HttpRequest,
         id: &str,
     ) -> Result<(Who, Vec<Arc<FacadeNumber>>), GraphError> {
-        for who in self.who(request)? {
+        let known = self.known();
+        for who in self.who(&known, request)? {
             let own = |number: &&Arc<FacadeNumber>| {
                 number.portal == who.portal && number.waba_id.as_deref() == Some(id)
             };
-            let numbers: Vec<_> = self.numbers.iter().filter(own).cloned().collect();
+            let numbers: Vec<_> = known.numbers.iter().filter(own).cloned().collect();
             if !numbers.is_empty() {
-                return Ok((who.clone(), numbers));
+                return Ok((who, numbers));
             }
         }
         Err(GraphError::no_object())

@@ -90,7 +90,10 @@ async fn change_edge(
 
 async fn get_edge(request: HttpRequest, facade: web::Data<Facade>, path: Edge) -> HttpResponse {
     let (_, id, edge) = path.into_inner();
-    said(facade.account(&request, &id, &edge).await)
+    said(match edge.as_str() {
+        "thread_owner" => facade.thread_owner(&request, &id).await,
+        _ => facade.account(&request, &id, &edge).await,
+    })
 }
 
 async fn post_edge(
@@ -104,6 +107,7 @@ async fn post_edge(
     let answer = match edge.as_str() {
         "messages" => facade.messages(&request, &mut unread, &id).await,
         "media" => facade.upload(&request, &mut unread, &id).await,
+        "thread_control" => facade.thread_control(&request, &mut unread, &id).await,
         "subscribed_apps" => facade.subscribe(&request, &id).await,
         _ => Err(facade.change(&request, &id)),
     };

@@ -54,7 +54,7 @@ pub(super) async fn send(
         seen: None,
         confirm: None,
     };
-    let ask = Ask::Command(Command::Reply(reply));
+    let ask = Ask::from(Command::Reply(reply));
     let conversation = match asking.caller.ask(channel, ask, wanted.bytes).await {
         Answered::Accepted { conversation, .. } => conversation,
         Answered::Refused(refusal) => return Err(refusal.into()),
@@ -130,7 +130,7 @@ async fn give_up(asking: &Asking, channel: ChannelId, reply_id: &ReplyId) -> Res
 /// WhatsApp's id of the message, or the error that stands for what became of it.
 fn outcome(fate: ReplyFate) -> Result<String, GraphError> {
     let unknown = || GraphError::unknown_outcome("it can not be known whether the message was sent");
-    let Some(Receipt { status, message_id, error, .. }) = fate.outcome else {
+    let Some(Receipt { status, message_id, error, .. }) = fate.outcome.map(|receipt| *receipt) else {
         return Err(match fate.status {
             Status::Accepted | Status::Unknown => unknown(),
             Status::Failed => {

@@ -86,9 +86,12 @@ fn refused(said: &Value, status: u16, retry_after: Option<Duration>) -> Posted {
 fn error_of(said: &Value, code: Option<u64>, status: u16) -> StatusError {
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(|text| cut(text, TEXT_BYTES_MAX));
     let code = code.map_or_else(|| status.to_string(), |code| code.to_string());
+    let message = said.get("message").and_then(Value::as_str);
+    // Meta writes the code before it, which a status's title has not.
+    let message = message.map(|text| text.strip_prefix(&format!("(#{code}) ")).unwrap_or(text));
     StatusError {
         code: cut(&code, CODE_BYTES_MAX),
-        title: text(said.get("error_user_title")).or_else(|| text(said.get("message"))),
+        title: text(said.get("error_user_title")).or_else(|| message.map(|text| cut(text, TEXT_BYTES_MAX))),
         details: text(said.get("error_data").and_then(|data| data.get("details"))),
     }
 }
@@ -141,7 +144,7 @@ mod tests {
             let posted = read(status, None, error(code).as_bytes());
             let Posted::Refused(error) = posted else { panic!("{code}: {posted:?}") };
             assert_eq!(&*error.code, code.to_string());
-            assert_eq!(error.title.as_deref(), Some(format!("(#{code}) A title").as_str()));
+            assert_eq!(error.title.as_deref(), Some("A title"));
             assert_eq!(error.details.as_deref(), Some("Why"));
         }
     }

@@ -1,31 +1,32 @@
-//! A client of Meta's Graph API, as far as the built-in gateway needs it: it posts a reply and says what became of it.
+//! A client of Meta's Graph API: the one way in which this program asks WhatsApp anything.
 //!
 //! # Layout
-//! - `mod.rs`: the client: connections, time limits, where the line lies between "not written" and "nobody knows"
-//! - `request`: the body that is posted · [`answer`]: what the answer means
+//! - `mod.rs`: where it is, connections, tokens, time limits, how much of an answer is read
+//! - [`sends`]: replies, for the built-in gateway; `request`: their body · [`answer`]: what their answer means
+//! - [`objects`]: media, numbers and accounts, for the Cloud API facade
 //!
-//! **Invariant:** nothing in here sends a request twice, on no error.
+//! **Invariants:** nothing in here sends a request twice, on no error, or follows a redirect. A token goes to the Graph
+//! API and to Meta's own media hosts, nowhere else; it stands in no answer and no log.
 
 pub mod answer;
+pub mod objects;
 mod request;
+pub mod sends;
 
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Url};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Client, Method, RequestBuilder, Response, Url};
 
-use self::answer::{Limit, Posted};
-use crate::actors::port::SendNow;
+use crate::config::Secret;
 
 /// How long making a connection may take, its name looked up and its TLS agreed on.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// How long a request may take in all: less than the 60 s after which a reply counts as `unknown` anyway.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long an unused connection is kept: shorter than servers keep theirs, so that a request is not written into one
 /// that is just being closed, which would leave its fate unknown.
 const IDLE_FOR: Duration = Duration::from_secs(10);
-/// Most of an answer that is read, in bytes; Meta's have a few hundred.
-const ANSWER_BYTES_MAX: usize = 256 << 10;
+/// What the broker calls itself, to WhatsApp and at callback URLs.
+pub(super) const AGENT: &str = concat!("sharedline/", env!("CARGO_PKG_VERSION"));
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -51,20 +52,28 @@ pub fn choose_crypto() {
 #[derive(Debug, Clone)]
 pub struct Graph {
     client: Client,
-    url: Url,
+    base: Url,
 }
 
-/// A number, as the Graph API knows it.
-#[derive(Clone)]
-pub struct Account {
-    messages: Url,
-    authorization: HeaderValue,
+/// An access token, as it stands in a request.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(HeaderValue);
+
+impl Token {
+    /// # Errors
+    /// When it can not stand in a header.
+    pub fn new(secret: &Secret) -> Result<Self, GraphError> {
+        let bearer = format!("Bearer {}", secret.expose());
+        let mut value = HeaderValue::from_str(&bearer).map_err(|_| GraphError::Token)?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
 }
 
 /// A token is a secret.
-impl std::fmt::Debug for Account {
+impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Account").field("messages", &self.messages.as_str()).finish_non_exhaustive()
+        f.write_str("<token>")
     }
 }
 
@@ -75,74 +84,73 @@ impl Graph {
     /// When that is no URL, or the system lacks what a client needs.
     pub fn new(url: &str) -> Result<Self, GraphError> {
         choose_crypto();
-        let url = Url::parse(url.trim_end_matches('/')).map_err(|_| GraphError::Url)?;
-        if !matches!(url.scheme(), "https" | "http") || url.host().is_none() {
+        let base = Url::parse(url.trim_end_matches('/')).map_err(|_| GraphError::Url)?;
+        if !matches!(base.scheme(), "https" | "http") || base.host().is_none() {
             return Err(GraphError::Url);
         }
         let client = Client::builder()
             .connect_timeout(CONNECT_WITHIN)
-            .timeout(ANSWER_WITHIN)
             .pool_idle_timeout(IDLE_FOR)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .no_proxy()
+            .user_agent(AGENT)
             .build()?;
-        Ok(Self { client, url })
+        Ok(Self { client, base })
     }
 
-    /// A number with the token that it sends with.
-    ///
-    /// # Errors
-    /// When the token can not stand in a header.
-    pub fn account(&self, phone_number_id: &str, access_token: &str) -> Result<Account, GraphError> {
-        let mut authorization =
-            HeaderValue::from_str(&format!("Bearer {access_token}")).map_err(|_| GraphError::Token)?;
-        authorization.set_sensitive(true);
-        let mut messages = self.url.clone();
-        messages.path_segments_mut().map_err(|()| GraphError::Url)?.extend([phone_number_id, "messages"]);
-        Ok(Account { messages, authorization })
-    }
-
-    /// Posts a reply. Dropped before it resolves, its fate is unknown.
-    pub async fn post(&self, account: &Account, send: &SendNow) -> Posted {
-        let request = self
-            .client
-            .post(account.messages.clone())
-            .header(AUTHORIZATION, account.authorization.clone())
-            .header(CONTENT_TYPE, "application/json")
-            .body(request::body(send));
-        let mut response = match request.send().await {
-            Ok(response) => response,
-            // No connection, so nothing was written.
-            Err(error) if error.is_connect() => {
-                return Posted::Again {
-                    error: answer::unreachable(),
-                    limit: Limit::Unreachable,
-                    retry_after: None,
-                };
-            }
-            Err(_) => return Posted::Unknown,
-        };
-        let status = response.status().as_u16();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(seconds);
-        let mut body = Vec::new();
-        loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() <= ANSWER_BYTES_MAX => {
-                    body.extend_from_slice(&chunk)
-                }
-                Ok(None) => break,
-                // Cut off or endless: its status alone can still refuse.
-                Ok(Some(_)) | Err(_) => {
-                    body.clear();
-                    break;
-                }
-            }
+    /// The address of an object or an edge of one.
+    fn at(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        // It has a host, so it has a path.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
         }
-        answer::read(status, retry_after, &body)
+        url
+    }
+
+    /// A request with a token, which must be answered within this time, body included.
+    fn ask_at(&self, method: Method, url: Url, token: &Token, within: Duration) -> RequestBuilder {
+        self.client.request(method, url).header(AUTHORIZATION, token.0.clone()).timeout(within)
     }
 }
 
-fn seconds(value: &HeaderValue) -> Option<Duration> {
-    value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+/// Why a body was not read to its end.
+enum Unread {
+    TooLong,
+    BrokenOff,
+}
+
+/// The body of an answer, unless it is longer than that.
+async fn read(response: &mut Response, bytes_max: usize) -> Result<Vec<u8>, Unread> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|_| Unread::BrokenOff)? {
+        if body.len() + chunk.len() > bytes_max {
+            return Err(Unread::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_stays_within_the_graph_api_whatever_is_asked_for() {
+        for base in ["http://127.0.0.1:1234/v23.0", "http://127.0.0.1:1234/v23.0/"] {
+            let graph = Graph::new(base).unwrap();
+            assert_eq!(graph.at(&["1", "media"]).as_str(), "http://127.0.0.1:1234/v23.0/1/media");
+            assert_eq!(graph.at(&["a/../b"]).as_str(), "http://127.0.0.1:1234/v23.0/a%2F..%2Fb");
+        }
+        assert!(Graph::new("ftp://127.0.0.1/v23.0").is_err() && Graph::new("v23.0").is_err());
+    }
+
+    #[test]
+    fn a_token_shows_itself_to_nobody() {
+        let token = Token::new(&Secret::new("EAAJB".to_owned())).unwrap();
+        assert_eq!(format!("{token:?}"), "<token>");
+        assert!(Token::new(&Secret::new("a\nb".to_owned())).is_err());
+    }
 }

@@ -3,10 +3,11 @@
 use serde_json::json;
 
 use super::http::Response;
+use super::media::Media;
 use super::rules::Wrong;
 
-fn ok(body: &serde_json::Value) -> Response {
-    Response { status: 200, retry_after_s: None, body: body.to_string() }
+pub(super) fn ok(body: &serde_json::Value) -> Response {
+    Response::json(200, None, body)
 }
 
 pub(super) fn accepted(to: &str, message_id: &str) -> Response {
@@ -17,8 +18,19 @@ pub(super) fn accepted(to: &str, message_id: &str) -> Response {
     }))
 }
 
-pub(super) fn uploaded(number: usize) -> Response {
-    ok(&json!({"id": format!("{number:016}")}))
+pub(super) fn uploaded(media_id: &str) -> Response {
+    ok(&json!({ "id": media_id }))
+}
+
+/// The bytes of media.
+pub(super) fn file(media: &Media) -> Response {
+    let (content_type, body) = (media.mime_type.clone(), media.bytes.clone());
+    Response { status: 200, retry_after_s: None, content_type, body }
+}
+
+/// A status and nothing else.
+pub(super) fn nothing(status: u16) -> Response {
+    Response { status, retry_after_s: None, content_type: "text/plain".to_owned(), body: Vec::new() }
 }
 
 /// Meta's error of a code, with the status that Meta gives it.
@@ -62,5 +74,5 @@ fn shaped(status: u16, code: u32, title: &str, details: &str, retry_after_s: Opt
         "error_data": {"messaging_product": "whatsapp", "details": details},
         "fbtrace_id": "Az8or2yhqkZfEZ-_4Qn_Bam",
     }});
-    Response { status, retry_after_s, body: body.to_string() }
+    Response::json(status, retry_after_s, &body)
 }

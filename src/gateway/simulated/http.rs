@@ -30,7 +30,16 @@ impl Request {
 pub(super) struct Response {
     pub(super) status: u16,
     pub(super) retry_after_s: Option<u64>,
-    pub(super) body: String,
+    pub(super) content_type: String,
+    pub(super) body: Vec<u8>,
+}
+
+impl Response {
+    /// An answer in JSON.
+    pub(super) fn json(status: u16, retry_after_s: Option<u64>, body: &serde_json::Value) -> Self {
+        let content_type = "application/json".to_owned();
+        Self { status, retry_after_s, content_type, body: body.to_string().into_bytes() }
+    }
 }
 
 /// A connection.
@@ -84,12 +93,12 @@ impl Connection {
 
     pub(super) async fn write(&mut self, response: &Response) -> std::io::Result<()> {
         let retry = response.retry_after_s.map(|s| format!("retry-after: {s}\r\n")).unwrap_or_default();
-        let text = format!(
-            "HTTP/1.1 {} As asked\r\ncontent-type: application/json\r\n{retry}content-length: {}\r\n\r\n{}",
+        let head = format!(
+            "HTTP/1.1 {} As asked\r\ncontent-type: {}\r\n{retry}content-length: {}\r\n\r\n",
             response.status,
+            response.content_type,
             response.body.len(),
-            response.body
         );
-        self.0.get_mut().write_all(text.as_bytes()).await
+        self.0.get_mut().write_all(&[head.as_bytes(), &response.body].concat()).await
     }
 }

@@ -6,11 +6,12 @@
 //!
 //! # Layout
 //! - `mod.rs`: the server, what it saw, how it is told to behave
-//! - `http`: requests and answers on a socket · `rules`: what a message must look like
+//! - `http`: requests and answers on a socket · `rules`: what a message must look like · `media`: what it keeps of media
 //! - `answers`: Meta's answers and errors · `webhooks`: what it tells the broker
 
 mod answers;
 mod http;
+mod media;
 pub mod rules;
 mod webhooks;
 
@@ -24,8 +25,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use self::answers::{error, uploaded, wrong};
+use self::answers::{error, file, ok, uploaded, wrong};
 use self::http::{Connection, Request, Response};
+pub use self::media::Media;
+use self::media::{FOLDER, Shelf, of_form, said};
 pub use self::webhooks::{Customer, Echo, StatusNews, Webhooks};
 
 /// The number that it serves, and what opens it.
@@ -110,13 +113,15 @@ struct State {
     otherwise: Option<Behaviour>,
     /// Against the rules: never anything but a defect of the sender.
     wrongs: Vec<rules::Wrong>,
-    uploads: usize,
+    media: Shelf,
     ids: u64,
 }
 
 #[derive(Debug)]
 struct Shared {
     settings: Settings,
+    /// Where it is reached, without a path.
+    base: String,
     state: Mutex<State>,
     grown: Notify,
 }
@@ -143,7 +148,8 @@ impl Graph {
     pub async fn start(port: u16, settings: Settings) -> std::io::Result<Self> {
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { settings, state: Mutex::default(), grown: Notify::new() });
+        let base = format!("http://{address}");
+        let shared = Arc::new(Shared { settings, base, state: Mutex::default(), grown: Notify::new() });
         let (alive, ended) = watch::channel(());
         tokio::spawn(serve(listener, Arc::clone(&shared), ended));
         Ok(Self { shared, address, _alive: alive })
@@ -186,6 +192,19 @@ impl Graph {
     #[must_use]
     pub fn taken(&self) -> usize {
         self.shared.state().seen.iter().filter(|seen| seen.message_id().is_some()).count()
+    }
+
+    /// Keeps media that a customer sent; gives their id, to be named in a webhook.
+    #[must_use]
+    pub fn customer_sent(&self, mime_type: &str, bytes: &[u8]) -> String {
+        let media = Media { mime_type: mime_type.to_owned(), bytes: bytes.to_vec(), is_uploaded: false };
+        self.shared.state().media.put(media)
+    }
+
+    /// The media with this id.
+    #[must_use]
+    pub fn media(&self, id: &str) -> Option<Media> {
+        self.shared.state().media.get(id).cloned()
     }
 
     /// What was against the rules of the description.
@@ -240,29 +259,30 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
 
 /// What a request gets; none: the connection ends without an answer.
 async fn answer(shared: &Shared, request: &Request) -> Option<Response> {
-    let mut steps = request.path.trim_start_matches('/').split('/');
-    let (version, id, what) = (steps.next()?, steps.next().unwrap_or(""), steps.next().unwrap_or(""));
     let authorized =
         request.header("authorization") == Some(format!("Bearer {}", shared.settings.access_token).as_str());
     if !authorized {
         return Some(error(190, None));
     }
-    let is_version = version.starts_with('v') && version.contains('.');
-    if request.method != "POST" || !is_version || id != shared.settings.phone_number_id {
-        return Some(error(100, None));
-    }
-    match what {
-        "messages" => message(shared, request).await,
-        "media" => {
-            let is_form = request
-                .header("content-type")
-                .is_some_and(|kind| kind.starts_with("multipart/form-data; boundary="));
-            if !is_form || request.body.is_empty() {
-                return Some(error(100, None));
-            }
-            let mut state = shared.state();
-            state.uploads += 1;
-            Some(uploaded(state.uploads))
+    let path = request.path.split('?').next().unwrap_or_default();
+    let steps: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let is_version = |version: &str| version.starts_with('v') && version.contains('.');
+    let number = shared.settings.phone_number_id.as_str();
+    match (request.method.as_str(), steps.as_slice()) {
+        ("POST", [version, id, "messages"]) if is_version(version) && *id == number => {
+            message(shared, request).await
+        }
+        ("POST", [version, id, "media"]) if is_version(version) && *id == number => {
+            let media = request.header("content-type").and_then(|kind| of_form(kind, &request.body));
+            Some(media.map_or_else(|| error(100, None), |media| uploaded(&shared.state().media.put(media))))
+        }
+        ("GET", [FOLDER, id]) => Some(shared.state().media.get(id).map_or_else(|| error(100, None), file)),
+        ("GET", [version, id]) if is_version(version) => {
+            let known = shared.state().media.get(id).map(|media| ok(&said(id, media, &shared.base)));
+            Some(known.unwrap_or_else(|| error(100, None)))
+        }
+        ("DELETE", [version, id]) if is_version(version) && shared.state().media.remove(id) => {
+            Some(ok(&serde_json::json!({ "success": true })))
         }
         _ => Some(error(100, None)),
     }
@@ -311,7 +331,7 @@ async fn message(shared: &Shared, request: &Request) -> Option<Response> {
             Err(found) => wrong(&found),
             Ok(()) => error(code, retry_after_s),
         }),
-        Behaviour::Status(status) => Some(Response { status, retry_after_s: None, body: String::new() }),
+        Behaviour::Status(status) => Some(answers::nothing(status)),
         Behaviour::CloseUnread | Behaviour::CloseRead | Behaviour::LoseAnswer => None,
         Behaviour::Hang => std::future::pending().await,
     }

@@ -10,7 +10,7 @@ use crate::domain::content::Content;
 use crate::domain::event::{
     Acknowledged, Actor, Agent, ClaimAction, ClaimActivity, ClaimChange, ClearTo, Customer, Event, Handed,
     Membership, MembershipAction, Merged, Message, Notice, PortalEvent, Receipt, Reply, RosterChange,
-    Settings, Status, StatusError, StatusParked,
+    Settings, Status, StatusError, StatusParked, ThreadAction, ThreadChange,
 };
 use crate::domain::ids::{
     AgentId, ChannelId, ConversationId, CustomerName, MessageId, Number, Offset, ReplyId, ServiceId,
@@ -24,23 +24,20 @@ pub(super) fn event(kind: u16, payload: &Bytes) -> Read<Event> {
     let mut reader = Reader::new(payload);
     let r = &mut reader;
     let event = match kind {
-        kind::MEMBERSHIP => Event::Membership(membership(r)?),
-        kind::MESSAGE => Event::Message(Box::new(message(r)?)),
-        kind::REPLY => Event::Reply(reply(r)?),
+        kind::MEMBERSHIP => Event::from(membership(r)?),
+        kind::MESSAGE => Event::from(message(r)?),
+        kind::REPLY => Event::from(reply(r)?),
         kind::HANDED => Event::Handed(Handed { reply: offset(r)?, attempt: r.number32("attempt")? }),
-        kind::RECEIPT => Event::Receipt(receipt(r)?),
-        kind::STATUS_PARKED => Event::StatusParked(status_parked(r)?),
-        kind::CLAIM => Event::Claim(claim(r)?),
-        kind::CLAIM_ACTIVITY => {
-            Event::ClaimActivity(ClaimActivity { service: service(r)?, agent: agent(r)? })
-        }
+        kind::RECEIPT => Event::from(receipt(r)?),
+        kind::STATUS_PARKED => Event::from(status_parked(r)?),
+        kind::CLAIM => Event::from(claim(r)?),
+        kind::CLAIM_ACTIVITY => Event::from(ClaimActivity { service: service(r)?, agent: agent(r)? }),
         kind::MERGED => Event::Merged(Merged { from: ConversationId(r.number("conversation")?) }),
         kind::ACKNOWLEDGED => Event::Acknowledged(Acknowledged { service: service(r)?, through: offset(r)? }),
-        kind::NOTICE => Event::Notice(Notice {
-            parent: service(r)?,
-            field: r.shared_text("field")?,
-            content: content(r)?,
-        }),
+        kind::NOTICE => {
+            Event::from(Notice { parent: service(r)?, field: r.shared_text("field")?, content: content(r)? })
+        }
+        kind::THREAD => Event::from(thread(r)?),
         unknown => return Err(PayloadError::UnknownKind(unknown)),
     };
     reader.end()?;
@@ -183,6 +180,25 @@ fn claim(r: &mut Reader<'_>) -> Read<ClaimChange> {
         from: flags.optional(1, || agent(r))?,
         by: actor(r)?,
         by_agent: flags.optional(2, || agent(r))?,
+    })
+}
+
+fn thread(r: &mut Reader<'_>) -> Read<ThreadChange> {
+    let flags = Flags::read(r, 5)?;
+    let action = match r.byte("action")? {
+        0 => ThreadAction::Taken,
+        1 => ThreadAction::Passed,
+        2 => ThreadAction::Released,
+        _ => return Err(PayloadError::Value("action")),
+    };
+    Ok(ThreadChange {
+        action,
+        by: actor(r)?,
+        agent: flags.optional(0, || agent(r))?,
+        owner: flags.optional(1, || service(r))?,
+        previous: flags.optional(2, || service(r))?,
+        until: flags.optional(3, || time(r))?,
+        metadata: flags.optional(4, || r.shared_text("metadata"))?,
     })
 }
 

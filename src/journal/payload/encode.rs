@@ -4,7 +4,7 @@ use crate::domain::content::Content;
 use crate::domain::event::{
     Acknowledged, Actor, ClaimAction, ClaimActivity, ClaimChange, ClearTo, Customer, Event, Handed,
     Membership, MembershipAction, Merged, Message, Notice, PortalEvent, Receipt, Reply, RosterChange, Status,
-    StatusError, StatusParked,
+    StatusError, StatusParked, ThreadAction, ThreadChange,
 };
 use crate::domain::ids::{ChannelId, Number, ServiceId};
 use crate::journal::codec::{put_bytes, put_id128, put_number, put_text};
@@ -21,7 +21,8 @@ pub(super) fn event(event: &Event, out: &mut Vec<u8>) {
         Event::Receipt(event) => receipt(event, out),
         Event::StatusParked(event) => status_parked(event, out),
         Event::Claim(event) => claim(event, out),
-        Event::ClaimActivity(ClaimActivity { service, agent }) => {
+        Event::ClaimActivity(event) => {
+            let ClaimActivity { service, agent } = &**event;
             put_text(out, service.as_str());
             put_text(out, agent.as_str());
         }
@@ -30,11 +31,13 @@ pub(super) fn event(event: &Event, out: &mut Vec<u8>) {
             put_text(out, service.as_str());
             put_number(out, through.0);
         }
-        Event::Notice(Notice { field, content: value, parent }) => {
+        Event::Notice(event) => {
+            let Notice { field, content: value, parent } = &**event;
             put_text(out, parent.as_str());
             put_text(out, field);
             content(value, out);
         }
+        Event::Thread(event) => thread(event, out),
     }
 }
 
@@ -88,7 +91,7 @@ fn message(event: &Message, out: &mut Vec<u8>) {
     let [user_id, wa_id, name] = customer_flags(customer);
     put_flags(out, &[user_id, wa_id, name, refers_to.is_some(), clear_to.is_some(), !formerly.is_empty()]);
     put_customer(customer, out);
-    put_text(out, message_id.as_str());
+    put_bytes(out, message_id.as_bytes());
     put_number(out, sent_at.0);
     put_optional(out, refers_to.as_ref().map(|id| id.as_str()));
     put_optional(out, clear_to.map(ServiceId::as_str));
@@ -144,7 +147,7 @@ fn receipt(event: &Receipt, out: &mut Vec<u8>) {
 fn status_parked(event: &StatusParked, out: &mut Vec<u8>) {
     let StatusParked { message_id, status: how_far, error, status_at } = event;
     put_flags(out, &[false, error.is_some()]);
-    put_text(out, message_id.as_str());
+    put_bytes(out, message_id.as_bytes());
     status(*how_far, error.as_ref(), out);
     put_number(out, status_at.0);
 }
@@ -164,6 +167,27 @@ fn claim(event: &ClaimChange, out: &mut Vec<u8>) {
     put_optional(out, from.as_ref().map(|id| id.as_str()));
     actor(by, out);
     put_optional(out, by_agent.as_ref().map(|id| id.as_str()));
+}
+
+fn thread(event: &ThreadChange, out: &mut Vec<u8>) {
+    let ThreadChange { action, by, agent, owner, previous, until, metadata } = event;
+    put_flags(
+        out,
+        &[agent.is_some(), owner.is_some(), previous.is_some(), until.is_some(), metadata.is_some()],
+    );
+    out.push(match action {
+        ThreadAction::Taken => 0,
+        ThreadAction::Passed => 1,
+        ThreadAction::Released => 2,
+    });
+    actor(by, out);
+    put_optional(out, agent.as_ref().map(|agent| agent.as_str()));
+    put_optional(out, owner.as_ref().map(ServiceId::as_str));
+    put_optional(out, previous.as_ref().map(ServiceId::as_str));
+    if let Some(until) = until {
+        put_number(out, until.0);
+    }
+    put_optional(out, metadata.as_deref());
 }
 
 fn roster(change: &RosterChange, out: &mut Vec<u8>) {
@@ -194,8 +218,9 @@ fn customer_flags(customer: &Customer) -> [bool; 3] {
 }
 
 fn put_customer(customer: &Customer, out: &mut Vec<u8>) {
-    put_optional(out, customer.user_id.as_ref().map(|id| id.as_str()));
-    put_optional(out, customer.wa_id.as_ref().map(|id| id.as_str()));
+    for name in customer.names() {
+        put_bytes(out, name.as_bytes());
+    }
     put_optional(out, customer.name.as_deref());
 }
 

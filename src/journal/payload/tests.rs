@@ -12,7 +12,7 @@ use crate::domain::content::Content;
 use crate::domain::event::{
     Acknowledged, Actor, Agent, ClaimAction, ClaimActivity, ClaimChange, ClearTo, Customer, Handed,
     Membership, MembershipAction, Merged, Message, Notice, Receipt, Reply, RosterChange, Settings, Status,
-    StatusError, StatusParked,
+    StatusError, StatusParked, ThreadAction, ThreadChange,
 };
 use crate::domain::ids::{
     AgentId, ChannelId, ConversationId, CustomerName, MessageId, Number, Offset, ReplyId, ServiceId,
@@ -43,7 +43,7 @@ fn golden_events() -> Vec<(Event, &'static str)> {
     };
     vec![
         (
-            Event::Membership(Membership {
+            Event::from(Membership {
                 action: MembershipAction::ParentChanged,
                 service: service(),
                 by: Actor::Service(ServiceId::trusted("desk")),
@@ -68,7 +68,7 @@ fn golden_events() -> Vec<(Event, &'static str)> {
              6d010431363531090d0101030f7b2274797065223a2274657874227d",
         ),
         (
-            Event::Reply(Reply {
+            Event::from(Reply {
                 service: service(),
                 agent: Some(agent()),
                 reply_id: ReplyId::trusted("r1"),
@@ -84,7 +84,7 @@ fn golden_events() -> Vec<(Event, &'static str)> {
         ),
         (Event::Handed(Handed { reply: Offset(300), attempt: 2 }), "ac0202"),
         (
-            Event::Receipt(Receipt {
+            Event::from(Receipt {
                 reply: Offset(7),
                 service: service(),
                 reply_id: ReplyId::trusted("r1"),
@@ -96,7 +96,7 @@ fn golden_events() -> Vec<(Event, &'static str)> {
             "03070363726d0272310777616d69642e430603063133313034370174016405",
         ),
         (
-            Event::StatusParked(StatusParked {
+            Event::from(StatusParked {
                 message_id: MessageId::trusted("wamid.C"),
                 status: Status::Read,
                 error: None,
@@ -105,7 +105,7 @@ fn golden_events() -> Vec<(Event, &'static str)> {
             "000777616d69642e430405",
         ),
         (
-            Event::Claim(ClaimChange {
+            Event::from(ClaimChange {
                 action: ClaimAction::Transferred,
                 service: service(),
                 agent: agent(),
@@ -116,16 +116,24 @@ fn golden_events() -> Vec<(Event, &'static str)> {
             }),
             "07020363726d03616e6e03416e6e03626f620103636964",
         ),
-        (Event::ClaimActivity(ClaimActivity { service: service(), agent: agent() }), "0363726d03616e6e"),
+        (Event::from(ClaimActivity { service: service(), agent: agent() }), "0363726d03616e6e"),
         (Event::Merged(Merged { from: ConversationId(0xffff_ffff_ffff_ffff) }), "ffffffffffffffffff01"),
         (Event::Acknowledged(Acknowledged { service: service(), through: Offset(128) }), "0363726d8001"),
         (
-            Event::Notice(Notice {
-                field: Arc::from("account_update"),
-                content: content(),
-                parent: service(),
-            }),
+            Event::from(Notice { field: Arc::from("account_update"), content: content(), parent: service() }),
             "0363726d0e6163636f756e745f757064617465090d0101030f7b2274797065223a2274657874227d",
+        ),
+        (
+            Event::from(ThreadChange {
+                action: ThreadAction::Passed,
+                by: Actor::Service(service()),
+                agent: Some(agent()),
+                owner: Some(ServiceId::trusted("desk")),
+                previous: Some(service()),
+                until: Some(Timestamp(1_700_000_000_000)),
+                metadata: Some(Arc::from("m\u{e4}")),
+            }),
+            "1f01000363726d03616e6e046465736b0363726d80d095ffbc31036dc3a4",
         ),
     ]
 }
@@ -174,12 +182,12 @@ fn every_kind_has_the_bytes_that_it_always_had() {
 fn the_golden_events_leave_no_kind_out() {
     let mut kinds: Vec<u16> = golden_events().iter().map(|(event, _)| kind_of(event)).collect();
     kinds.extend(golden_portal_events().iter().map(|(event, _)| portal_kind_of(event)));
-    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 64, 65, 66]);
+    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 64, 65, 66]);
 }
 
 #[test]
 fn an_unknown_kind_is_refused_by_its_number() {
-    assert_eq!(decode(12, &Bytes::new()), Err(PayloadError::UnknownKind(12)));
+    assert_eq!(decode(13, &Bytes::new()), Err(PayloadError::UnknownKind(13)));
     assert_eq!(decode(kind::ROSTER, &Bytes::new()), Err(PayloadError::UnknownKind(64)));
     assert_eq!(decode_portal(kind::MESSAGE, &Bytes::new()), Err(PayloadError::UnknownKind(2)));
 }
@@ -298,7 +306,7 @@ fn any_membership() -> impl Strategy<Value = Event> {
     (action, any_service(), any_actor(), option::of(any_service()), list, any_settings(), any::<bool>())
         .prop_map(|(action, service, by, parent, subscribers, settings, backfill)| {
             let subscribers = subscribers.into();
-            Event::Membership(Membership { action, service, by, parent, subscribers, settings, backfill })
+            Event::from(Membership { action, service, by, parent, subscribers, settings, backfill })
         })
 }
 
@@ -323,7 +331,7 @@ fn any_reply() -> impl Strategy<Value = Event> {
             |((service, agent, reply_id, digest, content), (callback_data, to, reveal, echo_of))| {
                 let reply_id = ReplyId::trusted(&reply_id);
                 let callback_data = callback_data.map(Bytes::from);
-                Event::Reply(Reply {
+                Event::from(Reply {
                     service,
                     agent,
                     reply_id,
@@ -348,7 +356,19 @@ fn any_claim() -> impl Strategy<Value = Event> {
     let (name, from, by_agent) = (option::of(any_shared()), option::of(any_agent()), option::of(any_agent()));
     (action, any_service(), any_agent(), name, from, any_actor(), by_agent).prop_map(
         |(action, service, agent, name, from, by, by_agent)| {
-            Event::Claim(ClaimChange { action, service, agent, name, from, by, by_agent })
+            Event::from(ClaimChange { action, service, agent, name, from, by, by_agent })
+        },
+    )
+}
+
+fn any_thread() -> impl Strategy<Value = Event> {
+    let action =
+        prop::sample::select(vec![ThreadAction::Taken, ThreadAction::Passed, ThreadAction::Released]);
+    let (owner, previous) = (option::of(any_service()), option::of(any_service()));
+    let (until, metadata) = (option::of(any::<u64>().prop_map(Timestamp)), option::of(any_shared()));
+    (action, any_actor(), option::of(any_agent()), owner, previous, until, metadata).prop_map(
+        |(action, by, agent, owner, previous, until, metadata)| {
+            Event::from(ThreadChange { action, by, agent, owner, previous, until, metadata })
         },
     )
 }
@@ -365,9 +385,9 @@ fn any_news() -> impl Strategy<Value = Event> {
     )
         .prop_map(|(reply, service, reply_id, message_id, status, error, at)| match message_id {
             Some(message_id) if reply % 2 == 0 => {
-                Event::StatusParked(StatusParked { message_id, status, error, status_at: Timestamp(at) })
+                Event::from(StatusParked { message_id, status, error, status_at: Timestamp(at) })
             }
-            message_id => Event::Receipt(Receipt {
+            message_id => Event::from(Receipt {
                 reply: Offset(reply),
                 service,
                 reply_id: ReplyId::trusted(&reply_id),
@@ -385,16 +405,17 @@ fn any_event() -> impl Strategy<Value = Event> {
         any_message(),
         any_reply(),
         any_claim(),
+        any_thread(),
         any_news(),
         (any::<u64>(), any::<u32>())
             .prop_map(|(reply, attempt)| Event::Handed(Handed { reply: Offset(reply), attempt })),
         (any_service(), any_agent())
-            .prop_map(|(service, agent)| Event::ClaimActivity(ClaimActivity { service, agent })),
+            .prop_map(|(service, agent)| Event::from(ClaimActivity { service, agent })),
         any::<u64>().prop_map(|from| Event::Merged(Merged { from: ConversationId(from) })),
         (any_service(), any::<u64>())
             .prop_map(|(service, at)| Event::Acknowledged(Acknowledged { service, through: Offset(at) })),
         (any_shared(), any_content(), any_service())
-            .prop_map(|(field, content, parent)| Event::Notice(Notice { field, content, parent })),
+            .prop_map(|(field, content, parent)| Event::from(Notice { field, content, parent })),
     ]
 }
 

@@ -1,8 +1,10 @@
 //! WebSocket at `/v1/ws`: the JSON messages of the protocol, one to a text frame, on the HTTP listener.
 //!
 //! ```text
-//! upgrade ─▶ origin, room ─▶ 101 ─▶ Reading (frames ─▶ lines) ─▶ session ─▶ Writing (lines ─▶ frames) ─▶ body ─▶ HTTP
+//! upgrade ─▶ origin, room ─▶ 101 ─▶ payload ══▶ Reading (frames ─▶ lines) ─▶ session ─▶ Writing (lines ─▶ frames) ══▶ body
 //! ```
+//! What stands between the double lines lives on one of the broker's Arbiters, as a session over TCP does: the HTTP server's
+//! thread only passes bytes on, so that a WebSocket that is never silent delays no webhook.
 //!
 //! Everything beyond the frames is the session's, which is the one of TCP. A text frame becomes a line: a line end
 //! within it becomes a carriage return, which is as good between tokens and as bad within a text.
@@ -16,6 +18,8 @@ mod pipe;
 mod reading;
 mod writing;
 
+use std::net::IpAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +27,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use actix_http::ws;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::sync::mpsc;
 
 pub(super) use self::reading::Reading;
 pub(super) use self::writing::Writing;
@@ -33,6 +40,8 @@ use crate::wire::frame::Splitter;
 
 /// Most WebSockets at once: half of what the HTTP listener takes.
 pub const WEBSOCKETS_MAX: usize = 2_048;
+/// Pieces of what a peer sends, as HTTP reads them, that may wait for its session: one to work on, one to come.
+const PIECES_MAX: usize = 2;
 /// Where they are.
 pub const PATH: &str = "/v1/ws";
 
@@ -40,6 +49,8 @@ pub const PATH: &str = "/v1/ws";
 struct Sockets {
     broker: Broker,
     open: Arc<AtomicUsize>,
+    /// How many there have been: they take the Arbiters in turn.
+    turns: Arc<AtomicUsize>,
     peers: Arc<Peers>,
 }
 
@@ -53,6 +64,23 @@ impl Drop for Counted {
 }
 
 impl Sockets {
+    /// Runs a session on one of the Arbiters. Where those have stopped the connection ends.
+    fn serve(&self, reading: Reading, writing: Writing, counted: Counted, from: Option<IpAddr>) {
+        let homes = self.broker.arbiters();
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+        let Some(home) = homes.get(turn % homes.len().max(1)) else { return };
+        let (broker, peers) = (self.broker.clone(), Arc::clone(&self.peers));
+        home.spawn_fn(move || {
+            actix::spawn(async move {
+                let _counted = counted;
+                let (reading, writing) =
+                    (carrier::Reading::WebSocket(reading), carrier::Writing::WebSocket(writing));
+                let from = from.map(|from| (&*peers, from));
+                session::run(reading, writing, Splitter::of_text_frames(), &Rc::new(broker), from).await;
+            });
+        });
+    }
+
     fn room(&self) -> Option<Counted> {
         let counted = Counted(Arc::clone(&self.open));
         (self.open.fetch_add(1, Ordering::AcqRel) < WEBSOCKETS_MAX).then_some(counted)
@@ -69,7 +97,7 @@ pub fn routes_guarded(
     broker: Broker,
     peers: Arc<Peers>,
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
-    let sockets = Sockets { broker, open: Arc::default(), peers };
+    let sockets = Sockets { broker, open: Arc::default(), turns: Arc::default(), peers };
     move |config| {
         config.app_data(web::Data::new(sockets.clone()));
         config.service(web::resource(PATH).route(web::get().to(upgrade)));
@@ -95,19 +123,27 @@ async fn upgrade(request: HttpRequest, payload: web::Payload, sockets: web::Data
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "there are too many WebSockets");
     };
     let (pipe, body) = pipe::pipe();
-    let reading = Reading::new(payload, Rc::clone(&pipe));
-    let writing = Writing::new(pipe);
-    let (broker, peers) = (Rc::new(sockets.broker.clone()), Arc::clone(&sockets.peers));
-    actix_web::rt::spawn(async move {
-        let _counted = counted;
-        let reading = carrier::Reading::WebSocket(reading);
-        let writing = carrier::Writing::WebSocket(writing);
-        session::run(reading, writing, Splitter::of_text_frames(), &broker, from.map(|from| (&*peers, from)))
-            .await;
-    });
+    let (pass_on, pieces) = mpsc::channel(PIECES_MAX);
+    actix_web::rt::spawn(pass(payload, pass_on));
+    sockets.serve(Reading::new(pieces, pipe.clone()), Writing::new(pipe), counted, from);
     match response.message_body(body) {
         Ok(response) => HttpResponse::from(response).map_into_boxed_body(),
         Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "the connection can not be upgraded"),
+    }
+}
+
+/// Passes on what the peer sends, as fast as its session takes it, until one of them is gone.
+async fn pass(mut payload: web::Payload, pieces: mpsc::Sender<Bytes>) {
+    loop {
+        let next = std::future::poll_fn(|context| Pin::new(&mut payload).poll_next(context));
+        let piece = tokio::select! {
+            piece = next => piece,
+            () = pieces.closed() => return,
+        };
+        let Some(Ok(piece)) = piece else { return };
+        if pieces.send(piece).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -1,12 +1,11 @@
 //! Frames on their way out: from the session's writer, and from the reader where the WebSocket itself wants an answer,
 //! to the body that the HTTP server sends.
 //!
-//! All three live on one thread. **Invariant:** the pipe holds [`OUT_BYTES_MAX`] bytes and one write at most; beyond
+//! Writer and reader live on an Arbiter, the body on the HTTP server's thread. **Invariant:** the pipe holds [`OUT_BYTES_MAX`] bytes and one write at most; beyond
 //! that the writer waits, and where frames of the reader's own wait, the reader reads nothing.
 
-use std::cell::RefCell;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use actix_http::ws::{CloseCode, CloseReason, OpCode, Parser};
@@ -15,6 +14,17 @@ use bytes::{Bytes, BytesMut};
 
 /// How much waits to be taken by the HTTP server before the writer waits, in bytes: one of its own fillings.
 pub(super) const OUT_BYTES_MAX: usize = 64 << 10;
+
+/// The pipe, for all three.
+#[derive(Clone)]
+pub(super) struct Shared(Arc<Mutex<Pipe>>);
+
+impl Shared {
+    /// Held for a moment, never while anything is waited for.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Pipe> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 pub(super) struct Pipe {
     out: BytesMut,
@@ -31,8 +41,8 @@ pub(super) struct Pipe {
     body: Option<Waker>,
 }
 
-pub(super) fn pipe() -> (Rc<RefCell<Pipe>>, Body) {
-    let pipe = Rc::new(RefCell::new(Pipe {
+pub(super) fn pipe() -> (Shared, Body) {
+    let pipe = Shared(Arc::new(Mutex::new(Pipe {
         out: BytesMut::new(),
         has_own: false,
         is_closing: false,
@@ -42,8 +52,8 @@ pub(super) fn pipe() -> (Rc<RefCell<Pipe>>, Body) {
         writer: None,
         reader: None,
         body: None,
-    }));
-    (Rc::clone(&pipe), Body(pipe))
+    })));
+    (pipe.clone(), Body(pipe))
 }
 
 impl Pipe {
@@ -120,7 +130,7 @@ fn wake(waker: &mut Option<Waker>) {
 }
 
 /// What the HTTP server sends after the upgrade.
-pub(super) struct Body(Rc<RefCell<Pipe>>);
+pub(super) struct Body(Shared);
 
 impl MessageBody for Body {
     type Error = std::convert::Infallible;
@@ -133,7 +143,7 @@ impl MessageBody for Body {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        let mut pipe = self.0.borrow_mut();
+        let mut pipe = self.0.lock();
         if pipe.out.is_empty() {
             if pipe.is_over {
                 return Poll::Ready(None);
@@ -151,7 +161,7 @@ impl MessageBody for Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        let mut pipe = self.0.borrow_mut();
+        let mut pipe = self.0.lock();
         pipe.is_gone = true;
         pipe.out = BytesMut::new();
         wake(&mut pipe.writer);

@@ -6,19 +6,16 @@
 //! it; nothing is read while an answer to a frame of the WebSocket itself waits to be sent, so that a peer that asks for
 //! many and reads none costs no memory.
 
-use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use actix_http::ws::{CloseCode, OpCode, Parser};
-use actix_web::web::Payload;
-use bytes::{Buf, BytesMut};
-use futures_core::Stream;
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::mpsc;
 
-use super::pipe::Pipe;
+use super::pipe::Shared;
 use crate::net::carrier::Fault;
 use crate::wire::codec::encode_response;
 use crate::wire::frame::{Encoding, FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_HELLO};
@@ -42,8 +39,9 @@ enum Within {
 
 /// The reading side of a WebSocket.
 pub(in crate::net) struct Reading {
-    payload: Payload,
-    pipe: Rc<RefCell<Pipe>>,
+    /// What the HTTP server's thread has read; ends with the connection.
+    payload: mpsc::Receiver<Bytes>,
+    pipe: Shared,
     raw: BytesMut,
     lines: BytesMut,
     within: Within,
@@ -55,7 +53,7 @@ pub(in crate::net) struct Reading {
 }
 
 impl Reading {
-    pub(super) fn new(payload: Payload, pipe: Rc<RefCell<Pipe>>) -> Self {
+    pub(super) fn new(payload: mpsc::Receiver<Bytes>, pipe: Shared) -> Self {
         Self {
             payload,
             pipe,
@@ -99,7 +97,7 @@ impl Reading {
             return Err(Fault::Broken);
         }
         match (code, self.within) {
-            (OpCode::Ping, _) => self.pipe.borrow_mut().put_own(payload, OpCode::Pong),
+            (OpCode::Ping, _) => self.pipe.lock().put_own(payload, OpCode::Pong),
             (OpCode::Pong, _) => {}
             (OpCode::Close, _) => self.is_over = true,
             (OpCode::Text, Within::Nothing) | (OpCode::Continue, Within::Text) => {
@@ -135,7 +133,7 @@ impl Reading {
         // So short an answer always fits.
         if encode_response(Encoding::JsonLines, 0, &error, &mut line).is_ok() {
             line.truncate(line.len().saturating_sub(1));
-            self.pipe.borrow_mut().put_own(&line, OpCode::Text);
+            self.pipe.lock().put_own(&line, OpCode::Text);
         }
     }
 
@@ -147,7 +145,7 @@ impl Reading {
             Fault::TooLong { .. } => CloseCode::Size,
             Fault::Broken => CloseCode::Protocol,
         };
-        self.pipe.borrow_mut().close_with(code);
+        self.pipe.lock().close_with(code);
         io::Error::new(io::ErrorKind::InvalidData, fault)
     }
 }
@@ -174,10 +172,10 @@ impl AsyncRead for Reading {
                 self.lines.advance(length);
                 return Poll::Ready(Ok(()));
             }
-            if self.is_over || self.pipe.borrow().is_gone() {
+            if self.is_over || self.pipe.lock().is_gone() {
                 return Poll::Ready(Ok(()));
             }
-            ready!(self.pipe.borrow_mut().poll_own_sent(context));
+            ready!(self.pipe.lock().poll_own_sent(context));
             if !self.is_deaf {
                 match self.take_frames() {
                     Ok(true) => continue,
@@ -190,11 +188,11 @@ impl AsyncRead for Reading {
                 // One large message does not keep its room for ever.
                 (self.raw, self.lines) = Default::default();
             }
-            match ready!(Pin::new(&mut self.payload).poll_next(context)) {
-                Some(Ok(bytes)) if self.is_deaf => drop(bytes),
-                Some(Ok(bytes)) => self.raw.extend_from_slice(&bytes),
+            match ready!(self.payload.poll_recv(context)) {
+                Some(bytes) if self.is_deaf => drop(bytes),
+                Some(bytes) => self.raw.extend_from_slice(&bytes),
                 // Lost, or closed without a closing frame.
-                Some(Err(_)) | None => self.is_over = true,
+                None => self.is_over = true,
             }
         }
     }

@@ -1,25 +1,23 @@
 //! Lines to text frames.
 
-use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use tokio::io::AsyncWrite;
 
-use super::pipe::Pipe;
+use super::pipe::Shared;
 
 /// The writing side of a WebSocket. What is written are whole lines in the end, however they are cut.
 pub(in crate::net) struct Writing {
-    pipe: Rc<RefCell<Pipe>>,
+    pipe: Shared,
     /// The beginning of a line whose end was not written yet.
     begun: BytesMut,
 }
 
 impl Writing {
-    pub(super) fn new(pipe: Rc<RefCell<Pipe>>) -> Self {
+    pub(super) fn new(pipe: Shared) -> Self {
         Self { pipe, begun: BytesMut::new() }
     }
 }
@@ -31,7 +29,7 @@ impl AsyncWrite for Writing {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let Self { pipe, begun } = &mut *self;
-        let mut pipe = pipe.borrow_mut();
+        let mut pipe = pipe.lock();
         ready!(pipe.poll_room(context));
         if pipe.is_gone() || pipe.is_closing() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -58,13 +56,13 @@ impl AsyncWrite for Writing {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.pipe.borrow_mut().close();
+        self.pipe.lock().close();
         Poll::Ready(Ok(()))
     }
 }
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        self.pipe.borrow_mut().finish();
+        self.pipe.lock().finish();
     }
 }

@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use crate::domain::event::{self, ClaimAction, Customer, MembershipAction, StatusError};
+use crate::domain::event::{self, ClaimAction, Customer, MembershipAction, StatusError, ThreadAction};
 use crate::domain::ids::{
     AgentId, ChannelId, ConversationId, CustomerName, MessageId, Offset, ReplyId, ServiceId, Timestamp,
 };
 use crate::domain::presence::Doing;
 
-use super::text::{Flag, Name, Parent, RawContent};
+use super::text::{Flag, Name, Parent, Private, RawContent};
 use super::{FieldInfo, VariantInfo, messages};
 use crate::wire::field::{Fault, Fields, Put, Reader, Take, Writer};
 use crate::wire::values::take_member;
@@ -197,6 +197,29 @@ messages! {
             /// The message object.
             content: RawContent,
         }
+        /// A change of whose a conversation's thread is.
+        25 Thread = "thread" {
+            /// The channel.
+            channel: ChannelId,
+            /// Its position in the channel.
+            offset: Offset,
+            /// The conversation.
+            conversation: ConversationId,
+            /// The broker's time.
+            at: Timestamp,
+            /// What happened.
+            action: ThreadAction,
+            /// Whether the thread is now the told service's.
+            own: bool,
+            /// Whether it was the told service's before.
+            was_own: bool,
+            /// Who did it, where it was one of the told service's agents and the thread is or was its own.
+            agent: Option<AgentId>,
+            /// Until when it is the told service's unless the customer writes again; only when own.
+            until: Option<Timestamp>,
+            /// What was handed on with it; only when own.
+            metadata: Option<Private>,
+        }
     }
 }
 
@@ -228,6 +251,35 @@ impl Take for Delivery {
     fn take<'a, R: Reader<'a>>(from: &mut R) -> Result<Self, Fault> {
         from.variant(Self::NAMES, |number, from| {
             Self::take_fields(number, from).unwrap_or_else(|| Err(Fault::value("type", "no delivery")))
+        })
+    }
+}
+
+impl Message {
+    /// A name for the one reply that it is answered with: the same however often it comes, so that the reply is one.
+    #[must_use]
+    pub fn reply_id(&self) -> ReplyId {
+        // An id and a number are a text of 1 to 128 bytes.
+        ReplyId::trusted(&format!("{}:{}", self.channel, self.offset.0))
+    }
+}
+
+impl Delivery {
+    /// Where it stands: what to acknowledge, and how a repeat is told. None for what is not acknowledged.
+    #[must_use]
+    pub fn position(&self) -> Option<(ChannelId, Offset)> {
+        Some(match self {
+            Self::Message(of) => (of.channel, of.offset),
+            Self::Reply(of) => (of.channel, of.offset),
+            Self::MaskedReply(of) => (of.channel, of.offset),
+            Self::Claim(of) => (of.channel, of.offset),
+            Self::Receipt(of) => (of.channel, of.offset),
+            Self::ConversationMerged(of) => (of.channel, of.offset),
+            Self::Notice(of) => (of.channel, of.offset),
+            Self::Gap(of) => (of.channel, of.offset),
+            Self::Membership(of) => (of.channel, of.offset),
+            Self::Thread(of) => (of.channel, of.offset),
+            Self::Presence(_) | Self::Send(_) => return None,
         })
     }
 }

@@ -8,6 +8,7 @@
 //! variant with the next number. Ids are checked before a value of these types is decoded. What a person could be
 //! recognised by, content and tokens hide themselves in `Debug`.
 
+mod call;
 mod delivery;
 mod error;
 mod request;
@@ -18,7 +19,7 @@ pub mod deliveries {
     //! The fields of each delivery.
     pub use super::delivery::{
         Claim, ConversationMerged, Gap, MaskedReply, Membership, Message, Notice, Presence, Receipt, Reply,
-        Send,
+        Send, Thread,
     };
 }
 pub mod requests {
@@ -26,24 +27,25 @@ pub mod requests {
     pub use super::request::{
         Ack, ActivateChannel, ConfigureChannel, CreateChannel, DeactivateChannel, DeleteChannel, GetChannel,
         Hello, Inbound, ListChannels, ListConversations, Open, PickUp, Ping, Presence, Release, Reply,
-        Roster, Sent, Status, Transfer,
+        Roster, Sent, Status, ThreadControl, ThreadOwner, Transfer,
     };
 }
 pub mod responses {
     //! The fields of each response.
     pub use super::response::{
         Accepted, Channel, Channels, Conversation, Conversations, Error, Goaway, InboundAccepted, Ok,
-        PickedUp, Pong, Warning, Welcome,
+        PickedUp, Pong, Thread, Warning, Welcome,
     };
 }
 pub use super::values::word_sets;
+pub use call::{Call, Confirmable, OrWarning};
 pub use delivery::{Delivery, GapReason};
 pub use error::{ErrorCode, Holder};
 pub use request::{
     Addressee, DeliverMode, OPEN_LIMIT_DEFAULT, PROTOCOL_VERSION, Positions, Request, SentOutcome, StatusOf,
-    WINDOW_DEFAULT, Who,
+    ThreadVerb, WINDOW_DEFAULT, Who,
 };
-pub use response::{ConversationEntry, Response};
+pub use response::{ConversationEntry, Response, ThreadOwnership};
 pub use text::{Flag, Name, Parent, Private, RawContent};
 
 /// A variant of a message, as the protocol document lists it.

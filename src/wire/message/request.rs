@@ -2,6 +2,7 @@
 //!
 //! Numbers count up from 0 among what clients send. `ack` alone has no id and is never answered.
 
+use crate::domain::channel::METADATA_CHARS_MAX;
 use crate::domain::event::{self, Agent, Customer, Settings, StatusError};
 use crate::domain::ids::{
     AdapterId, AgentId, ChannelId, ConversationId, CustomerName, GatewayId, MessageId, Number, Offset,
@@ -236,7 +237,40 @@ messages! {
             /// What became of it.
             outcome: SentOutcome,
         }
+        /// Notes whose a conversation's thread is, or takes the note away.
+        21 ThreadControl = "thread_control" checked by check_thread_control {
+            /// The channel.
+            channel: ChannelId,
+            /// Which conversation; one that has not begun is not found.
+            of: Addressee,
+            /// What is to be noted.
+            action: ThreadVerb,
+            /// Whose it shall be, with `pass`.
+            to_service: Option<ServiceId>,
+            /// What is handed on with it; not with `release`.
+            metadata: Option<Private>,
+            /// Who asks; none for a bot.
+            agent: Option<AgentId>,
+        }
+        /// Asks whose a conversation's thread is.
+        22 ThreadOwner = "thread_owner" {
+            /// The channel.
+            channel: ChannelId,
+            /// Which conversation.
+            of: Addressee,
+        }
     }
+}
+
+/// What is to be noted of a conversation's thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ThreadVerb {
+    /// It is the asking service's.
+    Take,
+    /// It is another subscriber's.
+    Pass,
+    /// It is nobody's, if it was the asking service's.
+    Release,
 }
 
 /// Who says `hello`. In JSON: `service` or `gateway`.
@@ -301,6 +335,35 @@ pub enum SentOutcome {
     },
 }
 
+impl Hello {
+    /// The greeting of a service's adapter: it shares the service's deliveries, with the window that is the default. Over a
+    /// socket a `token` belongs to it.
+    #[must_use]
+    pub fn service(portal: PortalId, service: ServiceId, adapter: AdapterId) -> Self {
+        Self::of(portal, Who::Service(service), Some(adapter))
+    }
+
+    /// The greeting of a gateway: it is handed replies. Over a socket a `token` belongs to it.
+    #[must_use]
+    pub fn gateway(portal: PortalId, gateway: GatewayId) -> Self {
+        Self::of(portal, Who::Gateway(gateway), None)
+    }
+
+    fn of(portal: PortalId, who: Who, adapter: Option<AdapterId>) -> Self {
+        Self {
+            version: PROTOCOL_VERSION,
+            who,
+            portal,
+            token: "".into(),
+            adapter,
+            window: WINDOW_DEFAULT,
+            deliver: DeliverMode::Share,
+            from: Positions::default(),
+            heartbeat_ms: None,
+        }
+    }
+}
+
 impl Request {
     /// The number of the request that says the protocol's version.
     pub(in crate::wire) const HELLO: u32 = 0;
@@ -313,6 +376,22 @@ fn check_hello(hello: &Hello) -> Result<(), Fault> {
         (Who::Service(_), None) => Err(Fault::value("adapter", "a service's connection has a name")),
         _ => Ok(()),
     }
+}
+
+/// Only who passes a thread says to whom, and only what is noted has metadata. That who passes one says it at all is
+/// for the session to see, since no schema could.
+fn check_thread_control(control: &ThreadControl) -> Result<(), Fault> {
+    if control.to_service.is_some() && control.action != ThreadVerb::Pass {
+        return Err(Fault::value("to_service", "only `pass` names a service"));
+    }
+    let Some(metadata) = &control.metadata else { return Ok(()) };
+    if control.action == ThreadVerb::Release {
+        return Err(Fault::value("metadata", "nothing is handed on with `release`"));
+    }
+    if metadata.expose().chars().count() > METADATA_CHARS_MAX {
+        return Err(Fault::value("metadata", format_args!("has at most {METADATA_CHARS_MAX} characters")));
+    }
+    Ok(())
 }
 
 /// A gateway knows of a message only once it is sent.

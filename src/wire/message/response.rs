@@ -1,12 +1,12 @@
 //! How the broker answers.
 //!
-//! Numbers count up from 0 among what the broker sends; deliveries go on with them.
+//! Numbers count up from 0 among what the broker sends; deliveries go on with them, and then both with what came later.
 
 use std::sync::Arc;
 
 use crate::domain::command::{self, ChannelSeen, ClaimSeen, Window};
 use crate::domain::event::Customer;
-use crate::domain::ids::{ChannelId, ConversationId, Offset, ReplyId};
+use crate::domain::ids::{ChannelId, ConversationId, Offset, ReplyId, Timestamp};
 
 use super::delivery::Delivery;
 use super::error::{ErrorCode, Holder};
@@ -128,7 +128,31 @@ messages! {
             /// When, in milliseconds; drawn for each connection.
             retry_after_ms: u64,
         }
+        /// Whose a conversation's thread is now.
+        24 Thread = "thread" {
+            /// The conversation; the older one, where the one asked for has become part of it.
+            conversation: ConversationId,
+            /// Whose.
+            owner: ThreadOwnership,
+            /// Since when, where it is the asking service's.
+            since: Option<Timestamp>,
+            /// Until when unless the customer writes again, where it is the asking service's.
+            until: Option<Timestamp>,
+            /// What was handed on with it, where it is the asking service's.
+            metadata: Option<Private>,
+        }
     }
+}
+
+/// Whose a conversation's thread is, as a service may know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ThreadOwnership {
+    /// Nobody's.
+    Nobody,
+    /// Another service's.
+    Another,
+    /// The service's own.
+    Own,
 }
 
 /// A conversation in a list.

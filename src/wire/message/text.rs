@@ -54,6 +54,15 @@ private_text!(
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RawContent(pub Bytes);
 
+impl RawContent {
+    /// A text message.
+    #[must_use]
+    pub fn text(body: &str) -> Self {
+        let object = serde_json::json!({"type": "text", "text": {"body": body}});
+        Self(Bytes::from(object.to_string()))
+    }
+}
+
 impl From<Bytes> for RawContent {
     fn from(bytes: Bytes) -> Self {
         Self(bytes)

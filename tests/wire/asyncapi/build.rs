@@ -23,7 +23,7 @@ const WITH_DEFAULT: [(&str, &str); 10] = [
 ];
 
 /// What answers a request, beside `error`.
-const ANSWERS: [(&str, &[&str]); 20] = [
+const ANSWERS: [(&str, &[&str]); 22] = [
     ("hello", &["welcome"]),
     ("roster", &["ok"]),
     ("create_channel", &["channel"]),
@@ -44,6 +44,8 @@ const ANSWERS: [(&str, &[&str]); 20] = [
     ("inbound", &["accepted.9"]),
     ("status", &["ok"]),
     ("sent", &["ok"]),
+    ("thread_control", &["thread"]),
+    ("thread_owner", &["thread"]),
 ];
 
 /// A message's key in the document. Two responses share a name.

@@ -1,29 +1,105 @@
 //! A delivery as Meta's webhooks would tell it: one update in Meta's envelope.
 //!
 //! Pure: the same delivery and the same configuration give the same bytes, so that a repeat is known by them. A message's
-//! content is spliced in as it came. **Invariant:** of another service's reply nothing goes in but that there was one and
-//! when; `None` is what the Cloud API has no word for.
+//! content is spliced in as it came, without the address of media at WhatsApp, which no service's token opens: a program
+//! would go there instead of asking for the broker's. **Invariants:** of another service's reply nothing goes in but that
+//! there was one and when, and of another service that has or had a thread, that it is another; `None` is what the Cloud
+//! API has no word for.
 
+use std::borrow::Cow;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::config::{Callback, MaskedEcho};
 use crate::domain::event::{Customer, Message, Notice, Receipt, Reply, Status, StatusError};
 use crate::domain::ids::{ChannelId, CustomerName, Offset, Timestamp};
-use crate::gateway::facade::FacadeNumber;
+use crate::gateway::facade::known::FacadeNumber;
+use crate::gateway::facade::media::MEDIA_KINDS;
+use crate::gateway::json::Object;
 
-/// How a service is told of what others reply.
+/// What stands for the role of any other service.
+const ANOTHER: &str = "another";
+
+/// How a service is told of what others reply, and of what becomes of threads.
 #[derive(Debug)]
 pub(super) struct Told {
     masked_echo: MaskedEcho,
     text: String,
+    /// In which role it takes part in routing, if it does: then it is told of threads that are passed and taken.
+    thread_role: Option<String>,
+}
+
+/// What a service is told of a thread.
+#[derive(Debug, Clone)]
+pub(super) enum Handover {
+    /// It was passed to the service.
+    Passed {
+        /// Whether it was the service's own before.
+        was_own: bool,
+        /// What was handed on.
+        metadata: Option<Arc<str>>,
+    },
+    /// Another service has it now.
+    Taken,
 }
 
 impl Told {
-    pub(super) fn new(callback: &Callback) -> Self {
-        Self { masked_echo: callback.masked_echo, text: callback.masked_echo_text.clone() }
+    pub(super) fn new(callback: &Callback, thread_role: Option<&str>) -> Self {
+        Self {
+            masked_echo: callback.masked_echo,
+            text: callback.masked_echo_text.clone(),
+            thread_role: thread_role.map(str::to_owned),
+        }
+    }
+
+    /// Whether threads that are passed and taken are told at all.
+    pub(super) fn has_handovers(&self) -> bool {
+        self.thread_role.is_some()
+    }
+
+    /// A thread that was passed to the service, or taken from it. The other side is named by no role of its own.
+    pub(super) fn handover(
+        &self,
+        number: &FacadeNumber,
+        at: Timestamp,
+        handover: &Handover,
+        customer: &Customer,
+    ) -> Option<Bytes> {
+        let own = self.thread_role.as_deref()?;
+        let (kind, told) = match handover {
+            Handover::Passed { was_own, metadata } => {
+                let mut told = Map::new();
+                let previous = if *was_own { own } else { ANOTHER };
+                told.insert("previous_owner_role".to_owned(), json!(previous));
+                told.insert("new_owner_role".to_owned(), json!(own));
+                if let Some(metadata) = metadata {
+                    told.insert("metadata".to_owned(), json!(&**metadata));
+                }
+                ("control_passed", Value::Object(told))
+            }
+            Handover::Taken => {
+                ("control_taken", json!({ "previous_owner_role": own, "new_owner_role": ANOTHER }))
+            }
+        };
+        let mut sender = Map::new();
+        if let Some(wa_id) = &customer.wa_id {
+            sender.insert("phone_number".to_owned(), json!(wa_id.as_str()));
+        }
+        if let Some(user_id) = &customer.user_id {
+            sender.insert("user_id".to_owned(), json!(user_id.as_str()));
+        }
+        let value = json!({
+            "messaging_product": "whatsapp",
+            "sender": sender,
+            "recipient": { "phone_number_id": id_of(number), "display_phone_number": digits(number) },
+            "type": kind,
+            "timestamp": seconds(at),
+            (kind): told,
+        });
+        Some(around(number, "messaging_handovers", &value.to_string()))
     }
 
     /// Whether others' replies are told at all.
@@ -64,24 +140,46 @@ impl Told {
     }
 }
 
-/// What a customer wrote.
-pub(super) fn message(number: &FacadeNumber, message: &Message, content: &[u8]) -> Option<Bytes> {
+/// What a customer wrote. `redacted`: something that another service wrote for machines is left out, and the message says
+/// so (B7).
+pub(super) fn message(
+    number: &FacadeNumber,
+    message: &Message,
+    content: &[u8],
+    redacted: bool,
+) -> Option<Bytes> {
     let customer = &message.customer;
     let mut head = String::from("{");
-    if let Some(wa_id) = &customer.wa_id {
+    // A message that reports a change of names came by the former ones.
+    let former = |is_user_id: bool| message.formerly.iter().find(|name| name.is_user_id() == is_user_id);
+    if let Some(wa_id) = former(false).or(customer.wa_id.as_ref()) {
         let _ = write!(head, "\"from\":{},", json!(wa_id.as_str()));
     }
-    if let Some(user_id) = &customer.user_id {
+    if let Some(user_id) = former(true).or(customer.user_id.as_ref()) {
         let _ = write!(head, "\"from_user_id\":{},", json!(user_id.as_str()));
     }
     let (id, at) = (json!(message.message_id.as_str()), json!(seconds(message.sent_at)));
     let _ = write!(head, "\"id\":{id},\"timestamp\":{at},");
-    let value = format!(
-        "\"contacts\":[{}],\"messages\":[{}]",
-        sender(customer),
-        head + std::str::from_utf8(content).ok()?.strip_prefix('{')?
-    );
+    if redacted {
+        head.push_str("\"redacted\":true,");
+    }
+    let content = without_address(message.content.kind(), content)?;
+    let value =
+        format!("\"contacts\":[{}],\"messages\":[{}]", sender(customer), head + content.strip_prefix('{')?);
     Some(envelope(number, "messages", &value))
+}
+
+/// A message object without the `url` of its media.
+fn without_address<'c>(kind: &str, content: &'c [u8]) -> Option<Cow<'c, str>> {
+    let content = std::str::from_utf8(content).ok()?;
+    if !MEDIA_KINDS.contains(&kind) {
+        return Some(Cow::Borrowed(content));
+    }
+    let whole = Object::read(content)?;
+    Some(match whole.object(kind) {
+        Some(media) if media.get("url").is_some() => Cow::Owned(whole.with(kind, &media.without(&["url"]))),
+        _ => Cow::Borrowed(content),
+    })
 }
 
 /// A reply that was written on the phone, for who gets it in full.
@@ -90,7 +188,7 @@ pub(super) fn phone_echo(number: &FacadeNumber, reply: &Reply, at: Timestamp) ->
     let mut head = json!({ "from": digits(number), "id": id.as_str(), "timestamp": seconds(at) });
     address(&mut head, &reply.to);
     let head = head.to_string();
-    let content = std::str::from_utf8(reply.content.expose()).ok()?;
+    let content = without_address(reply.content.kind(), reply.content.expose())?;
     let echo = format!("{},{}", head.strip_suffix('}')?, content.strip_prefix('{')?);
     let value = format!("\"contacts\":[{}],\"message_echoes\":[{echo}]", contact(&reply.to));
     Some(envelope(number, "smb_message_echoes", &value))
@@ -222,8 +320,6 @@ fn seconds(at: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::domain::content::Content;
     use crate::domain::event::Settings;

@@ -115,6 +115,17 @@ impl<T> Lanes<T> {
         Some(self.not_before.map_or(*at, |not_before| not_before.max(*at)))
     }
 
+    /// There is another endpoint: what was refused by the one before is tried at once, for as long as anything is.
+    pub(super) fn begin_anew(&mut self, now: Instant) {
+        self.refused_in_a_row = 0;
+        self.not_before = None;
+        self.due = std::mem::take(&mut self.due).into_iter().map(|(at, lane)| (at.min(now), lane)).collect();
+        for first in self.lanes.values_mut().filter_map(VecDeque::front_mut) {
+            first.attempts = 0;
+            first.first_tried = None;
+        }
+    }
+
     fn under_way_max(&self) -> usize {
         if self.refused_in_a_row >= REFUSED_IN_A_ROW_MAX { 1 } else { UNDER_WAY_MAX }
     }
@@ -260,5 +271,20 @@ mod tests {
         lanes.back(first, what, Attempt::Refused, now, 0);
         let (first, _) = lanes.next(now + Duration::from_secs(2)).unwrap();
         assert_eq!(lanes.skip(first, now), Next::Ack(C, Offset(1)));
+    }
+
+    #[test]
+    fn another_endpoint_is_asked_at_once_for_what_the_one_before_refused() {
+        let (mut lanes, now) = lanes();
+        for n in 1..=20 {
+            lanes.push(lane(n), Offset(n), "d", now);
+        }
+        for _ in 0..REFUSED_IN_A_ROW_MAX {
+            let (first, what) = lanes.next(now).unwrap();
+            lanes.back(first, what, Attempt::Refused, now, 255);
+        }
+        assert!(lanes.next(now).is_none(), "the endpoint is down");
+        lanes.begin_anew(now);
+        assert_eq!(take(&mut lanes, now).len(), UNDER_WAY_MAX);
     }
 }

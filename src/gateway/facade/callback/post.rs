@@ -8,11 +8,9 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
 
 use crate::config::{Callback, Secret};
-use crate::gateway::graph::choose_crypto;
+use crate::gateway::graph::{AGENT, choose_crypto};
 use crate::gateway::signature::{SIGNATURE_HEADER, sign};
 
-/// What the broker calls itself.
-const AGENT: &str = concat!("sharedline/", env!("CARGO_PKG_VERSION"));
 /// How long a connection may take to be made.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -35,6 +33,7 @@ pub(super) fn client(within: Duration) -> Result<Client, reqwest::Error> {
 }
 
 /// Where one service is told.
+#[derive(Clone)]
 pub(super) struct Endpoint {
     client: Client,
     url: String,
@@ -44,6 +43,11 @@ pub(super) struct Endpoint {
 impl Endpoint {
     pub(super) fn new(client: Client, callback: &Callback) -> Self {
         Self { client, url: callback.url.clone(), app_secret: callback.app_secret.clone() }
+    }
+
+    /// Whether it is the same place, told in the same way.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.url == other.url && self.app_secret == other.app_secret
     }
 
     /// Posts a body once.

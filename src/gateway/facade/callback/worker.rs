@@ -1,31 +1,34 @@
 //! One service's worker: a connection of the service like any adapter's, and what is told of each delivery.
 //!
 //! Takes what the broker delivers, keeps of it what is to be told (never more than the window), posts what may be posted,
-//! and acknowledges what is done. It ends when the broker drains, and for good when the service answers 410.
+//! and acknowledges what is done. It ends when the broker drains or its service has no URL any more, and rests when the
+//! service answers 410, until a reload.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
-use super::envelope::{self, Told};
-use super::join::join;
+use super::Patience;
+use super::crew::{Crew, Telling};
+use super::envelope::{self, Handover};
+use super::join::{Settled, join};
 use super::lanes::{Attempt, Lane, Lanes, Next};
-use super::post::{Endpoint, Said};
-use super::{FacadeNumber, Patience};
+use super::post::Said;
 use crate::actors::adapter::Request;
 use crate::actors::batch::{BatchEntry, Slice};
 use crate::actors::broker::{Connected, Session};
 use crate::actors::outlet::WINDOW_MAX;
 use crate::actors::port::{Answered, EndReason, Outgoing};
 use crate::actors::{Ask, Caller, Deliver};
-use crate::domain::event::{Customer, Receipt, Record};
+use crate::domain::event::{Customer, Receipt, Record, ThreadAction};
 use crate::domain::ids::{AdapterId, ChannelId, ConversationId, Offset, Timestamp};
-use crate::domain::view::{Masking, View, Viewer, view};
+use crate::domain::view::{Masking, ThreadView, View, Viewer, view};
 use crate::gateway::facade::auth::Who;
-use crate::gateway::facade::media::{Shown, media_ids};
+use crate::gateway::facade::known::FacadeNumber;
+use crate::gateway::facade::media::{Shown, media_of};
 
 /// The adapter's name. It holds what no name over the wire may hold, so that nobody replaces it.
 const ADAPTER: &str = "callback/url";
@@ -38,15 +41,17 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// One service's worker.
 pub(super) struct Worker {
-    pub(super) caller: Caller,
-    pub(super) who: Who,
+    caller: Caller,
+    who: Who,
     /// What it is told is shown to it, so it may fetch the media in it.
-    pub(super) shown: Arc<Shown>,
-    pub(super) numbers: Vec<Arc<FacadeNumber>>,
-    pub(super) endpoint: Arc<Endpoint>,
-    pub(super) told: Arc<Told>,
-    pub(super) patience: Patience,
-    pub(super) stopped: watch::Receiver<bool>,
+    shown: Arc<Shown>,
+    /// How it is told from now on.
+    telling: Arc<Telling>,
+    /// The same after a reload; without a sender the service has no URL any more.
+    next_telling: watch::Receiver<Arc<Telling>>,
+    settled: Settled,
+    patience: Patience,
+    stopped: watch::Receiver<bool>,
 }
 
 /// What is to be told of a delivery.
@@ -58,6 +63,8 @@ enum What {
     Receipt(Arc<FacadeNumber>, Box<Receipt>, ConversationId),
     /// Another service's reply; likewise.
     Masked(Arc<FacadeNumber>, Offset, Timestamp, ConversationId),
+    /// What became of a thread; likewise.
+    Handover(Arc<FacadeNumber>, Handover, Timestamp, ConversationId),
     /// Nothing.
     Nothing,
 }
@@ -74,7 +81,9 @@ enum Dealt {
 /// Why a connection is over.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
-    Shutdown,
+    /// The broker stops, or the service has no URL any more.
+    Stopped,
+    /// The service answered 410.
     Gone,
     Lost,
 }
@@ -82,29 +91,73 @@ enum End {
 type Posts = JoinSet<(Lane, What, Dealt)>;
 
 impl Worker {
+    pub(super) fn new(
+        caller: Caller,
+        who: Who,
+        shown: Arc<Shown>,
+        mut telling: watch::Receiver<Arc<Telling>>,
+        crew: &Crew,
+    ) -> Self {
+        let now = Arc::clone(&telling.borrow_and_update());
+        Self {
+            caller,
+            who,
+            shown,
+            telling: now,
+            next_telling: telling,
+            settled: Settled::default(),
+            patience: crew.patience,
+            stopped: crew.stopped.clone(),
+        }
+    }
+
     pub(super) async fn run(mut self) {
-        let joining = tokio::spawn(join(self.caller.clone(), self.numbers.clone()));
+        let mut joining = self.join();
         loop {
             let end = match self.caller.connect(AdapterId::trusted(ADAPTER), WINDOW, Deliver::Share) {
-                Ok(connected) => self.serve(&connected).await,
+                Ok(connected) => self.serve(&connected, &mut joining).await,
                 Err(_) => End::Lost,
             };
-            match end {
-                End::Shutdown => break,
+            let goes_on = match end {
+                End::Stopped => false,
                 End::Gone => {
-                    tracing::warn!(service = %self.caller.service(), "answered 410: it is told nothing more");
-                    break;
+                    tracing::warn!(service = %self.caller.service(), "answered 410: it is told nothing more until a reload");
+                    self.reloaded(None).await
                 }
-                End::Lost => tokio::select! {
-                    () = tokio::time::sleep(AGAIN_AFTER) => {}
-                    () = stopped(&mut self.stopped) => break,
-                },
+                End::Lost => self.reloaded(Some(AGAIN_AFTER)).await,
+            };
+            if !goes_on {
+                break;
             }
         }
         joining.abort();
     }
 
-    async fn serve(&mut self, connected: &Connected) -> End {
+    fn join(&self) -> JoinHandle<()> {
+        tokio::spawn(join(self.caller.clone(), self.telling.numbers.clone(), self.settled.clone()))
+    }
+
+    /// Waits for a reload, for so long at most; says whether it goes on.
+    async fn reloaded(&mut self, at_most: Option<Duration>) -> bool {
+        let wait = async {
+            match at_most {
+                Some(at_most) => tokio::time::sleep(at_most).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = wait => true,
+            changed = self.next_telling.changed() => {
+                if changed.is_ok() {
+                    self.telling = Arc::clone(&self.next_telling.borrow_and_update());
+                }
+                changed.is_ok()
+            }
+            () = stopped(&mut self.stopped) => false,
+        }
+    }
+
+    async fn serve(&mut self, connected: &Connected, joining: &mut JoinHandle<()>) -> End {
         let session = &connected.session;
         let mut lanes: Lanes<What> = Lanes::new(self.patience);
         let mut posts: Posts = JoinSet::new();
@@ -126,11 +179,15 @@ impl Worker {
                     }
                 }
                 () = tokio::time::sleep_until(due.into()) => {}
-                () = session.draining() => break End::Shutdown,
-                () = stopped(&mut self.stopped) => break End::Shutdown,
+                changed = self.next_telling.changed() => match changed {
+                    Ok(()) => self.take_over(&mut lanes, joining),
+                    Err(_) => break End::Stopped,
+                },
+                () = session.draining() => break End::Stopped,
+                () = stopped(&mut self.stopped) => break End::Stopped,
             }
         };
-        if end == End::Shutdown {
+        if end == End::Stopped {
             // What was posted is acknowledged where its answer still comes; the rest comes again after the next start.
             let rest = async {
                 while let Some(Ok(dealt)) = posts.join_next().await {
@@ -142,13 +199,24 @@ impl Worker {
         end
     }
 
+    /// Goes on as the configuration says now, with what is not told yet.
+    fn take_over(&mut self, lanes: &mut Lanes<What>, joining: &mut JoinHandle<()>) {
+        let now = Arc::clone(&self.next_telling.borrow_and_update());
+        let before = std::mem::replace(&mut self.telling, now);
+        if !self.telling.endpoint.is(&before.endpoint) {
+            lanes.begin_anew(Instant::now());
+        }
+        joining.abort();
+        *joining = self.join();
+    }
+
     /// Takes what the broker delivers.
     fn take(&self, session: &Session, out: &mut Vec<Outgoing>, lanes: &mut Lanes<What>) -> Option<End> {
         session.outlet().take(out);
         for outgoing in out.drain(..) {
             match outgoing {
                 Outgoing::Deliveries(slice) => self.take_slice(&slice, session, lanes),
-                Outgoing::End(EndReason::Shutdown) => return Some(End::Shutdown),
+                Outgoing::End(EndReason::Shutdown) => return Some(End::Stopped),
                 Outgoing::End(_) | Outgoing::Fail(_) => return Some(End::Lost),
                 Outgoing::Answers(_)
                 | Outgoing::Presence(_)
@@ -181,34 +249,38 @@ impl Worker {
 
     fn number_of(&self, channel: ChannelId) -> Option<Arc<FacadeNumber>> {
         let number = self.caller.number_of(channel)?;
-        self.numbers.iter().find(|known| known.number == number).cloned()
+        self.telling.numbers.iter().find(|known| known.number == number).cloned()
     }
 
     /// What is to be told of a record: what the service's view of it says.
     fn what(&self, number: &Arc<FacadeNumber>, record: &Record, masking: Masking) -> What {
         let viewer = Viewer { service: self.caller.service(), masking };
         let Some((_, seen)) = view(record, &viewer) else { return What::Nothing };
+        media_of(&seen).iter().for_each(|id| self.shown.show(&self.who, &number.number, id));
         let body = match (seen, record.conversation) {
-            (View::Message { message, content, .. }, _) => {
-                for id in media_ids(message.content.kind(), &content) {
-                    self.shown.show(&self.who, &number.number, &id);
-                }
-                envelope::message(number, message, &content)
+            (View::Message { message, content, redacted }, _) => {
+                envelope::message(number, message, &content, redacted)
             }
             (View::Notice(notice), _) => envelope::notice(number, notice, notice.content.expose()),
             // Its own: only one that was written on the phone is news to it.
             (View::Reply(reply), _) => envelope::phone_echo(number, reply, record.at),
-            (View::MaskedReply { .. }, Some(conversation)) if self.told.has_echoes() => {
+            (View::MaskedReply { .. }, Some(conversation)) if self.telling.told.has_echoes() => {
                 return What::Masked(Arc::clone(number), record.offset, record.at, conversation);
             }
             (View::Receipt(receipt), Some(conversation)) if receipt.message_id.is_some() => {
                 return What::Receipt(Arc::clone(number), Box::new(receipt.clone()), conversation);
+            }
+            (View::Thread(thread), Some(conversation)) if self.telling.told.has_handovers() => {
+                return handover_of(&thread).map_or(What::Nothing, |handover| {
+                    What::Handover(Arc::clone(number), handover, record.at, conversation)
+                });
             }
             // What the Cloud API has no word for.
             (
                 View::MaskedReply { .. }
                 | View::Receipt(_)
                 | View::Claim { .. }
+                | View::Thread(_)
                 | View::Merged { .. }
                 | View::Membership(_),
                 _,
@@ -218,12 +290,11 @@ impl Worker {
     }
 
     fn start(&self, posts: &mut Posts, lane: Lane, what: What) {
-        let (caller, endpoint, told) =
-            (self.caller.clone(), Arc::clone(&self.endpoint), Arc::clone(&self.told));
+        let (caller, telling) = (self.caller.clone(), Arc::clone(&self.telling));
         posts.spawn(async move {
-            match body_of(&caller, &told, lane.0, &what).await {
+            match body_of(&caller, &telling, lane.0, &what).await {
                 Ok(Some(body)) => {
-                    let said = endpoint.post(body.clone()).await;
+                    let said = telling.endpoint.post(body.clone()).await;
                     // From now on it is these bytes, whatever becomes known of the customer.
                     (lane, What::Body(body), Dealt::Said(said))
                 }
@@ -262,13 +333,26 @@ impl Worker {
     }
 }
 
+/// What is news of a thread to a service: what others did to it. As Meta has it, a release is none.
+fn handover_of(thread: &ThreadView<'_>) -> Option<Handover> {
+    match thread.action {
+        ThreadAction::Passed if thread.own => {
+            Some(Handover::Passed { was_own: thread.was_own, metadata: thread.metadata.cloned() })
+        }
+        ThreadAction::Taken | ThreadAction::Passed if thread.was_own && !thread.by_own => {
+            Some(Handover::Taken)
+        }
+        ThreadAction::Taken | ThreadAction::Passed | ThreadAction::Released => None,
+    }
+}
+
 /// The broker could not say what was needed.
 struct NotNow;
 
 /// What is posted, if anything is.
 async fn body_of(
     caller: &Caller,
-    told: &Told,
+    telling: &Telling,
     channel: ChannelId,
     what: &What,
 ) -> Result<Option<Bytes>, NotNow> {
@@ -281,7 +365,11 @@ async fn body_of(
         }
         What::Masked(number, offset, at, conversation) => {
             let (customer, _) = whom(caller, channel, *conversation, None).await?;
-            Ok(told.masked_reply(number, (channel, *offset, *at), &customer))
+            Ok(telling.told.masked_reply(number, (channel, *offset, *at), &customer))
+        }
+        What::Handover(number, handover, at, conversation) => {
+            let (customer, _) = whom(caller, channel, *conversation, None).await?;
+            Ok(telling.told.handover(number, *at, handover, &customer))
         }
     }
 }
@@ -308,7 +396,7 @@ fn chance() -> u8 {
 }
 
 /// Resolves when the workers are told to stop.
-async fn stopped(stopped: &mut watch::Receiver<bool>) {
+pub(super) async fn stopped(stopped: &mut watch::Receiver<bool>) {
     // An error means that whoever could stop them is gone, which stops them too.
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }

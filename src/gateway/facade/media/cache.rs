@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, PoisonError, RwLock, mpsc};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -17,8 +17,8 @@ use tokio::io::AsyncWriteExt;
 
 /// Its folder in the data directory.
 const FOLDER: &str = "media";
-/// How often it is looked whether something is too old, at most.
-const LOOK_EVERY_MAX: Duration = Duration::from_secs(60);
+/// How often it is looked whether something is too old, at most and at least.
+const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 
 /// Media on disk.
 #[derive(Debug)]
@@ -32,6 +32,12 @@ pub(in crate::gateway::facade) struct Cache {
 #[derive(Debug)]
 struct Store {
     directory: PathBuf,
+    limits: RwLock<Limits>,
+}
+
+/// What is kept; a reload may change it.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
     keep: Duration,
     bytes_max: u64,
 }
@@ -55,23 +61,30 @@ impl Cache {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir_all(&directory)?,
         }
-        let store = Arc::new(Store { directory, keep, bytes_max });
+        let limits = RwLock::new(Limits { keep, bytes_max });
+        let store = Arc::new(Store { directory, limits });
         let (looking, gone) = mpsc::channel::<()>();
         let looked_after = Arc::clone(&store);
-        let every = (keep / 4).clamp(Duration::from_millis(100), LOOK_EVERY_MAX);
         thread::Builder::new().name("media".to_owned()).spawn(move || {
-            while gone.recv_timeout(every) == Err(mpsc::RecvTimeoutError::Timeout) {
+            while gone.recv_timeout(looked_after.look_every()) == Err(mpsc::RecvTimeoutError::Timeout) {
                 looked_after.sweep();
             }
         })?;
         Ok(Self { store, files: AtomicU64::new(0), _looking: looking })
     }
 
+    /// Keeps so long and so much from now on; what is too old or too much now goes at once.
+    pub(in crate::gateway::facade) fn set(&self, keep: Duration, bytes_max: u64) {
+        *self.store.limits.write().unwrap_or_else(PoisonError::into_inner) = Limits { keep, bytes_max };
+        self.store.sweep();
+    }
+
     /// A file of before, if it is still there.
     pub(super) fn find(&self, number: &str, media_id: &str) -> Option<File> {
         let path = self.path_of(number, media_id);
         let file = File::open(path).ok()?;
-        let is_young = file.metadata().ok().is_some_and(|found| self.store.age(&found) < self.store.keep);
+        let is_young =
+            file.metadata().ok().is_some_and(|found| self.store.age(&found) < self.store.limits().keep);
         is_young.then_some(file)
     }
 
@@ -99,6 +112,14 @@ impl Cache {
 }
 
 impl Store {
+    fn limits(&self) -> Limits {
+        *self.limits.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look_every(&self) -> Duration {
+        (self.limits().keep / 4).clamp(LOOK_EVERY.0, LOOK_EVERY.1)
+    }
+
     fn age(&self, found: &fs::Metadata) -> Duration {
         let written = found.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         SystemTime::now().duration_since(written).unwrap_or_default()
@@ -107,6 +128,7 @@ impl Store {
     /// Removes what is too old, and the oldest of what is too much. What is being written is left alone.
     fn sweep(&self) {
         let Ok(listed) = fs::read_dir(&self.directory) else { return };
+        let Limits { keep, bytes_max } = self.limits();
         let mut files: Vec<(Duration, u64, PathBuf)> = listed
             .filter_map(|entry| {
                 let (entry, path) = entry.map(|entry| (entry.metadata(), entry.path())).ok()?;
@@ -118,7 +140,7 @@ impl Store {
         let mut bytes = 0_u64;
         for (age, size, path) in files {
             bytes = bytes.saturating_add(size);
-            if age >= self.keep || bytes > self.bytes_max {
+            if age >= keep || bytes > bytes_max {
                 // One that is gone already is gone.
                 let _ = fs::remove_file(path);
             }

@@ -19,5 +19,5 @@ mod watch;
 pub(super) use self::cache::Cache;
 pub(super) use self::link::{Links, PATH as LINK_PATH};
 pub(super) use self::serve::{UPLOADS_AT_ONCE_MAX, fetch_link};
-pub(super) use self::shown::{Shown, media_ids};
+pub(super) use self::shown::{KINDS as MEDIA_KINDS, Shown, media_of};
 pub(super) use self::watch::Watches;

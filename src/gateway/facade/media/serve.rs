@@ -13,12 +13,13 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::actors::Caller;
-use crate::config::Secret;
 use crate::gateway::body::UnreadBody;
 use crate::gateway::facade::auth::{Who, parameters_of};
 use crate::gateway::facade::errors::GraphError;
+use crate::gateway::facade::known::FacadeNumber;
 use crate::gateway::facade::routes::{Answer, read_body, refusal};
-use crate::gateway::facade::{Asking, Facade, FacadeNumber, now_ms};
+use crate::gateway::facade::{Asking, Facade, now_ms};
+use crate::gateway::graph::Token;
 
 /// Largest media, in bytes: WhatsApp's own largest, a document of 100 MB, and what a form has around it.
 const MEDIA_BYTES_MAX: usize = (100 << 20) + (64 << 10);
@@ -35,7 +36,7 @@ struct Permitted {
 }
 
 impl Permitted {
-    fn token(&self) -> Result<&Secret, GraphError> {
+    fn token(&self) -> Result<&Token, GraphError> {
         self.number.token()
     }
 
@@ -63,7 +64,7 @@ impl Facade {
         if !permitted.uploaded {
             return Err(GraphError::forbidden("only who uploaded media deletes them"));
         }
-        self.graph.ask(permitted.token()?, Method::DELETE, &[id], &[]).await
+        Ok(self.known().graph.ask(permitted.token()?, Method::DELETE, &[id], &[]).await?)
     }
 
     /// Uploads media for a number of the service's.
@@ -81,7 +82,7 @@ impl Facade {
             GraphError::new(130_429, "Rate limit hit").with("as many uploads as there may be are under way")
         })?;
         let body = read_body(unread, MEDIA_BYTES_MAX).await?;
-        let answer = self.graph.upload(&token, &[id, "media"], content_type, body).await?;
+        let answer = self.known().graph.upload(&token, &[id, "media"], content_type, body).await?;
         if let Some(media_id) = answer.get("id").and_then(Value::as_str) {
             let who = Who { portal: caller.portal().clone(), service: caller.service().clone() };
             let (shown, media_id) = (Arc::clone(&self.shown), media_id.to_owned());
@@ -96,8 +97,8 @@ impl Facade {
     }
 
     async fn permitted_to(&self, request: &HttpRequest, id: &str) -> Result<Permitted, GraphError> {
-        for who in self.who(request)? {
-            if let Some(permitted) = self.permitted(who, id).await {
+        for who in self.who(&self.known(), request)? {
+            if let Some(permitted) = self.permitted(&who, id).await {
                 return Ok(permitted);
             }
         }
@@ -110,19 +111,19 @@ impl Facade {
             return None;
         }
         let caller: Caller = self.broker.caller(&who.portal, &who.service)?;
-        let found = self.watches.find(&self.shown, (&caller, who), &self.numbers, id).await;
+        let found = self.watches.find(&self.shown, (&caller, who), &self.known().numbers, id).await;
         found.map(|(number, uploaded)| Permitted { who: who.clone(), number, uploaded })
     }
 
     async fn ask_of(&self, permitted: &Permitted, id: &str) -> Answer {
         let of_number = [("phone_number_id".to_owned(), permitted.number_id().to_owned())];
         let parameters: &[_] = if permitted.number_id().is_empty() { &[] } else { &of_number };
-        self.graph.ask(permitted.token()?, Method::GET, &[id], parameters).await
+        Ok(self.known().graph.ask(permitted.token()?, Method::GET, &[id], parameters).await?)
     }
 
     /// Where the program that asks reaches the broker.
     fn base_of(&self, request: &HttpRequest) -> String {
-        match &self.public_url {
+        match &self.known().public_url {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => {
                 let connection = request.connection_info();
@@ -164,7 +165,7 @@ impl Facade {
         let disk = |_| GraphError::unavailable("the media can not be kept on disk");
         let url = known.get("url").and_then(Value::as_str);
         let url = url.ok_or_else(|| GraphError::unavailable("WhatsApp says not where the media are"))?;
-        let mut answer = self.graph.media(permitted.token()?, url).await?;
+        let mut answer = self.known().graph.media(permitted.token()?, url).await?;
         let broken = || GraphError::new(131_052, "Media download error").with("the download broke off");
         let mut growing = self.cache.begin().map_err(disk)?;
         let mut bytes = 0;

@@ -14,8 +14,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::domain::ids::Number;
-use crate::gateway::facade::FacadeNumber;
+use crate::domain::view::View;
 use crate::gateway::facade::auth::Who;
+use crate::gateway::facade::known::FacadeNumber;
 
 /// Most media that are known of all services together, in some 100 bytes each; beyond it the oldest are forgotten.
 const KNOWN_MAX: usize = 1 << 18;
@@ -24,7 +25,7 @@ const UPLOADED_MS: u64 = 30 * 86_400_000;
 /// The file of uploads, beside the journal.
 const FILE: &str = "media-uploads";
 /// Under which names media stand in a message.
-const KINDS: [&str; 5] = ["image", "audio", "video", "document", "sticker"];
+pub(in crate::gateway::facade) const KINDS: [&str; 5] = ["image", "audio", "video", "document", "sticker"];
 
 type Key = [u8; 32];
 
@@ -141,8 +142,20 @@ fn read_line(line: &str) -> Option<(Key, u64)> {
     Some((key, at.parse().ok()?))
 }
 
+/// The media that a view lets its service fetch: those that a customer sent, and those that were sent from the phone. What
+/// a service wrote itself proves nothing, for it may write what it likes.
+pub(in crate::gateway::facade) fn media_of(seen: &View<'_>) -> Vec<String> {
+    match seen {
+        View::Message { message, content, .. } => media_ids(message.content.kind(), content),
+        View::Reply(reply) if reply.echo_of.is_some() => {
+            media_ids(reply.content.kind(), reply.content.expose())
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// The media ids in a message object, wherever they stand.
-pub(in crate::gateway::facade) fn media_ids(kind: &str, content: &[u8]) -> Vec<String> {
+fn media_ids(kind: &str, content: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     if kind != "text"
         && let Ok(value) = serde_json::from_slice::<Value>(content)

@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::shown::{Shown, media_ids};
+use super::shown::{Shown, media_of};
 use crate::actors::batch::BatchEntry;
 use crate::actors::broker::Connected;
 use crate::actors::port::Outgoing;
 use crate::actors::{Caller, Deliver};
 use crate::domain::ids::{AdapterId, Offset};
-use crate::domain::view::{View, Viewer, view};
-use crate::gateway::facade::FacadeNumber;
+use crate::domain::view::{Viewer, view};
 use crate::gateway::facade::auth::Who;
+use crate::gateway::facade::known::FacadeNumber;
 
 /// The adapter's name. It holds what no name over the wire may hold, so that nobody replaces it.
 const ADAPTER: &str = "facade/media";
@@ -125,7 +125,6 @@ impl Running {
         }
     }
 
-    /// What customers sent: a service's own words prove nothing, for it may write what it likes.
     fn look_at(
         &self,
         channel: crate::domain::ids::ChannelId,
@@ -136,11 +135,8 @@ impl Running {
         let viewer = Viewer { service: &self.who.service, masking };
         for entry in entries {
             let BatchEntry::Record(record) = entry else { continue };
-            if let Some((_, View::Message { message, content, .. })) = view(record, &viewer) {
-                for id in media_ids(message.content.kind(), &content) {
-                    self.shown.show(&self.who, &number, &id);
-                }
-            }
+            let Some((_, seen)) = view(record, &viewer) else { continue };
+            media_of(&seen).iter().for_each(|id| self.shown.show(&self.who, &number, id));
         }
     }
 }
