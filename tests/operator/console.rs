@@ -2,6 +2,8 @@
 
 use serde_json::json;
 use sharedline::console::{ASSETS, POLICY};
+use sharedline::wire::message::requests::ThreadControl;
+use sharedline::wire::message::{Addressee, ThreadVerb};
 
 use crate::browser::Browser;
 use crate::house::{House, TOKEN, request};
@@ -92,6 +94,15 @@ async fn b03_the_console_shows_a_conversation_as_the_chosen_service_sees_it() {
     peers[0].roster(&["ophelia"]).await;
     accepted(peers[0].ask(by("ophelia", reply(channel, conversation, "re-1"))).await);
     peers[0].ask(pick_up(channel, conversation, "ophelia")).await;
+    let take = ThreadControl {
+        channel,
+        of: Addressee::Conversation(conversation),
+        action: ThreadVerb::Take,
+        to_service: None,
+        metadata: None,
+        agent: None,
+    };
+    peers[0].ask(take).await;
     let browser = signed_in(&house).await;
     browser.press(crate::stage::NUMBER).await;
     browser.shows("1, parent").await;
@@ -100,6 +111,7 @@ async fn b03_the_console_shows_a_conversation_as_the_chosen_service_sees_it() {
     browser.shows("someone in another service").await;
     browser.press(MARIA).await;
     browser.shows("Another service replied").await;
+    assert!(browser.text().await.contains("Thread\nanother service"), "{}", browser.text().await);
     browser.shows("<img src=x onerror").await;
     for hidden in [SECRET, "phelia"] {
         assert!(!browser.text().await.contains(hidden), "{hidden} is shown to desk");
@@ -108,6 +120,7 @@ async fn b03_the_console_shows_a_conversation_as_the_chosen_service_sees_it() {
     browser.go(&format!("{base}/crm/{conversation}")).await;
     browser.shows("Picked up by").await;
     browser.shows(SECRET).await;
+    assert!(browser.text().await.contains("Thread\ncrm"), "{}", browser.text().await);
     assert_ne!(browser.run("return document.title").await, "taken", "what a customer writes is text");
     let inject = "const script = document.createElement('script'); script.textContent = \"document.title = 'taken'\"; \
         document.head.append(script); return document.title";

@@ -153,7 +153,7 @@ export async function conversation([id, service, conversation], { entries }) {
   return [
     make("h1", {}, customer(seen.customer)),
     figures([["Window", seen.window], ["As", service], ["Last offset", seen.head],
-      ["Picked up by", holders(seen.claims) || "nobody"]]),
+      ["Picked up by", holders(seen.claims) || "nobody"], ["Thread", threadOf(seen.thread, service)]]),
     own.map((claim) => make("div", { class: "row" }, `${claim.name ?? claim.agent} has it since `, time(claim.since),
       change("Release", `Take the conversation from ${claim.name ?? claim.agent}?`, `${path}/release`,
         { service, holder: claim.agent }),
@@ -163,6 +163,11 @@ export async function conversation([id, service, conversation], { entries }) {
       to(`${here("channels", id, "as", service, conversation)}?entries=${shown + ENTRIES}`, "Earlier")),
     make("ol", { class: "timeline" }, seen.timeline.map(entry)),
   ];
+}
+
+/** Whose the thread is, as that service may know it. */
+function threadOf({ owner }, service) {
+  return { self: service, another: "another service", none: "nobody's" }[owner];
 }
 
 /** The last `wanted` entries; the API gives so many at a time and where to go on. */
