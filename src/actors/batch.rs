@@ -41,10 +41,6 @@ impl GapReason {
 
 /// One place of a batch.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are records, and a box each would cost the hot path"
-)]
 pub enum BatchEntry {
     /// A record.
     Record(Record),

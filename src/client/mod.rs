@@ -101,6 +101,10 @@ pub struct Options {
 }
 
 /// What happens on a connection by itself.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are deliveries, and a box each would cost their reader"
+)]
 #[derive(Debug)]
 pub enum Event {
     /// Something is delivered.
