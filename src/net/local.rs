@@ -228,7 +228,7 @@ impl Local {
             seat.take_all();
             tokio::select! {
                 biased;
-                response = &mut answered => return refused_or(response.map_err(|_| seat.over())?),
+                response = &mut answered => return seat.told(response.map_err(|_| seat.over())?),
                 () = seat.outlet().ready() => {}
                 halted = seat.broker.halted() => return Err(halted.into()),
             }
@@ -398,6 +398,16 @@ impl Seat {
     fn still(&self) -> Result<(), LocalError> {
         let has_ended = self.state().ended.is_some();
         if has_ended || self.broker.halt_reason().is_some() { Err(self.over()) } else { Ok(()) }
+    }
+
+    /// What an answer says. A refusal because the broker has halted says that, whichever is heard of first.
+    fn told(&self, response: Response) -> Result<Response, LocalError> {
+        match refused_or(response) {
+            Err(LocalError::Refused(error)) if error.code == ErrorCode::Unavailable => {
+                Err(self.broker.halt_reason().map_or(LocalError::Refused(error), LocalError::Halted))
+            }
+            told => told,
+        }
     }
 
     /// Waits for something, as long as the connection is there.
