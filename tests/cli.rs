@@ -714,7 +714,7 @@ fn who_was_away_catches_up_beside_live_traffic_that_was_measured_alone() {
     latencies(&late["live_latency_us"], samples);
     let delivered = late["deliveries"].as_u64().unwrap();
     assert!(delivered >= 7_000, "what was missed, and what went on live alone: {found}");
-    assert!(found["done"].as_u64().unwrap() >= delivered + samples, "{found}");
+    assert!(found["done"].as_u64().unwrap() >= delivered, "{found}");
     for key in ["live_p50_over_alone", "live_p99_over_alone"] {
         let of = |of: &Value| figure(of, if key.contains("p50") { "p50" } else { "p99" });
         let expected = of(&late["live_latency_us"]) / of(&found["live_alone_latency_us"]);

@@ -8,9 +8,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -33,6 +33,8 @@ const WINDOW: u32 = 4_096;
 const CUSTOMERS: u64 = 10_000;
 /// How long live traffic is measured alone, in seconds.
 const ALONE_S: u64 = 3;
+/// How often it is looked whether live traffic is under way.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -147,11 +149,10 @@ impl Away {
         rate: u64,
     ) -> anyhow::Result<(Measured, CaughtUp)> {
         let gateway = self.load.gateway.take().context("the gateway is gone")?;
-        let live = Arc::new(Plan { messages: u64::MAX, schedule: Schedule::of(Some(rate)), ..plan });
+        let going_on = Arc::new(Plan { messages: u64::MAX, schedule: Schedule::of(Some(rate)), ..plan });
         let (stop, published) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (say_over, is_over) = watch::channel(false);
         let (of_first, of_others) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let before = target.usage();
         let run = Arc::new(new_run());
         let mut live_ones = JoinSet::new();
         for (at, subscriber) in self.load.subscribers.drain(..).enumerate() {
@@ -160,12 +161,24 @@ impl Away {
         }
         let sending = tokio::spawn(publish_until(
             gateway,
-            live,
+            going_on,
             Arc::clone(&run),
             Arc::clone(&stop),
             Arc::clone(&published),
         ));
 
+        // Live traffic is under way before anybody catches up, however soon that is done.
+        while of_first.load(Ordering::Relaxed) == 0 {
+            if let Some(ended) = live_ones.try_join_next() {
+                ended??;
+                bail!("a subscriber has ended before anything came");
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let live = || of_first.load(Ordering::Relaxed) + of_others.load(Ordering::Relaxed);
+        let (begun, live_before) = (Instant::now(), live());
+        let published_before = published.load(Ordering::Relaxed);
+        let before = target.usage();
         let mut late = Subscriber::open(target, &self.service, Encoding::Binary).await?;
         let shown = Arc::new(AtomicU64::new(0));
         let bar = Bar::follow(self.missed, "catching up", Arc::clone(&shown));
@@ -175,10 +188,10 @@ impl Away {
             delivered += late.take(&run, &mut latency).await?;
             shown.store(delivered, Ordering::Relaxed);
         }
-        let took = run.begun.elapsed();
-        let done = delivered + of_first.load(Ordering::Relaxed) + of_others.load(Ordering::Relaxed);
+        let took = begun.elapsed();
+        let done = delivered + live() - live_before;
         let usage = before.and_then(|before| Some(target.usage()? - before));
-        let published = published.load(Ordering::Relaxed);
+        let published = published.load(Ordering::Relaxed) - published_before;
         drop(bar);
         stop.store(true, Ordering::Relaxed);
         // The others may be gone already only if they have failed, which their end says.
