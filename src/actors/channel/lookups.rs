@@ -121,12 +121,12 @@ impl ChannelActor {
     /// The message id of a record that is still in memory.
     fn message_id_here(&self, offset: Offset) -> Option<MessageId> {
         let flying = self.flights.iter().chain([&self.open]).flat_map(|flight| flight.entries.iter());
-        let in_flight = flying.filter_map(|entry| match entry {
+        let mut in_flight = flying.filter_map(|entry| match entry {
             BatchEntry::Record(record) if record.offset == offset => Some(record),
             _ => None,
         });
         let recent = self.recent.record(offset);
-        message_id_of(recent.or_else(|| in_flight.last())?)
+        message_id_of(recent.or_else(|| in_flight.next_back())?)
     }
 
     fn look_at_first(&self) {
