@@ -393,6 +393,17 @@ fn a_state_of_format_1_reads_for_ever() {
         std::fs::write(&path, state::save_channel(&channel(), &senders())).unwrap();
     }
     let golden = std::fs::read(path).unwrap();
-    let (read, _) = state::restore_channel(&golden.into(), new_channel(), senders().key()).unwrap();
-    assert_eq!(read, channel());
+    let (read, known) =
+        state::restore_channel(&golden.clone().into(), new_channel(), senders().key()).unwrap();
+    assert_eq!(but_for_turns(&read), but_for_turns(&channel()));
+    assert_eq!(state::save_channel(&read, &known), golden, "what has nothing new is written as it was");
+}
+
+/// All of a channel but whose turn it is to send: that was counted otherwise before services had weights, so that after an
+/// upgrade the first turns alone may come in another order.
+fn but_for_turns(channel: &Channel) -> String {
+    let shown = format!("{channel:?}");
+    let (before, turns) = shown.split_once("turns: Turns {").unwrap();
+    let (_, after) = turns.split_once("} }").unwrap();
+    format!("{before}{after}")
 }
