@@ -2,7 +2,7 @@
 //! that this process sends for, so many messages a second and so many to one customer.
 //!
 //! Pure: it is told the time. Whoever is refused is told when to ask again, or is named when there is room again; of
-//! several channels each gets its turns, by the weights of the services that send in them ([`Turns`]). In which order the
+//! several channels each gets its turns, by the weights of the services that send in them (`Turns`). In which order the
 //! replies of one channel ask is the queue's business.
 //!
 //! After a pause one message goes ahead and the rest waits for how it fares ([`Budget::passed`]).

@@ -1,6 +1,6 @@
 //! Whose turn it is among several that want the same thing, by their weights (B14).
 //!
-//! Start-time fair queueing: each turn costs who has it [`TURN`] over its weight, and who has paid least so far is next.
+//! Start-time fair queueing: each turn costs who has it `TURN` over its weight, and who has paid least so far is next.
 //! Who comes back after having wanted nothing begins where the others are: what it did not use the others have used, and
 //! it is owed nothing.
 //!
