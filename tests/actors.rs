@@ -27,7 +27,7 @@ use sharedline::domain::ids::{
 use sharedline::domain::portal::Plan;
 use sharedline::domain::view::{Masking, View, Viewer, view};
 use sharedline::journal::memory::MemoryJournal;
-use sharedline::journal::{Journal, Options};
+use sharedline::journal::{Journal, Options, StreamId};
 use sharedline::wire::content::{check_inbound, check_reply};
 
 const NUMBER: &str = "+15550783881";
@@ -203,12 +203,17 @@ impl Connection {
     }
 
     async fn reply(&mut self, channel: ChannelId, reply_id: &str) -> Answered {
+        let to = Addressee::Customer(CustomerName::read("16505551234").unwrap());
+        self.reply_to(channel, to, reply_id).await
+    }
+
+    async fn reply_to(&mut self, channel: ChannelId, to: Addressee, reply_id: &str) -> Answered {
         let content =
             check_reply(&Bytes::from_static(br#"{"type":"text","text":{"body":"secret"}}"#)).unwrap();
         let reply = ReplyCommand {
             service: self.viewer.clone(),
             agent: None,
-            to: Addressee::Customer(CustomerName::read("16505551234").unwrap()),
+            to,
             reply_id: reply_id.parse().unwrap(),
             content: content.content,
             callback_data: None,
@@ -410,6 +415,43 @@ fn on_the_isolated_plan_every_service_has_its_own_channel() {
         assert_eq!(desk.words(2).await.len(), 2);
         assert!(desk.delivered.is_empty());
         drop((crm, desk, gateway));
+        broker.stop(WAIT).await.unwrap();
+    });
+}
+
+#[test]
+fn a_reply_of_just_now_leaves_without_a_look_at_the_journal() {
+    run(async {
+        let journal = Arc::new(MemoryJournal::new());
+        let keys = sharedline::journal::Keys::random().unwrap();
+        let broker =
+            Broker::start_on(Arc::clone(&journal) as Arc<dyn Journal>, &keys, setup(Plan::Bundle)).unwrap();
+        let mut crm = Connection::service(&broker, "crm");
+        let mut gateway = Connection::gateway(&broker);
+        let channel = crm.create().await;
+        gateway.inbound("wamid.1", "hello").await;
+        drop(gateway);
+        let Answered::Accepted { conversation, offset: first, .. } = crm.reply(channel, "r1").await else {
+            panic!()
+        };
+        let to = Addressee::Conversation(conversation);
+        let Answered::Accepted { offset: second, .. } = crm.reply_to(channel, to, "r2").await else {
+            panic!()
+        };
+        // Nothing of it can be read any more.
+        let stream = StreamId::from(channel);
+        journal.trim(stream, second.next());
+        assert!(journal.read_one(stream, first).is_err());
+        let mut gateway = Connection::gateway(&broker);
+        for reply in [first, second] {
+            while gateway.sends.is_empty() {
+                gateway.take().await;
+            }
+            assert_eq!(gateway.sends.remove(0).0, reply);
+            let outcome = Box::new(SendOutcome::Sent("wamid.r".parse().unwrap()));
+            let told = gateway.ask(Request::Of(channel, Ask::Outcome { reply, outcome })).await;
+            assert!(matches!(told, Answered::Ok));
+        }
         broker.stop(WAIT).await.unwrap();
     });
 }

@@ -567,6 +567,43 @@ fn no_flipped_byte_of_a_store_changes_what_is_served() {
 }
 
 #[test]
+fn one_record_is_served_whatever_lies_beside_it_in_its_block_and_never_where_it_is_damaged_itself() {
+    let disk = SimDisk::new(1);
+    let opened = open(&disk, &options());
+    let mut builder = BlockBuilder::new(STREAM);
+    let meta = RecordMeta { conversation: None, previous: Offset::ZERO, at: Timestamp(1), kind: 2 };
+    for offset in 1..=5 {
+        builder.push(Offset(offset), meta, |out| out.resize(out.len() + 30, 7)).unwrap();
+    }
+    let sink: Sink = Arc::new(Answers::default()) as Sink;
+    opened.journal.append(STREAM, Head::default(), builder.take().unwrap(), Durability::Configured, &sink);
+    opened.journal.turn();
+    let (name, bytes) = newest(&disk);
+    let record_at = |offset: u64| commits(&bytes)[0] + COMMIT_HEADER + 40 + (offset - 1) * (48 + 30);
+    let served = || {
+        (1..=5).map(|offset| match opened.journal.read_one(STREAM, Offset(offset)).unwrap() {
+            Entry::Record(record) => {
+                assert_eq!((record.offset, &record.payload[..]), (Offset(offset), &[7; 30][..]));
+                (offset, offset)
+            }
+            Entry::Corrupt(damage) => (damage.from.0 * 100, damage.to.0 * 100),
+        })
+    };
+    // A payload: that record alone is lost, and counted when it is asked for, not before.
+    disk.flip(&name, record_at(2) + 48 + 5, 3);
+    assert!(served().eq([(1, 1), (200, 200), (3, 3), (4, 4), (5, 5)]));
+    assert_eq!(opened.journal.observed().corrupt_reads, 1);
+    // A header: where those behind it begin, nobody can say.
+    disk.flip(&name, record_at(4) + 9, 3);
+    assert!(served().eq([(1, 1), (200, 200), (3, 3), (400, 500), (400, 500)]));
+    let read = opened.journal.read(STREAM, Offset(3), 1 << 20).unwrap().entries;
+    assert_eq!(
+        read.iter().map(|entry| (entry.offset().0, entry.last().0)).collect::<Vec<_>>(),
+        [(3, 3), (4, 5)]
+    );
+}
+
+#[test]
 fn a_writer_that_panics_halts_the_engine_and_leaves_nobody_waiting() {
     #[derive(Debug)]
     struct Defect;

@@ -159,6 +159,14 @@ impl Batch {
     pub(super) fn index_of(&self, offset: Offset) -> usize {
         self.entries.partition_point(|entry| entry.offset() < offset)
     }
+
+    /// The record at `offset`.
+    pub(super) fn record(&self, offset: Offset) -> Option<&Record> {
+        match self.entries.get(self.index_of(offset))? {
+            BatchEntry::Record(record) if record.offset == offset => Some(record),
+            _ => None,
+        }
+    }
 }
 
 /// Consecutive entries of a batch for one connection.
@@ -237,10 +245,6 @@ impl Recent {
 
     /// The record at `offset`.
     pub(super) fn record(&self, offset: Offset) -> Option<&Record> {
-        let batch = self.covering(offset)?;
-        match batch.entries.get(batch.index_of(offset))? {
-            BatchEntry::Record(record) if record.offset == offset => Some(record),
-            _ => None,
-        }
+        self.covering(offset)?.record(offset)
     }
 }

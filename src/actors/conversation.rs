@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix::{Actor, Addr, AsyncContext, Context, Handler};
 
 use super::asking::ReplyTo;
-use super::batch::{BatchEntry, GapReason};
+use super::batch::{Batch, BatchEntry, GapReason};
 use super::channel::asks::answer;
 use super::channel::{ChannelActor, HandOverOutcome, HandedOver, Idle, PresenceChanged};
 use super::clock::now;
@@ -65,7 +65,35 @@ pub(super) struct HandOver {
     pub(super) reply: Offset,
     /// Where the customer's newest names are.
     pub(super) customer_at: Offset,
+    /// The batches that hold the records at these two, where the channel still has them in memory.
+    pub(super) here: [Option<Arc<Batch>>; 2],
     pub(super) gateway: Option<Arc<GatewayLink>>,
+}
+
+impl HandOver {
+    fn reply_here(&self) -> Option<&Record> {
+        self.here[0].as_ref()?.record(self.reply)
+    }
+
+    fn customer_here(&self) -> Option<&Customer> {
+        customer_of(self.here[1].as_ref()?.record(self.customer_at)?)
+    }
+
+    /// What leaves, where memory has all of it.
+    fn from_memory(&self, channel: ChannelId) -> Option<SendNow> {
+        let record = self.reply_here()?;
+        send_of(channel, record, || self.customer_here().cloned())
+    }
+
+    /// The same, with what must be read for it. Blocks.
+    fn from_journal(&self, journal: &dyn Journal, channel: ChannelId) -> Option<SendNow> {
+        let stream = StreamId::from(channel);
+        let customer = || Some(customer_in(journal, stream, self.customer_at));
+        match self.reply_here() {
+            Some(record) => send_of(channel, record, customer),
+            None => send_of(channel, &read_record(journal, stream, self.reply)?, customer),
+        }
+    }
 }
 
 /// Presence may have lapsed.
@@ -172,22 +200,36 @@ impl Handler<HandOver> for ConversationActor {
         self.handled += 1;
         let (channel, owner) = (self.channel, self.owner.clone());
         let names = Key::new(self.shared.keys.fingerprint);
-        self.shared.readers.read(move |journal| {
-            let HandOver { reply, customer_at, gateway } = job;
-            let outcome = match read_reply(journal, channel, reply, customer_at) {
-                None => {
-                    tracing::error!(%channel, offset = reply.0, "a reply can not be read and is not sent");
-                    HandOverOutcome::Unreadable
-                }
-                Some(send) => match gateway.and_then(|gateway| hand_to(&gateway, send, &names)) {
-                    Some(generation) => HandOverOutcome::Left(generation),
-                    None => HandOverOutcome::NoConnection,
-                },
-            };
-            let _ = owner.try_send(HandedOver { reply, outcome });
-        });
+        if let Some(send) = job.from_memory(channel) {
+            hand_over(&job, channel, Some(send), &names, &owner);
+        } else {
+            self.shared.readers.read(move |journal| {
+                hand_over(&job, channel, job.from_journal(journal, channel), &names, &owner);
+            });
+        }
         self.after(ctx);
     }
+}
+
+/// Hands a reply over, or what is left of it, and says so.
+fn hand_over(
+    job: &HandOver,
+    channel: ChannelId,
+    send: Option<SendNow>,
+    names: &Key,
+    owner: &Addr<ChannelActor>,
+) {
+    let outcome = match send {
+        None => {
+            tracing::error!(%channel, offset = job.reply.0, "a reply can not be read and is not sent");
+            HandOverOutcome::Unreadable
+        }
+        Some(send) => match job.gateway.as_ref().and_then(|gateway| hand_to(gateway, send, names)) {
+            Some(generation) => HandOverOutcome::Left(generation),
+            None => HandOverOutcome::NoConnection,
+        },
+    };
+    let _ = owner.try_send(HandedOver { reply: job.reply, outcome });
 }
 
 /// Hands a reply to its gateway, which learns whose the conversation is before it may have another of it.
@@ -216,23 +258,21 @@ pub(super) fn customer_in(journal: &dyn Journal, stream: StreamId, at: Offset) -
     read_record(journal, stream, at).and_then(|record| customer_of(&record).cloned()).unwrap_or_default()
 }
 
-fn read_reply(
-    journal: &dyn Journal,
+/// A reply as its gateway gets it. `customer` says who he is where the reply itself does not.
+fn send_of(
     channel: ChannelId,
-    offset: Offset,
-    customer_at: Offset,
+    record: &Record,
+    customer: impl FnOnce() -> Option<Customer>,
 ) -> Option<SendNow> {
-    let stream = StreamId::from(channel);
-    let record = read_record(journal, stream, offset)?;
-    let Event::Reply(reply) = record.event else { return None };
-    let customer = if reply.to.id().is_some() { reply.to } else { customer_in(journal, stream, customer_at) };
+    let Event::Reply(reply) = &record.event else { return None };
+    let customer = if reply.to.id().is_some() { reply.to.clone() } else { customer()? };
     let to = customer.wa_id.or(customer.user_id)?;
     Some(SendNow {
         channel,
-        offset,
+        offset: record.offset,
         conversation: record.conversation?,
         to,
-        reply_id: reply.reply_id,
+        reply_id: reply.reply_id.clone(),
         content: reply.content.expose().clone(),
     })
 }

@@ -1,6 +1,7 @@
 //! Reading records back: locate, read, check, slice. Nothing whose checksum does not match leaves this file.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -43,9 +44,7 @@ impl Reader {
             for block in run {
                 let at = (block.position - start) as usize;
                 let raw = buffer.slice(at.min(buffer.len())..(at + block.bytes as usize).min(buffer.len()));
-                for entry in
-                    self.entries(stream, *block, &raw).into_iter().filter(|entry| entry.last() >= from)
-                {
+                for entry in self.entries(stream, *block, &raw, from..=block.last()) {
                     bytes += match &entry {
                         Entry::Record(record) => RECORD_HEADER_BYTES + record.payload.len(),
                         Entry::Corrupt(_) => RECORD_HEADER_BYTES,
@@ -66,7 +65,7 @@ impl Reader {
         let block = located.blocks.first().filter(|block| block.first <= offset && offset >= located.first);
         let block = *block.ok_or(ReadError::NotFound { stream, offset })?;
         let (_, buffer) = self.read_run(&[block])?;
-        let entries = self.entries(stream, block, &buffer);
+        let entries = self.entries(stream, block, &buffer, offset..=offset);
         let found = entries.into_iter().find(|entry| entry.offset() <= offset && offset <= entry.last());
         found.ok_or(ReadError::NotFound { stream, offset })
     }
@@ -90,8 +89,15 @@ impl Reader {
         }
     }
 
-    /// Takes a block apart. What does not check out becomes damage, in its place.
-    fn entries(&self, stream: StreamId, block: BlockRef, raw: &Bytes) -> Vec<Entry> {
+    /// Takes a block apart, and gives what stands at the wanted offsets. What does not check out becomes damage, in its
+    /// place; of records before the wanted ones only the headers are looked at, which say where the next begins.
+    fn entries(
+        &self,
+        stream: StreamId,
+        block: BlockRef,
+        raw: &Bytes,
+        wanted: RangeInclusive<Offset>,
+    ) -> Vec<Entry> {
         let damage = |from: Offset, to: Offset, at: usize, chain| {
             self.stats.corrupt_reads.fetch_add(1, Ordering::Relaxed);
             Entry::Corrupt(Damage {
@@ -109,26 +115,29 @@ impl Reader {
         if !BlockHeader::read(raw).is_some_and(fits) {
             return vec![damage(block.first, block.last(), 0, None)];
         }
-        let mut entries = Vec::with_capacity(block.records as usize);
+        let last = block.last().min(*wanted.end());
+        let mut entries = Vec::with_capacity((last.0 + 1).saturating_sub(wanted.start().0) as usize);
         let mut at = BLOCK_HEADER_BYTES;
-        for offset in (block.first.0..=block.last().0).map(Offset) {
+        for offset in (block.first.0..=last.0).map(Offset) {
             let header = raw.get(at..).and_then(RecordHeader::read).filter(|header| header.offset == offset);
             let payload_at = at + RECORD_HEADER_BYTES;
-            let payload = header.and_then(|header| {
+            let place = header.and_then(|header| {
                 let end = payload_at + header.payload_bytes as usize;
-                (end <= raw.len()).then(|| (header, raw.slice(payload_at..end)))
+                (end <= raw.len()).then_some((header, end))
             });
-            let Some((header, payload)) = payload else {
+            let Some((header, end)) = place else {
                 // Where the next record begins, nobody can say.
                 entries.push(damage(offset, block.last(), at, None));
                 break;
             };
-            let end = payload_at + payload.len();
-            if self.check_payloads && crc32c::crc32c(&payload) != header.payload_crc {
-                let chain = header.conversation.map(|conversation| (conversation, header.previous));
-                entries.push(damage(offset, offset, at, chain));
-            } else {
-                entries.push(Entry::Record(RawRecord::new(header, payload)));
+            if wanted.contains(&offset) {
+                let payload = raw.slice(payload_at..end);
+                if self.check_payloads && crc32c::crc32c(&payload) != header.payload_crc {
+                    let chain = header.conversation.map(|conversation| (conversation, header.previous));
+                    entries.push(damage(offset, offset, at, chain));
+                } else {
+                    entries.push(Entry::Record(RawRecord::new(header, payload)));
+                }
             }
             at = end;
         }

@@ -111,7 +111,9 @@ impl ChannelActor {
         self.release(flight.held);
         for (conversation, reply) in handed {
             let gateway = self.sending.link_of(reply);
-            let job = HandOver { reply, customer_at: self.customer_at(conversation), gateway };
+            let customer_at = self.customer_at(conversation);
+            let here = [reply, customer_at].map(|at| self.recent.covering(at).map(Arc::clone));
+            let job = HandOver { reply, customer_at, here, gateway };
             self.tell_conversation(conversation, job);
         }
         if closed {

@@ -1,9 +1,9 @@
 //! The outbox and its gateway, and what must be set right at start: which reply is handed over when, and what is known of it while it has no outcome.
 //!
 //! ```text
-//! next_to_hand ─▶ Handed (synced) ─▶ ConversationActor reads it ─▶ GatewayLink::send ─▶ HandedOver
-//!      ▲     (Budget::ask: places, rates, turns)                      │ no connection
-//!      └────────────────── put_back ◀─────────────────────────────────┘
+//! next_to_hand ─▶ Handed (synced) ─▶ ConversationActor, from memory or ─▶ GatewayLink::send ─▶ HandedOver
+//!      ▲     (Budget::ask: places, rates, turns)      the journal              │ no connection
+//!      └────────────────── put_back ◀──────────────────────────────────────────┘
 //! ```
 
 use std::collections::HashMap;
