@@ -10,6 +10,7 @@ pub mod claims;
 pub mod command;
 pub mod content;
 pub mod delivery;
+mod dense;
 pub mod event;
 pub mod filter;
 pub mod fingerprint;

@@ -9,7 +9,7 @@ use super::aged::{AgedMap, DAY_MS, Keep};
 use super::event::{Event, Record};
 use super::fingerprint::{Fingerprint, Key};
 use super::ids::{ChannelId, MessageId, Offset, ServiceId, Timestamp};
-use super::saved::{Put, Saved, Take, Unreadable, restore_all, saved};
+use super::saved::{Put, Saved, Take, Unreadable, restore_all};
 
 /// How long it is known who sent a message, in milliseconds: 30 days (B7).
 pub const SENDERS_MS: u64 = 30 * DAY_MS;
@@ -40,7 +40,7 @@ pub struct Sender {
     pub service: ServiceId,
     /// The reply that it was.
     pub reply: Offset,
-    /// When that became known, by the broker's clock.
+    /// When that became known, by the broker's clock, to the second.
     pub at: Timestamp,
 }
 
@@ -57,11 +57,32 @@ pub struct Senders {
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Sent {
     reply: Offset,
-    at: Timestamp,
+    /// In seconds; a base has milliseconds.
+    at: u32,
     owner: u32,
 }
 
-saved!(Sent { reply, at, owner });
+impl Sent {
+    fn new(reply: Offset, at: Timestamp, owner: u32) -> Self {
+        Self { reply, at: u32::try_from(at.0 / 1_000).unwrap_or(u32::MAX), owner }
+    }
+
+    fn at(self) -> Timestamp {
+        Timestamp(u64::from(self.at) * 1_000)
+    }
+}
+
+impl Saved for Sent {
+    fn save(&self, out: &mut dyn Put) {
+        self.reply.save(out);
+        self.at().save(out);
+        self.owner.save(out);
+    }
+
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        Ok(Self::new(Saved::restore(from)?, Saved::restore(from)?, Saved::restore(from)?))
+    }
+}
 
 impl Senders {
     /// None yet.
@@ -96,7 +117,7 @@ impl Senders {
     /// Remembers who sent a message.
     pub fn sent(&mut self, message_id: &MessageId, sender: &Sender) {
         let owner = self.owner(sender.channel, &sender.service);
-        let sent = Sent { reply: sender.reply, at: sender.at, owner };
+        let sent = Sent::new(sender.reply, sender.at, owner);
         let id = self.key.message_id(message_id);
         match self.sent.get_mut(&id) {
             // Each later receipt names the message too; what is known stays where its age is.
@@ -110,7 +131,7 @@ impl Senders {
     pub fn find(&self, message_id: &MessageId) -> Option<Sender> {
         let sent = self.sent.get(&self.key.message_id(message_id))?;
         let (channel, service) = self.owners.get(sent.owner as usize)?;
-        Some(Sender { channel: *channel, service: service.clone(), reply: sent.reply, at: sent.at })
+        Some(Sender { channel: *channel, service: service.clone(), reply: sent.reply, at: sent.at() })
     }
 
     /// What it takes in memory, in bytes, about.

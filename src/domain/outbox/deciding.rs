@@ -75,16 +75,16 @@ impl Outbox {
         if matches!(outcome, SendOutcome::Again(_)) || current.may_become(news.status) {
             let message_id = news.message_id.clone();
             let status = news.status;
-            self.receipt(facts, reply, news, out);
+            self.receipt(&facts, reply, news, out);
             if let Some(id) = message_id {
-                self.take_up(facts, reply, status, &id, now, out);
+                self.take_up(&facts, reply, status, &id, now, out);
             }
             return Answer::Done;
         }
         match outcome {
             SendOutcome::Sent(id) if !named && current != Status::Failed => {
-                self.receipt(facts, reply, News { status: current, ..news }, out);
-                self.take_up(facts, reply, current, id, now, out);
+                self.receipt(&facts, reply, News { status: current, ..news }, out);
+                self.take_up(&facts, reply, current, id, now, out);
                 Answer::Done
             }
             _ => Answer::Ignored,
@@ -134,7 +134,7 @@ impl Outbox {
         }
         let error = if command.status == Status::Failed { command.error.clone() } else { None };
         let news = News { message_id, status: command.status, error, status_at: command.status_at };
-        self.receipt(facts, reply, news, out);
+        self.receipt(&facts, reply, news, out);
         Answer::Done
     }
 
@@ -198,11 +198,11 @@ impl Outbox {
     }
 
     /// What is known of a reply: its facts, how far it has come, whether its message's id is known.
-    fn current(&self, reply: Offset) -> Option<(&Facts, Status, bool)> {
+    fn current(&self, reply: Offset) -> Option<(Facts, Status, bool)> {
         if let Some(open) = self.open.get(&reply) {
-            return Some((&open.facts, Status::Accepted, false));
+            return Some((open.facts.clone(), Status::Accepted, false));
         }
-        self.done.get(reply).map(|done| (&done.facts, done.status, done.named))
+        self.done.get(reply).map(|done| (done.facts(), done.status, done.named))
     }
 
     fn was_handed(&self, reply: Offset) -> bool {

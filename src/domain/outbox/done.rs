@@ -2,11 +2,12 @@
 //!
 //! Ages count from the outcome: what is open is not here, and is never dropped.
 
-use super::Facts;
+use super::name::Name;
+use super::{Facts, ServiceNumber};
 use crate::domain::aged::{AgedMap, DAY_MS, Keep};
 use crate::domain::event::Status;
 use crate::domain::fingerprint::Fingerprint;
-use crate::domain::ids::{Offset, Timestamp};
+use crate::domain::ids::{ConversationId, Offset, Timestamp};
 use crate::domain::recent_ids::ID_BYTES;
 use crate::domain::saved::{Put, Saved, Take, Unreadable, saved};
 use crate::domain::senders::{KEEP_SENT, REMEMBERED_IN_BUCKET_MAX, REMEMBERED_MAX};
@@ -28,13 +29,40 @@ const OUTCOME_BYTES: usize = 170;
 /// A reply with an outcome.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Outcome {
-    pub(super) facts: Facts,
+    service: ServiceNumber,
+    name: Name,
+    conversation: ConversationId,
+    digest: Fingerprint,
     /// How far it has come; never `Accepted`.
     pub(super) status: Status,
     /// Where the outcome stands in the journal.
     pub(super) outcome: Offset,
     /// Whether WhatsApp's id of the message is known.
     pub(super) named: bool,
+}
+
+impl Outcome {
+    pub(super) fn new(facts: &Facts, status: Status, outcome: Offset, named: bool) -> Self {
+        let Facts { service, reply_id, conversation, digest } = facts;
+        Self {
+            service: *service,
+            name: Name::from(reply_id),
+            conversation: *conversation,
+            digest: *digest,
+            status,
+            outcome,
+            named,
+        }
+    }
+
+    pub(super) fn facts(&self) -> Facts {
+        Facts {
+            service: self.service,
+            reply_id: self.name.id(),
+            conversation: self.conversation,
+            digest: self.digest,
+        }
+    }
 }
 
 /// Replies with an outcome.
@@ -97,7 +125,7 @@ impl Done {
     }
 }
 
-saved!(Outcome { facts, status, outcome, named });
+saved!(Outcome { service, name, conversation, digest, status, outcome, named });
 
 impl Saved for Done {
     fn save(&self, out: &mut dyn Put) {

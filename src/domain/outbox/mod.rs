@@ -27,6 +27,7 @@
 pub mod budget;
 mod deciding;
 mod done;
+mod name;
 mod pairs;
 mod parked;
 mod queue;
@@ -88,12 +89,12 @@ pub enum Known {
 }
 
 /// A reply, as far as the outbox knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplyNow<'a> {
     /// The service that sends it.
     pub service: &'a ServiceId,
     /// The name that it gave the reply.
-    pub reply_id: &'a ReplyId,
+    pub reply_id: ReplyId,
     /// Its conversation, or the older one that it has become part of.
     pub conversation: ConversationId,
     /// How far it has come.
@@ -245,8 +246,8 @@ impl Outbox {
     ) -> Known {
         let Some(offset) = self.offset_of(service, reply_id) else { return Known::New };
         let (facts, status, outcome) = match (self.open.get(&offset), self.done.get(offset)) {
-            (Some(open), _) => (&open.facts, Status::Accepted, None),
-            (None, Some(done)) => (&done.facts, done.status, Some(done.outcome)),
+            (Some(open), _) => (open.facts.clone(), Status::Accepted, None),
+            (None, Some(done)) => (done.facts(), done.status, Some(done.outcome)),
             (None, None) => return Known::New,
         };
         if facts.reply_id != *reply_id || self.services.get(facts.service) != Some(service) {
@@ -266,8 +267,8 @@ impl Outbox {
     pub fn fate(&self, service: &ServiceId, reply_id: &ReplyId) -> Option<Fate> {
         let offset = self.offset_of(service, reply_id)?;
         let (facts, status, outcome) = match (self.open.get(&offset), self.done.get(offset)) {
-            (Some(open), _) => (&open.facts, Status::Accepted, None),
-            (None, done) => done.map(|done| (&done.facts, done.status, Some(done.outcome)))?,
+            (Some(open), _) => (open.facts.clone(), Status::Accepted, None),
+            (None, done) => done.map(|done| (done.facts(), done.status, Some(done.outcome)))?,
         };
         if facts.reply_id != *reply_id || self.services.get(facts.service) != Some(service) {
             // Another one's fingerprint happens to be the same.
@@ -299,14 +300,14 @@ impl Outbox {
     #[must_use]
     pub fn reply(&self, offset: Offset) -> Option<ReplyNow<'_>> {
         let (facts, status, attempts) = match (self.open.get(&offset), self.done.get(offset)) {
-            (Some(open), _) => (&open.facts, Status::Accepted, open.attempts),
-            (None, Some(done)) => (&done.facts, done.status, 0),
+            (Some(open), _) => (open.facts.clone(), Status::Accepted, open.attempts),
+            (None, Some(done)) => (done.facts(), done.status, 0),
             (None, None) => return None,
         };
         Some(ReplyNow {
             service: self.services.get(facts.service)?,
-            reply_id: &facts.reply_id,
             conversation: self.resolve(facts.conversation),
+            reply_id: facts.reply_id,
             status,
             attempts,
         })
@@ -412,7 +413,7 @@ impl Outbox {
         };
         if let Some(message_id) = &reply.echo_of {
             let message = self.fingerprints.message_id(message_id);
-            let outcome = Outcome { facts, status: Status::Sent, outcome: record.offset, named: true };
+            let outcome = Outcome::new(&facts, Status::Sent, record.offset, true);
             self.done.insert(id, record.offset, outcome, record.at);
             self.done.name(message, record.offset, record.at);
             self.parked.take(&message);
@@ -449,8 +450,7 @@ impl Outbox {
             let service = self.services.get(open.facts.service).unwrap_or(&receipt.service);
             let id = self.fingerprints.reply_id(service, &open.facts.reply_id);
             self.open_ids.remove(&id);
-            let outcome =
-                Outcome { facts: open.facts, status: receipt.status, outcome: record.offset, named: false };
+            let outcome = Outcome::new(&open.facts, receipt.status, record.offset, false);
             self.done.insert(id, receipt.reply, outcome, record.at);
         } else if let Some(done) = self.done.get_mut(receipt.reply)
             && done.status.may_become(receipt.status)
