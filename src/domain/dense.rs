@@ -123,12 +123,18 @@ impl<K: Copy + Eq, V> Dense<K, V> {
     }
 
     fn find(&self, hash: u32, key: &K) -> Option<usize> {
-        let is_it = |position: &usize| self.entries.get(*position).is_some_and(|(known, _)| known == key);
-        let tag = tag(hash);
-        let listed = self.way(hash).map_while(|at| self.slots.get(at).copied().filter(|slot| *slot != 0));
-        let alike = listed.filter(|slot| slot & !POSITION == tag);
-        let found = alike.map(|slot| usize::from(slot & POSITION) - 1).find(is_it);
-        found.or_else(|| (LISTED_MAX..self.entries.len()).find(is_it))
+        let (mask, tag) = (self.slots.len().wrapping_sub(1), tag(hash));
+        let mut at = hash as usize & mask;
+        // An eighth of the slots are empty, where there are any.
+        while let Some(slot) = self.slots.get(at).copied().filter(|slot| *slot != 0) {
+            let position = usize::from(slot & POSITION) - 1;
+            if slot & !POSITION == tag && self.entries.get(position).is_some_and(|(known, _)| known == key) {
+                return Some(position);
+            }
+            at = (at + 1) & mask;
+        }
+        let behind = self.entries.get(LISTED_MAX..).unwrap_or_default();
+        behind.iter().position(|(known, _)| known == key).map(|position| LISTED_MAX + position)
     }
 
     /// The slots that a hash's entry may be in, in order.
@@ -144,9 +150,14 @@ impl<K: Copy + Eq, V> Dense<K, V> {
     }
 
     fn list(&mut self, position: usize, hash: u32) {
-        let free = self.way(hash).find(|at| self.slots.get(*at) == Some(&0));
-        if let Some(slot) = free.and_then(|at| self.slots.get_mut(at)) {
-            *slot = slot_for(position, hash);
+        let mask = self.slots.len().wrapping_sub(1);
+        let mut at = hash as usize & mask;
+        while let Some(slot) = self.slots.get_mut(at) {
+            if *slot == 0 {
+                *slot = slot_for(position, hash);
+                return;
+            }
+            at = (at + 1) & mask;
         }
     }
 

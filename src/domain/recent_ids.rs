@@ -25,13 +25,13 @@ use super::saved::{Put, Saved, Take, Unreadable, restore_all, saved};
 
 /// How long a message's id is known, in milliseconds: 8 days, one more than Meta repeats for.
 pub const RECENT_MS: u64 = 8 * DAY_MS;
-/// Ids in a bucket before it is sealed and another one begun: about 4 MiB. One that lies half in a run is gone through
+/// Ids in a bucket before it is sealed and another one begun: about 2 MiB. One that lies half in a run is gone through
 /// on an Arbiter, in a millisecond.
 pub const SEALED_IDS: usize = 65_536;
-/// What an id takes in memory, in bytes (measured, `sharedline bench memory`).
-pub const ID_BYTES: usize = 61;
+/// What an id takes in memory, in bytes (measured).
+pub const ID_BYTES: usize = 32;
 
-/// Most ids that a channel holds in memory, in about 2 GiB: only where none can be laid aside. Beyond that the oldest
+/// Most ids that a channel holds in memory, in about 1 GiB: only where none can be laid aside. Beyond that the oldest
 /// are forgotten before their time.
 pub const RECENT_IDS_MAX: usize = 1 << 25;
 
