@@ -14,11 +14,12 @@ use super::saved::{Put, Saved, Take, Unreadable, restore_all};
 /// How long it is known who sent a message, in milliseconds: 30 days (B7).
 pub const SENDERS_MS: u64 = 30 * DAY_MS;
 
-/// Most entries of what a channel or a number remembers of replies, each in 30 to 90 bytes: with fewer than 6 messages a
-/// second for 30 days nothing is forgotten before its time. Beyond that the oldest are.
-pub const REMEMBERED_MAX: usize = 1 << 24;
-/// Few buckets, since a search without a time looks into each.
-pub(super) const REMEMBERED_IN_BUCKET_MAX: usize = REMEMBERED_MAX / 4;
+/// Most entries of what a channel or a number remembers of replies: more than the 207 million that a number has sent in 30
+/// days at WhatsApp's 80 a second, so that what binds is the bytes that the operator allows for all of them. Beyond it the
+/// oldest are forgotten.
+pub const REMEMBERED_MAX: usize = 1 << 28;
+/// Few buckets, since a search without a time looks into each: 50 of them at 80 replies a second.
+pub(super) const REMEMBERED_IN_BUCKET_MAX: usize = 1 << 22;
 
 /// Six periods at most are looked into, and what is too old stays for 5 days more.
 pub(super) const KEEP_SENT: Keep = Keep {
