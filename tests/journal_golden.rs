@@ -113,6 +113,7 @@ fn events() -> Vec<Event> {
             status: Status::Delivered,
             error: None,
             status_at: Timestamp(1_700_000_001_000),
+            carried: None,
         }),
         Event::from(Receipt {
             reply: Offset(4),
@@ -122,6 +123,7 @@ fn events() -> Vec<Event> {
             status: Status::Failed,
             error: Some(error()),
             status_at: Timestamp(1_700_000_002_000),
+            carried: None,
         }),
         Event::from(ClaimActivity { service: crm(), agent: ann() }),
         Event::Merged(Merged { from: ConversationId(5) }),

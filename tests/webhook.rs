@@ -22,12 +22,13 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use serde_json::Value;
 use sharedline::domain::command::StatusOf;
+use sharedline::domain::content::CARRIED_BYTES_MAX;
 use sharedline::domain::event::Status;
 use sharedline::domain::ids::{ChannelId, Offset};
 use sharedline::gateway::intent::Intent;
 use sharedline::gateway::numbers::{Numbers, WebhookNumber};
 use sharedline::gateway::signature::sign;
-use sharedline::gateway::translate::{Part, Reason, translate};
+use sharedline::gateway::translate::{LeftOut, Part, Reason, translate};
 use sharedline::gateway::webhook::{BODIES_BYTES_MAX, BODY_BYTES_MAX, Patience, Settings, Webhook, routes};
 use sharedline::gateway::{Fate, Intake, News, Route, Unavailable, Update};
 use sharedline::net::http::{Check, Health, Limits, Server, run};
@@ -984,6 +985,52 @@ fn content_over_its_limits_is_left_out_and_the_rest_taken() {
         assert_eq!(left_out.part, expected);
         assert!(matches!(left_out.reason, Reason::OverLimit(_)), "{left_out:?}");
         assert!(updates[1].is_ok());
+    }
+}
+
+/// What a webhook with this status object comes to.
+fn of_status(status: &str) -> Vec<Result<Update, LeftOut>> {
+    let numbers = numbers();
+    let body = format!(
+        "{{\"object\":\"whatsapp_business_account\",\"entry\":[{{\"changes\":[{{\"field\":\"messages\",\"value\":\
+         {{\"metadata\":{{\"phone_number_id\":\"{PHONE_NUMBER_ID}\"}},\"statuses\":[{status}]}}}}]}}]}}"
+    );
+    let signature = sign(SECRET, body.as_bytes());
+    let matched = numbers.secrets().check(Some(signature.as_bytes()), body.as_bytes()).unwrap();
+    translate(body.as_bytes(), &numbers, &matched).unwrap()
+}
+
+fn carried(update: &Result<Update, LeftOut>) -> Option<String> {
+    let Ok(Update { news: News::Status(status), .. }) = update else { panic!("{update:?}") };
+    let carried = status.carried.as_ref()?;
+    Some(String::from_utf8(carried.expose().to_vec()).unwrap())
+}
+
+#[test]
+fn what_a_status_says_besides_is_carried_byte_for_byte() {
+    let besides = r#""recipient_id":"1","pricing":{"of":1.50,"big":12345678901234567890},"errors":[{"code":1},{"code":2}],"new":"\u00e9 \/""#;
+    let told = of_status(&format!(
+        r#"{{"id":"a","status":"read",{besides},"timestamp":"1","biz_opaque_callback_data":"of who sent it"}}"#
+    ));
+    assert_eq!(told.len(), 1);
+    assert_eq!(carried(&told[0]), Some(format!("{{{besides}}}")));
+    assert_eq!(carried(&of_status(r#"{"id":"a","status":"read","timestamp":"1"}"#)[0]), None);
+}
+
+#[test]
+fn where_that_is_over_its_limit_the_status_is_taken_without_it_and_that_is_counted() {
+    let of = |bytes: usize| {
+        let text = "x".repeat(bytes - r#"{"n":""}"#.len());
+        of_status(&format!(r#"{{"id":"a","status":"read","timestamp":"1","n":"{text}"}}"#))
+    };
+    assert_eq!(carried(&of(CARRIED_BYTES_MAX)[0]).unwrap().len(), CARRIED_BYTES_MAX);
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let deep = of_status(&format!(r#"{{"id":"a","status":"read","timestamp":"1","n":{deep}}}"#));
+    for told in [of(CARRIED_BYTES_MAX + 1), deep] {
+        assert_eq!(carried(&told[0]), None);
+        let left_out = told[1].as_ref().unwrap_err();
+        assert!(matches!((left_out.part, left_out.reason), (Part::StatusDetails, Reason::OverLimit(_))));
+        assert_eq!(told.len(), 2);
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use crate::domain::content::Carried;
 use crate::domain::event::{Event, Record};
 use crate::domain::ids::{ChannelId, ConversationId, Offset, Timestamp};
 
@@ -84,6 +85,7 @@ impl BatchEntry {
                 Event::Message(message) => message.content.len(),
                 Event::Reply(reply) => reply.content.len(),
                 Event::Notice(notice) => notice.content.len(),
+                Event::Receipt(receipt) => Carried::size_of(receipt.carried.as_ref()),
                 _ => 0,
             },
             Self::Gap { .. } => 0,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::content::Content;
+use super::content::{Carried, Content};
 use super::event::{
     Actor, ClaimAction, Customer, MembershipAction, Message, Settings, Status, StatusError, ThreadAction,
 };
@@ -312,6 +312,8 @@ pub struct StatusCommand {
     pub error: Option<StatusError>,
     /// WhatsApp's time of it.
     pub status_at: Timestamp,
+    /// What else it says.
+    pub carried: Option<Carried>,
 }
 
 /// What became of a reply that was handed to its gateway, or that never was.

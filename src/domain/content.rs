@@ -14,6 +14,41 @@ use bytes::Bytes;
 pub const CONTENT_BYTES_MAX: usize = (1 << 20) - (16 << 10);
 /// Deepest nesting of content (contract: 64).
 pub const CONTENT_DEPTH_MAX: usize = 64;
+/// Largest object that is carried through beside what the broker has fields for, in bytes: Meta's have some hundreds,
+/// and an error's details are texts.
+pub const CARRIED_BYTES_MAX: usize = 16 << 10;
+
+/// The members of an object of WhatsApp's that the broker has no fields for, as one JSON object: checked once, at the
+/// edge, carried through, and read by nobody. As with [`Content`], the only way out is [`crate::domain::view`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct Carried(Bytes);
+
+impl Carried {
+    /// Takes an object that the edge has checked, or that was checked before it was written to the journal.
+    #[must_use]
+    pub fn checked(object: Bytes) -> Self {
+        Self(object)
+    }
+
+    /// Size in bytes; of what is not there, 0.
+    #[must_use]
+    pub fn size_of(carried: Option<&Self>) -> usize {
+        carried.map_or(0, |carried| carried.0.len())
+    }
+
+    /// The object, for the journal and for a view that shows it.
+    #[must_use]
+    pub fn expose(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+/// It may quote the content (B3).
+impl fmt::Debug for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<carried, {} bytes>", self.0.len())
+    }
+}
 
 /// A checked message object. Cloning shares the bytes.
 #[derive(Clone, PartialEq, Eq)]

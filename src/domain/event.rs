@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::content::Content;
+use super::content::{Carried, Content};
 use super::ids::{
     AgentId, ConversationId, CustomerName, Hidden, MessageId, Number, Offset, ReplyId, ServiceId, Timestamp,
 };
@@ -298,6 +298,8 @@ pub struct Receipt {
     pub error: Option<StatusError>,
     /// WhatsApp's time of it, or the broker's.
     pub status_at: Timestamp,
+    /// What else WhatsApp's status says. May quote the content, so it goes where the content goes.
+    pub carried: Option<Carried>,
 }
 
 /// A status that came before its message was known.
@@ -311,6 +313,8 @@ pub struct StatusParked {
     pub error: Option<StatusError>,
     /// WhatsApp's time of it.
     pub status_at: Timestamp,
+    /// What else it says.
+    pub carried: Option<Carried>,
 }
 
 /// What happened to a claim.

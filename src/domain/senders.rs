@@ -227,6 +227,7 @@ mod tests {
             status,
             error: None,
             status_at: at,
+            carried: None,
         };
         let conversation = Some(ConversationId(1));
         Record { offset: Offset(9), at, conversation, event: Event::from(receipt) }

@@ -20,7 +20,7 @@ use super::numbers::Numbers;
 use super::signature::Matched;
 use super::{News, Route, Update};
 use crate::domain::command::{Inbound, StatusCommand, StatusOf};
-use crate::domain::content::Content;
+use crate::domain::content::{CARRIED_BYTES_MAX, Carried, Content};
 use crate::domain::event::{ClearTo, Customer, Message, Status, StatusError};
 use crate::domain::ids::{CustomerName, MessageId, NAME_BYTES_MAX, Timestamp};
 use crate::wire::content::{ContentError, check_inbound, check_notice};
@@ -29,6 +29,9 @@ use crate::wire::content::{ContentError, check_inbound, check_notice};
 const OBJECT: &str = "whatsapp_business_account";
 /// What is taken out of a message object: a delivery says it in fields of its own.
 const ENVELOPE: [&str; 4] = ["from", "from_user_id", "id", "timestamp"];
+/// What is taken out of a status object: a receipt has fields of its own for it, and what the request said of itself is
+/// between it and this broker.
+const OF_STATUS: [&str; 4] = ["id", "status", "timestamp", "biz_opaque_callback_data"];
 /// Longest code of an error, in bytes; Meta's are numbers of six digits.
 const ERROR_CODE_BYTES_MAX: usize = 64;
 /// Longest title and details of an error, in bytes each; what is longer is cut. Meta's have about a hundred.
@@ -57,6 +60,8 @@ pub enum Part {
     Message,
     /// A status.
     Status,
+    /// What a status says beyond what the broker has fields for; the status itself is taken.
+    StatusDetails,
     /// A message that was written on the phone.
     Echo,
     /// A whole change, or an entry that can not be read as changes.
@@ -179,7 +184,16 @@ impl Translation<'_> {
             self.push(Part::Message, to, || message_of(message, &contacts).map(News::Message));
         }
         for status in &statuses {
-            self.push(Part::Status, to, || status_of(status));
+            let mut carried = Ok(());
+            self.push(Part::Status, to, || {
+                let status = Object::read(status.get()).ok_or(Reason::Malformed("a status is no object"))?;
+                let rest = carried_of(status.without(&OF_STATUS));
+                carried = rest.as_ref().map(drop).map_err(Clone::clone);
+                status_of(&status, rest.ok().flatten())
+            });
+            if let Err(reason) = carried {
+                self.leave_out(Part::StatusDetails, reason);
+            }
         }
         // Errors of the account come beside messages; and whatever Meta may add here later goes to the parent too.
         let errors = value.array("errors").unwrap_or_default();
@@ -355,10 +369,9 @@ fn renamed(customer: &mut Customer, change: NameChange) -> Vec<CustomerName> {
 }
 
 /// A status; with the reply that it is of, where a request of this broker's had named it.
-fn status_of(raw: &RawValue) -> Result<News, Reason> {
-    let status = Object::read(raw.get()).ok_or(Reason::Malformed("a status is no object"))?;
-    let message_id = message_id_of(&status)?;
-    let status_at = time_of(&status)?;
+fn status_of(status: &Object<'_>, carried: Option<Carried>) -> Result<News, Reason> {
+    let message_id = message_id_of(status)?;
+    let status_at = time_of(status)?;
     let how_far = match &*status.text("status").ok_or(Reason::Malformed("a status says not which"))? {
         "sent" => Status::Sent,
         "delivered" => Status::Delivered,
@@ -370,11 +383,22 @@ fn status_of(raw: &RawValue) -> Result<News, Reason> {
     let error = status.array("errors").unwrap_or_default().into_iter().find_map(error_of);
     let intent = status.text("biz_opaque_callback_data").and_then(|data| Intent::read(&data));
     let of = StatusOf::Message(message_id.clone());
-    let status = StatusCommand { of, status: how_far, error, status_at };
+    let status = StatusCommand { of, status: how_far, error, status_at, carried };
     Ok(match intent {
         Some(intent) => News::OfReply { intent, message_id, status },
         None => News::Status(status),
     })
+}
+
+/// What is carried through of an object, if there is anything.
+fn carried_of(object: String) -> Result<Option<Carried>, Reason> {
+    if object == "{}" {
+        return Ok(None);
+    }
+    if object.len() > CARRIED_BYTES_MAX {
+        return Err(Reason::OverLimit("what it says besides is too large"));
+    }
+    Ok(Some(Carried::checked(checked_value(object)?.expose().clone())))
 }
 
 fn error_of(raw: &RawValue) -> Option<StatusError> {

@@ -21,6 +21,8 @@
 //!  10 acknowledged   service through
 //!  11 notice         parent field content
 //!  12 thread         flags action by agent?0 owner?1 previous?2 until?3 metadata?4
+//!  13 receipt        as 5, then carried
+//!  14 status parked  as 6, then carried
 //!  64 roster         flags(0 replace) service count·(agent name lead) count·removed
 //!  65 channel opened flags channel number service?0
 //!  66 channel closed channel
@@ -65,6 +67,10 @@ pub mod kind {
     pub const NOTICE: u16 = 11;
     /// The note of whose a thread is was made or taken away.
     pub const THREAD: u16 = 12;
+    /// What is known of a reply's way, and what else WhatsApp's status says.
+    pub const RECEIPT_WITH_MORE: u16 = 13;
+    /// A status for a message not yet known, and what else it says.
+    pub const STATUS_PARKED_WITH_MORE: u16 = 14;
     /// A service named its agents.
     pub const ROSTER: u16 = 64;
     /// A channel's id was given out.
@@ -87,7 +93,9 @@ pub fn kind_of(event: &Event) -> u16 {
         Event::Message(_) => kind::MESSAGE,
         Event::Reply(_) => kind::REPLY,
         Event::Handed(_) => kind::HANDED,
+        Event::Receipt(receipt) if receipt.carried.is_some() => kind::RECEIPT_WITH_MORE,
         Event::Receipt(_) => kind::RECEIPT,
+        Event::StatusParked(parked) if parked.carried.is_some() => kind::STATUS_PARKED_WITH_MORE,
         Event::StatusParked(_) => kind::STATUS_PARKED,
         Event::Claim(_) => kind::CLAIM,
         Event::ClaimActivity(_) => kind::CLAIM_ACTIVITY,

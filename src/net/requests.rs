@@ -132,7 +132,8 @@ fn gateway_status(status: message::requests::Status) -> Result<Asking, Refusal> 
         StatusOf::Message(message_id) => (None, command::StatusOf::Message(message_id)),
     };
     let number = status.number;
-    let status = StatusCommand { of, status: status.status, error: status.error, status_at: status.at };
+    let status =
+        StatusCommand { of, status: status.status, error: status.error, status_at: status.at, carried: None };
     Ok(Asking::Status { number, channel, status: Box::new(status) })
 }
 

@@ -248,7 +248,9 @@ fn decode_json_server(frame: &Bytes) -> Result<ServerMessage, DecodeError> {
     let id = from.id().map_err(bad)?.unwrap_or(0);
     let name = from.type_name().map_err(bad)?;
     let mut first_fault = None;
-    for (_, number) in Response::NAMES.iter().chain(Delivery::NAMES).filter(|(known, _)| *known == name) {
+    // Of two deliveries of one name the newer has what the older has, and more.
+    let known = Response::NAMES.iter().chain(Delivery::NAMES.iter().rev());
+    for (_, number) in known.filter(|(known, _)| *known == name) {
         from.rewind();
         let read = take_server(*number, &mut from).ok_or(DecodeError::UnknownType)?;
         let read = read.and_then(|body| from.finish().map(|()| body)).and_then(|body| match from.foreign() {

@@ -6,8 +6,9 @@
 //! **Invariants:** content comes from a [`View`] alone and is copied as it is. Nothing is allocated for a delivery but
 //! room in the buffer. A timeline never makes a response longer than a line or frame may be.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
+use crate::domain::content::Carried;
 use crate::domain::event::{Event, Receipt, Record, Reply};
 use crate::domain::ids::{ChannelId, ConversationId, CustomerName, Offset, Timestamp};
 use crate::domain::presence::PresenceSeen;
@@ -97,6 +98,7 @@ struct Viewed<'a> {
     /// 0 where the view needs none.
     conversation: ConversationId,
     view: &'a View<'a>,
+    is_in_timeline: bool,
 }
 
 impl<'a> Viewed<'a> {
@@ -106,7 +108,15 @@ impl<'a> Viewed<'a> {
             (None, View::Membership(_) | View::Notice(_)) => ConversationId(0),
             (None, _) => return Err(EncodeError::NoConversation),
         };
-        Ok(Self { channel, record, conversation, view })
+        Ok(Self { channel, record, conversation, view, is_in_timeline: false })
+    }
+
+    /// What a receipt says beyond the first version of the protocol, which is all that a timeline may have.
+    fn details(&self) -> Option<&'a Bytes> {
+        match self.view {
+            View::Receipt(receipt) if !self.is_in_timeline => receipt.carried.as_ref().map(Carried::expose),
+            _ => None,
+        }
     }
 
     fn put_place<W: Writer>(&self, at: Timestamp, to: &mut W) {
@@ -127,6 +137,7 @@ impl Fields for Viewed<'_> {
             View::Reply(_) => (14, "reply"),
             View::MaskedReply { .. } => (15, "masked_reply"),
             View::Claim { .. } => (16, "claim"),
+            View::Receipt(_) if self.details().is_some() => (26, "receipt"),
             View::Receipt(_) => (17, "receipt"),
             View::Merged { .. } => (19, "conversation_merged"),
             View::Notice(_) => (20, "notice"),
@@ -159,7 +170,12 @@ impl Fields for Viewed<'_> {
                 own.is_some().put_as("own", to);
                 own.put_as("agent", to);
             }
-            View::Receipt(receipt) => put_receipt(receipt, to),
+            View::Receipt(receipt) => {
+                put_receipt(receipt, to);
+                if let Some(details) = self.details() {
+                    Raw(details).put_as("details", to);
+                }
+            }
             View::Merged { from } => from.put_as("from", to),
             View::Notice(notice) => {
                 notice.field.put_as("field", to);
@@ -311,7 +327,8 @@ impl TimelineWriter {
         record: &Record,
         view: &View<'_>,
     ) -> Result<bool, EncodeError> {
-        Ok(self.push_message(&Viewed::new(channel, record, view)?))
+        let viewed = Viewed { is_in_timeline: true, ..Viewed::new(channel, record, view)? };
+        Ok(self.push_message(&viewed))
     }
 
     /// Takes a gap as the next older entry, like [`Self::push`].

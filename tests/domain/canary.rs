@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sharedline::domain::command::{Answer, Command, SendOutcome, StatusCommand, StatusOf, ThreadAsked};
-use sharedline::domain::content::Content;
+use sharedline::domain::content::{Carried, Content};
 use sharedline::domain::event::{Settings, Status, StatusError};
 use sharedline::domain::ids::{ConversationId, Offset, ReplyId, Timestamp};
 use sharedline::domain::view::{Masking, View, Viewer, view};
@@ -49,7 +49,10 @@ fn written(seen: &View<'_>) -> String {
             format!("{service:?} {kind:?} {:?}", content.map(|content| content.expose()))
         }
         View::Claim { action, own } => format!("{action:?} {:?}", own.map(|agent| agent.as_str())),
-        View::Receipt(receipt) => format!("{receipt:?} {:?}", receipt.error),
+        View::Receipt(receipt) => {
+            let carried = receipt.carried.as_ref().map(|carried| String::from_utf8_lossy(carried.expose()));
+            format!("{receipt:?} {carried:?}")
+        }
         View::Merged { from } => format!("{from}"),
         View::Membership(membership) => format!("{membership:?}"),
         View::Thread(thread) => {
@@ -57,6 +60,12 @@ fn written(seen: &View<'_>) -> String {
         }
         View::Notice(notice) => format!("{} {notice:?}", String::from_utf8_lossy(notice.content.expose())),
     }
+}
+
+/// What else WhatsApp says of a status, which may quote what was sent.
+fn carried() -> Option<Carried> {
+    let json = r#"{"errors":[{"code":1},{"message":"@"}],"pricing":{"@":1},"@":"@"}"#;
+    Some(Carried::checked(Bytes::from(json.replace('@', CANARY))))
 }
 
 /// A reply of crm in every kind, sent and failed with Meta's text about it, and an echo. `id` is what stands in
@@ -82,10 +91,21 @@ fn played(id: &str) -> (Stage, ConversationId) {
             stage.outcome(offset, SendOutcome::Sent(message_id(&format!("wamid.{id}{n}"))));
             let of = StatusOf::Message(message_id(&format!("wamid.{id}{n}")));
             let status_at = Timestamp(stage.now);
-            let failed = StatusCommand { of, status: Status::Failed, error: Some(error), status_at };
+            let failed = StatusCommand {
+                of,
+                status: Status::Failed,
+                error: Some(error),
+                status_at,
+                carried: carried(),
+            };
             stage.tell(Command::Status(failed)).unwrap();
         }
     }
+    // One that waits for its message, and is nobody's yet.
+    let of = StatusOf::Message(message_id("wamid.early"));
+    let (status_at, carried) = (Timestamp(stage.now), carried());
+    let early = StatusCommand { of, status: Status::Read, error: None, status_at, carried };
+    assert_eq!(stage.tell(Command::Status(early)), Ok(Answer::Parked));
     stage.echo("491", &format!("wamid.{id}"), CANARY);
     stage.pick_up("crm", "ann", conversation).unwrap();
     let taken = ThreadAsked::Take { metadata: Some(Arc::from(CANARY)) };

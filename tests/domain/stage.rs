@@ -424,7 +424,7 @@ impl Stage {
 
     pub(crate) fn status(&mut self, of: StatusOf, status: Status) -> Answer {
         let error = (status == Status::Failed).then(|| failure("131000"));
-        let command = StatusCommand { of, status, error, status_at: Timestamp(self.now) };
+        let command = StatusCommand { of, status, error, status_at: Timestamp(self.now), carried: None };
         self.tell(Command::Status(command)).unwrap()
     }
 

@@ -35,7 +35,10 @@ async fn a_reply_leaves_once_over_the_graph_api_and_its_statuses_come_back() {
     })
     .await;
     assert!(
-        !desk.seen().iter().any(|delivery| matches!(delivery, Delivery::Receipt(_) | Delivery::Reply(_)))
+        !desk
+            .seen()
+            .iter()
+            .any(|delivery| delivery.receipt().is_some() || matches!(delivery, Delivery::Reply(_)))
     );
     assert_eq!(stage.graph.seen().len(), 1);
     let log = stage.log_text();
@@ -121,9 +124,9 @@ async fn what_meta_refuses_has_failed_in_metas_words() {
         crm.until_told(&stage, &id, &[Status::Failed]).await;
         assert_eq!(crm.receipts(&id)[0].1, Some(code.to_string()));
     }
-    let told = crm.seen().into_iter().find_map(|delivery| match delivery {
-        Delivery::Receipt(receipt) if receipt.reply_id.as_str() == "r-131047" => receipt.error,
-        _ => None,
+    let told = crm.seen().into_iter().find_map(|delivery| {
+        let receipt = delivery.receipt()?;
+        if receipt.reply_id.as_str() == "r-131047" { receipt.error } else { None }
     });
     let error = told.unwrap();
     assert_eq!(error.title.as_deref(), Some("Re-engagement message"));

@@ -329,7 +329,7 @@ impl Adapter {
         let mut receipts = Vec::new();
         let mut offsets = Vec::new();
         for delivery in self.seen() {
-            if let Delivery::Receipt(receipt) = delivery
+            if let Some(receipt) = delivery.receipt()
                 && receipt.reply_id.as_str() == reply_id
                 && !offsets.contains(&receipt.offset)
             {

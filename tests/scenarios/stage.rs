@@ -621,6 +621,10 @@ pub(crate) fn word(delivery: &Delivery) -> String {
         Delivery::Receipt(receipt) => {
             format!("receipt {} {}", receipt.reply_id.as_str(), receipt.status.as_str())
         }
+        Delivery::DetailedReceipt(receipt) => {
+            let details = text(&receipt.details);
+            format!("receipt {} {} {details}", receipt.reply_id.as_str(), receipt.status.as_str())
+        }
         Delivery::Presence(presence) => {
             format!("presence {}{}", presence.doing.as_str(), if presence.own { " own" } else { "" })
         }

@@ -333,9 +333,14 @@ fn listed() -> impl Strategy<Value = ConversationEntry> {
     )
 }
 
+/// What a timeline may have.
+fn entry() -> impl Strategy<Value = Delivery> {
+    let is_of_before = |delivery: &Delivery| !matches!(delivery, Delivery::DetailedReceipt(_));
+    delivery().prop_filter("the first version of the protocol has no details", is_of_before)
+}
+
 fn opened() -> impl Strategy<Value = Response> {
-    let told =
-        (vec(claim(), 0..3), vec(warning(), 0..3), of(private()), vec(delivery(), 0..4), any::<bool>());
+    let told = (vec(claim(), 0..3), vec(warning(), 0..3), of(private()), vec(entry(), 0..4), any::<bool>());
     (conversation(), offset(), customer(), window(), told).prop_map(
         |(conversation, head, customer, window, (claims, warnings, confirm, timeline, more))| {
             responses::Conversation {
@@ -438,6 +443,22 @@ fn message_delivery() -> BoxedStrategy<Delivery> {
             |((channel, offset, conversation, at), reply_id, message_id, status, error)| {
                 deliveries::Receipt { channel, offset, conversation, at, reply_id, message_id, status, error }
                     .into()
+            }
+        ),
+        (place(), reply_id(), of(message_id()), word(STATUSES), of(status_error()), content()).prop_map(
+            |((channel, offset, conversation, at), reply_id, message_id, status, error, details)| {
+                deliveries::DetailedReceipt {
+                    channel,
+                    offset,
+                    conversation,
+                    at,
+                    reply_id,
+                    message_id,
+                    status,
+                    error,
+                    details,
+                }
+                .into()
             }
         ),
         (place(), wa_id(), reply_id(), content()).prop_map(

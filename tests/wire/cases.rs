@@ -451,6 +451,7 @@ pub(crate) fn all_responses() -> Vec<Response> {
 pub(crate) fn all_deliveries() -> Vec<Delivery> {
     let mut all = timeline();
     all.extend(thread_deliveries());
+    all.extend(detailed_receipts());
     all
 }
 
@@ -459,6 +460,29 @@ fn timeline() -> Vec<Delivery> {
     let mut all = message_deliveries();
     all.extend(channel_deliveries());
     all
+}
+
+fn detailed_receipts() -> Vec<Delivery> {
+    let json = r#"{"recipient_id":"16505551234","pricing":{"billable":true}}"#;
+    let failed = deliveries::DetailedReceipt {
+        channel: CHANNEL,
+        offset: Offset(251),
+        conversation: CONVERSATION,
+        at: AT,
+        reply_id: id("r-1"),
+        message_id: Some(id("wamid.sent")),
+        status: Status::Failed,
+        error: Some(status_error()),
+        details: RawContent(Bytes::from_static(json.as_bytes())),
+    };
+    let read = deliveries::DetailedReceipt {
+        message_id: None,
+        status: Status::Read,
+        error: None,
+        details: RawContent(Bytes::from_static(b"{}")),
+        ..failed.clone()
+    };
+    vec![failed.into(), read.into()]
 }
 
 fn thread_deliveries() -> Vec<Delivery> {

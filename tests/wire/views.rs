@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use sharedline::domain::command::{ClaimSeen, Warning, Window};
-use sharedline::domain::content::{CONTENT_BYTES_MAX, Content};
+use sharedline::domain::content::{CONTENT_BYTES_MAX, Carried, Content};
 use sharedline::domain::event::{
     Actor, ClaimAction, ClaimChange, ClearTo, Customer, Event, Membership, MembershipAction, Merged, Message,
     Notice, Receipt, Record, Reply, Settings, Status, StatusError, ThreadAction, ThreadChange,
@@ -75,6 +75,20 @@ fn reply(reveal: Settings) -> Record {
     }))
 }
 
+/// A receipt with what else WhatsApp's status says.
+fn detailed() -> Record {
+    record(Event::from(Receipt {
+        reply: Offset(290),
+        service: id("crm"),
+        reply_id: id("r-1"),
+        message_id: Some(id("wamid.2")),
+        status: Status::Read,
+        error: None,
+        status_at: Timestamp(1),
+        carried: Some(Carried::checked(Bytes::from(format!(r#"{{"pricing":"{SECRET}"}}"#)))),
+    }))
+}
+
 fn records() -> Vec<Record> {
     let claim = |action, from| {
         record(Event::from(ClaimChange {
@@ -96,6 +110,7 @@ fn records() -> Vec<Record> {
             status,
             error,
             status_at: Timestamp(1),
+            carried: None,
         }))
     };
     let membership = |parent: Option<ServiceId>| {
@@ -145,6 +160,7 @@ fn records() -> Vec<Record> {
             until: Some(Timestamp(1_772_086_400_000)),
             metadata: Some(SECRET.into()),
         })),
+        detailed(),
     ]
 }
 
@@ -182,7 +198,7 @@ fn written(encoding: Encoding, delivery: &Delivery) -> Bytes {
 fn what_is_written_from_a_view_is_what_the_owned_delivery_writes() {
     for encoding in ENCODINGS {
         let deliveries = deliveries(encoding);
-        assert_eq!(deliveries.len(), 14 + 11 + 11, "{encoding:?}");
+        assert_eq!(deliveries.len(), 15 + 11 + 11, "{encoding:?}");
         for (delivery, bytes) in deliveries {
             assert_eq!(written(encoding, &delivery), bytes, "{delivery:?}");
         }
@@ -199,7 +215,7 @@ fn both_encodings_say_the_same_of_a_view() {
 fn a_view_says_of_the_record_what_its_viewer_may_know() {
     let seen: Vec<Delivery> =
         deliveries(Encoding::Binary).into_iter().map(|(delivery, _)| delivery).collect();
-    let (crm, desk, trusted) = (&seen[..14], &seen[14..25], &seen[25..]);
+    let (crm, desk, trusted) = (&seen[..15], &seen[15..26], &seen[26..]);
 
     let Delivery::Message(message) = &crm[0] else { panic!("{:?}", crm[0]) };
     assert_eq!(
@@ -241,6 +257,9 @@ fn a_view_says_of_the_record_what_its_viewer_may_know() {
     assert_eq!((thread.own, thread.was_own, &thread.agent), (true, false, &None));
     assert_eq!(thread.until, Some(Timestamp(1_772_086_400_000)));
     assert_eq!(thread.metadata.as_ref().map(Private::expose), Some("handed on"));
+    let Delivery::DetailedReceipt(receipt) = &crm[14] else { panic!("{:?}", crm[14]) };
+    assert_eq!(receipt.status, Status::Read);
+    assert_eq!(receipt.details.0, format!(r#"{{"pricing":"{SECRET}"}}"#));
     let Delivery::Thread(thread) = &desk[10] else { panic!("{:?}", desk[10]) };
     assert_eq!((thread.own, thread.was_own, &thread.agent, &thread.metadata), (false, false, &None, &None));
 }
@@ -249,7 +268,7 @@ fn a_view_says_of_the_record_what_its_viewer_may_know() {
 fn no_byte_of_a_masked_reply_is_written_for_another_service() {
     for encoding in ENCODINGS {
         let canary = SECRET.as_bytes();
-        for (at, (delivery, bytes)) in deliveries(encoding).iter().enumerate().skip(14).take(11) {
+        for (at, (delivery, bytes)) in deliveries(encoding).iter().enumerate().skip(15).take(11) {
             let shows = bytes.windows(canary.len()).any(|window| window == canary);
             assert!(!shows, "delivery {at}: {delivery:?}");
         }
@@ -374,6 +393,22 @@ fn a_timeline_gathered_newest_first_is_read_oldest_first() {
         encode_response(encoding, 7, &told.clone().into(), &mut owned).unwrap();
         assert_eq!(owned, out);
         assert_eq!(responses::Conversation { timeline: Vec::new(), ..told }, response);
+    }
+}
+
+#[test]
+fn a_timeline_has_only_what_the_first_version_of_the_protocol_has() {
+    let response = opened(Window::Open(Timestamp(5)), Vec::new());
+    let (record, crm) = (detailed(), id("crm"));
+    let (_, seen) = view(&record, &Viewer { service: &crm, masking: Masking::Broker }).unwrap();
+    for encoding in ENCODINGS {
+        let mut timeline = TimelineWriter::new(encoding, 7, &response);
+        assert_eq!(timeline.push(CHANNEL, &record, &seen), Ok(true));
+        let mut out = BytesMut::new();
+        timeline.finish(7, &response, &mut out).unwrap();
+        let told = conversation_in(encoding, &out);
+        let [Delivery::Receipt(receipt)] = &told.timeline[..] else { panic!("{:?}", told.timeline) };
+        assert_eq!(receipt.status, Status::Read);
     }
 }
 

@@ -62,6 +62,7 @@ use super::registry::{ChannelEntry, NumberEntry};
 use super::shared::{MAILBOX_MESSAGES_MAX, Shared};
 use crate::domain::channel::{Channel, Draft, Received};
 use crate::domain::command::{Answer, Command, Inbound, Rejection};
+use crate::domain::content::Carried;
 use crate::domain::event::{Event, Record};
 use crate::domain::ids::{ConversationId, Offset, ServiceId, Timestamp};
 use crate::domain::portal::Portal;
@@ -287,6 +288,8 @@ fn content_bytes(event: &Event) -> usize {
             reply.content.len() + reply.callback_data.as_ref().map_or(0, bytes::Bytes::len)
         }
         Event::Notice(notice) => notice.content.len(),
+        Event::Receipt(receipt) => Carried::size_of(receipt.carried.as_ref()),
+        Event::StatusParked(parked) => Carried::size_of(parked.carried.as_ref()),
         _ => 0,
     }
 }

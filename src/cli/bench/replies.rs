@@ -359,7 +359,7 @@ async fn serve(
         let mut came = 0;
         for message in batch.drain(..) {
             let ServerBody::Delivery(delivery) = message.body else { continue };
-            if let Delivery::Receipt(receipt) = &delivery
+            if let Some(receipt) = delivery.receipt()
                 && let Some(waited) = run.waited(receipt.reply_id.as_str())
             {
                 if receipt.status != Status::Sent {

@@ -75,6 +75,24 @@ impl StandIn {
                 .into(),
         );
         let offset = self.next_offset();
+        let reply_id = ReplyId::trusted("of-an-earlier-time");
+        let (message_id, status, error) = (None, Status::Read, None);
+        let details = RawContent(Bytes::from_static(br#"{"pricing":{"billable":true}}"#));
+        all.push(
+            deliveries::DetailedReceipt {
+                channel,
+                offset,
+                conversation,
+                at,
+                reply_id,
+                message_id,
+                status,
+                error,
+                details,
+            }
+            .into(),
+        );
+        let offset = self.next_offset();
         let content = RawContent(Bytes::from_static(br#"{"event":"ACCOUNT_UPDATE"}"#));
         all.push(deliveries::Notice { channel, offset, at, field: "account_update".into(), content }.into());
         let (from, offset) = (self.next_offset(), self.next_offset());

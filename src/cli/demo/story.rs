@@ -163,18 +163,11 @@ async fn reply(
     screen.says("WhatsApp", "takes it (POST /messages), and tells: delivered, read", "200");
     let crm = cast.service("crm")?;
     crm.until("that its reply was read", |seen| {
-        seen.iter()
-            .any(|delivery| matches!(delivery, Delivery::Receipt(receipt) if receipt.status == Status::Read))
+        seen.iter().any(|delivery| delivery.receipt().is_some_and(|receipt| receipt.status == Status::Read))
     })
     .await?;
-    let statuses: Vec<Status> = crm
-        .rest()
-        .iter()
-        .filter_map(|delivery| match delivery {
-            Delivery::Receipt(receipt) => Some(receipt.status),
-            _ => None,
-        })
-        .collect();
+    let statuses: Vec<Status> =
+        crm.rest().iter().filter_map(|delivery| Some(delivery.receipt()?.status)).collect();
     ensure!(statuses.is_sorted(), "receipts went backwards: {statuses:?}");
     let mut rows = Rows::new();
     rows.entry(accepted.offset).or_default().insert("crm", format!("own reply: {SECRET_REPLY}"));
@@ -401,12 +394,9 @@ async fn kill(screen: &Screen, stage: &mut Stage, cast: &mut Cast) -> anyhow::Re
 async fn fates(screen: &Screen, stage: &Stage, cast: &mut Cast, replies: &Replies) -> anyhow::Result<()> {
     let crm = cast.service("crm")?;
     crm.until("what became of every reply", |seen| {
-        let known: BTreeSet<&str> = seen
+        let known: BTreeSet<String> = seen
             .iter()
-            .filter_map(|delivery| match delivery {
-                Delivery::Receipt(receipt) => Some(receipt.reply_id.as_str()),
-                _ => None,
-            })
+            .filter_map(|delivery| Some(delivery.receipt()?.reply_id.as_str().to_owned()))
             .collect();
         replies.keys().all(|reply_id| known.contains(reply_id.as_str()))
     })
@@ -414,12 +404,8 @@ async fn fates(screen: &Screen, stage: &Stage, cast: &mut Cast, replies: &Replie
     let unknown: BTreeSet<String> = crm
         .rest()
         .iter()
-        .filter_map(|delivery| match delivery {
-            Delivery::Receipt(receipt) if receipt.status == Status::Unknown => {
-                Some(receipt.reply_id.as_str().to_owned())
-            }
-            _ => None,
-        })
+        .filter_map(|delivery| delivery.receipt().filter(|receipt| receipt.status == Status::Unknown))
+        .map(|receipt| receipt.reply_id.as_str().to_owned())
         .collect();
     let taken = stage.whatsapp.taken();
     let twice: Vec<_> = taken.iter().filter(|(_, times)| **times > 1).collect();

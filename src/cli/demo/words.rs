@@ -117,6 +117,7 @@ fn word(delivery: &Delivery) -> String {
             format!("{}{}", if claim.own { "own claim " } else { "elsewhere " }, claim.action.as_str())
         }
         Delivery::Receipt(receipt) => format!("receipt: {}", receipt.status.as_str()),
+        Delivery::DetailedReceipt(receipt) => format!("receipt: {}", receipt.status.as_str()),
         Delivery::Membership(change) => format!("{}: {}", change.service, change.action.as_str()),
         Delivery::ConversationMerged(_) => "two conversations are one".to_owned(),
         Delivery::Notice(notice) => format!("notice: {}", notice.field),

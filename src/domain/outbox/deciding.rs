@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{CHANNEL_CLOSED, EXPIRED, Facts, OUTCOME_MS, Outbox, WITHDRAWN};
 use crate::domain::channel::Draft;
 use crate::domain::command::{Answer, SendOutcome, StatusCommand, StatusOf};
+use crate::domain::content::Carried;
 use crate::domain::event::{Event, Handed, Receipt, Status, StatusError, StatusParked};
 use crate::domain::ids::{ConversationId, MessageId, Offset, ReplyId, ServiceId, Timestamp};
 
@@ -14,13 +15,14 @@ struct News {
     status: Status,
     error: Option<StatusError>,
     status_at: Timestamp,
+    carried: Option<Carried>,
 }
 
 impl News {
     /// By the broker's clock, without a message's id.
     fn own(status: Status, code: Option<&str>, now: Timestamp) -> Self {
         let error = code.map(|code| StatusError { code: Arc::from(code), title: None, details: None });
-        Self { message_id: None, status, error, status_at: now }
+        Self { message_id: None, status, error, status_at: now, carried: None }
     }
 }
 
@@ -133,7 +135,8 @@ impl Outbox {
             return Answer::Ignored;
         }
         let error = if command.status == Status::Failed { command.error.clone() } else { None };
-        let news = News { message_id, status: command.status, error, status_at: command.status_at };
+        let (status, status_at, carried) = (command.status, command.status_at, command.carried.clone());
+        let news = News { message_id, status, error, status_at, carried };
         self.receipt(&facts, reply, news, out);
         Answer::Done
     }
@@ -224,6 +227,7 @@ impl Outbox {
             status: command.status,
             error: command.error.clone(),
             status_at: command.status_at,
+            carried: command.carried.clone(),
         };
         out.push(Draft { conversation: None, event: Event::from(parked) });
         Answer::Parked
@@ -252,6 +256,7 @@ impl Outbox {
                     status: early.status,
                     error: early.error.clone(),
                     status_at: early.status_at,
+                    carried: early.carried.clone(),
                 });
             }
         }
@@ -279,6 +284,7 @@ fn receipt(
         status: news.status,
         error: news.error,
         status_at: news.status_at,
+        carried: news.carried,
     };
     Draft { conversation: Some(conversation), event: Event::from(receipt) }
 }

@@ -51,7 +51,7 @@ use super::ids::{ConversationId, MessageId, Offset, ReplyId, ServiceId, Timestam
 use super::saved::{Put, Saved, Take, Unreadable, restore_all, saved};
 
 pub use self::done::REPLY_IDS_MS;
-pub use self::parked::PARKED_MAX;
+pub use self::parked::{PARKED_CARRIED_BYTES_MAX, PARKED_MAX};
 
 /// How long a reply may be handed without outcome before it counts as `unknown`, in milliseconds (contract: 60 s).
 pub const OUTCOME_MS: u64 = 60_000;

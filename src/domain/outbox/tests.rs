@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::channel::Draft;
 use crate::domain::command::{Answer, SendOutcome, StatusCommand, StatusOf};
+use crate::domain::content::{CARRIED_BYTES_MAX, Carried};
 use crate::domain::event::{
     Customer, Handed, Merged, PARKED_MS, Receipt, Reply, Settings, Status, StatusError, StatusParked,
 };
@@ -38,6 +39,10 @@ fn message_of(reply: Offset) -> MessageId {
     MessageId::trusted(&format!("wamid.{reply}"))
 }
 
+fn carried(text: &str) -> Carried {
+    Carried::checked(Bytes::from(format!(r#"{{"a":"{text}"}}"#)))
+}
+
 fn failure(code: &str) -> StatusError {
     StatusError { code: Arc::from(code), title: None, details: None }
 }
@@ -47,11 +52,13 @@ struct World {
     outbox: Outbox,
     records: Vec<Record>,
     now: Timestamp,
+    /// What the statuses that come say besides.
+    carried: Option<Carried>,
 }
 
 impl World {
     fn new() -> Self {
-        Self { outbox: empty(), records: Vec::new(), now: START }
+        Self { outbox: empty(), records: Vec::new(), now: START, carried: None }
     }
 
     fn next_offset(&self) -> Offset {
@@ -134,7 +141,7 @@ impl World {
 
     fn status(&mut self, of: StatusOf, status: Status) -> (Answer, Vec<(Offset, Status)>) {
         let error = (status == Status::Failed).then(|| failure("131026"));
-        let command = StatusCommand { of, status, error, status_at: self.now };
+        let command = StatusCommand { of, status, error, status_at: self.now, carried: self.carried.clone() };
         let mut out = Vec::new();
         let answer = self.outbox.status(&command, self.now, &mut out);
         (answer, self.record_all(out))
@@ -433,6 +440,48 @@ fn a_parked_status_lapses_after_60_seconds() {
 }
 
 #[test]
+fn what_a_status_says_besides_goes_into_its_receipt_and_waits_with_one_that_is_parked() {
+    let mut world = World::new();
+    let (known, early) = (world.handed("crm", 1), world.handed("crm", 2));
+    world.sent(known);
+    world.carried = Some(carried("known"));
+    world.status(StatusOf::Message(message_of(known)), Status::Read);
+    let told = |world: &World| match &world.records.last().unwrap().event {
+        Event::Receipt(receipt) => receipt.carried.clone(),
+        _ => panic!(),
+    };
+    assert_eq!(told(&world), Some(carried("known")));
+    world.carried = Some(carried("early"));
+    world.status(StatusOf::Message(message_of(early)), Status::Read);
+    assert_eq!(world.outbox.parked.carried_bytes(), carried("early").expose().len());
+    assert_eq!(world.outbox, world.replayed());
+    world.carried = None;
+    world.sent(early);
+    assert_eq!(told(&world), Some(carried("early")));
+    assert_eq!(world.outbox.parked.carried_bytes(), 0, "it was taken");
+    assert_eq!(world.outbox, world.replayed());
+}
+
+#[test]
+fn what_waits_of_that_is_bounded_and_beyond_it_a_status_waits_without() {
+    let mut world = World::new();
+    let reply = world.handed("crm", 1);
+    let large = carried(&"x".repeat(CARRIED_BYTES_MAX - 8));
+    assert_eq!(large.expose().len(), CARRIED_BYTES_MAX);
+    world.carried = Some(large);
+    for foreign in 0..PARKED_CARRIED_BYTES_MAX / CARRIED_BYTES_MAX {
+        let id = MessageId::trusted(&format!("foreign.{foreign}"));
+        assert_eq!(world.status(StatusOf::Message(id), Status::Sent).0, Answer::Parked);
+    }
+    assert_eq!(world.outbox.parked.carried_bytes(), PARKED_CARRIED_BYTES_MAX);
+    assert_eq!(world.status(StatusOf::Message(message_of(reply)), Status::Read).0, Answer::Parked);
+    assert_eq!(world.outbox.parked.carried_bytes(), PARKED_CARRIED_BYTES_MAX);
+    assert_eq!(world.sent(reply), [(reply, Status::Sent), (reply, Status::Read)]);
+    world.outbox.forget(START.plus_ms(PARKED_MS));
+    assert_eq!(world.outbox.parked.carried_bytes(), 0, "they have lapsed");
+}
+
+#[test]
 fn with_no_room_for_a_parked_status_the_oldest_goes() {
     let mut world = World::new();
     let first = world.handed("crm", 1);
@@ -524,6 +573,7 @@ fn records_that_do_not_fit_change_nothing() {
             status,
             error: None,
             status_at: START,
+            carried: None,
         })
     };
     for event in [
@@ -914,12 +964,14 @@ proptest! {
                     status,
                     error: None,
                     status_at: START,
+                    carried: None,
                 }),
                 3 => Event::from(StatusParked {
                     message_id: message,
                     status,
                     error: None,
                     status_at: START,
+                    carried: named.then(|| carried("a")),
                 }),
                 _ => Event::Merged(Merged { from: ConversationId(about % 5) }),
             };

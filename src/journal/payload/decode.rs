@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::kind;
-use crate::domain::content::Content;
+use crate::domain::content::{Carried, Content};
 use crate::domain::event::{
     Acknowledged, Actor, Agent, ClaimAction, ClaimActivity, ClaimChange, ClearTo, Customer, Event, Handed,
     Membership, MembershipAction, Merged, Message, Notice, PortalEvent, Receipt, Reply, RosterChange,
@@ -29,7 +29,15 @@ pub(super) fn event(kind: u16, payload: &Bytes) -> Read<Event> {
         kind::REPLY => Event::from(reply(r)?),
         kind::HANDED => Event::Handed(Handed { reply: offset(r)?, attempt: r.number32("attempt")? }),
         kind::RECEIPT => Event::from(receipt(r)?),
+        kind::RECEIPT_WITH_MORE => {
+            let receipt = receipt(r)?;
+            Event::from(Receipt { carried: Some(carried(r)?), ..receipt })
+        }
         kind::STATUS_PARKED => Event::from(status_parked(r)?),
+        kind::STATUS_PARKED_WITH_MORE => {
+            let parked = status_parked(r)?;
+            Event::from(StatusParked { carried: Some(carried(r)?), ..parked })
+        }
         kind::CLAIM => Event::from(claim(r)?),
         kind::CLAIM_ACTIVITY => Event::from(ClaimActivity { service: service(r)?, agent: agent(r)? }),
         kind::MERGED => Event::Merged(Merged { from: ConversationId(r.number("conversation")?) }),
@@ -147,6 +155,7 @@ fn receipt(r: &mut Reader<'_>) -> Read<Receipt> {
         status: status(r)?,
         error: flags.optional(1, || status_error(r))?,
         status_at: time(r)?,
+        carried: None,
     })
 }
 
@@ -160,7 +169,12 @@ fn status_parked(r: &mut Reader<'_>) -> Read<StatusParked> {
         status: status(r)?,
         error: flags.optional(1, || status_error(r))?,
         status_at: time(r)?,
+        carried: None,
     })
+}
+
+fn carried(r: &mut Reader<'_>) -> Read<Carried> {
+    r.bytes("carried").map(Carried::checked)
 }
 
 fn claim(r: &mut Reader<'_>) -> Read<ClaimChange> {

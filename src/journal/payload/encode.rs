@@ -1,6 +1,6 @@
 //! Events to bytes. The layout stands in the parent module.
 
-use crate::domain::content::Content;
+use crate::domain::content::{Carried, Content};
 use crate::domain::event::{
     Acknowledged, Actor, ClaimAction, ClaimActivity, ClaimChange, ClearTo, Customer, Event, Handed,
     Membership, MembershipAction, Merged, Message, Notice, PortalEvent, Receipt, Reply, RosterChange, Status,
@@ -134,7 +134,8 @@ fn reply(event: &Reply, out: &mut Vec<u8>) {
 }
 
 fn receipt(event: &Receipt, out: &mut Vec<u8>) {
-    let Receipt { reply, service, reply_id, message_id, status: how_far, error, status_at } = event;
+    let Receipt { reply, service, reply_id, message_id, status: how_far, error, status_at, carried: more } =
+        event;
     put_flags(out, &[message_id.is_some(), error.is_some()]);
     put_number(out, reply.0);
     put_text(out, service.as_str());
@@ -142,14 +143,16 @@ fn receipt(event: &Receipt, out: &mut Vec<u8>) {
     put_optional(out, message_id.as_ref().map(|id| id.as_str()));
     status(*how_far, error.as_ref(), out);
     put_number(out, status_at.0);
+    carried(more.as_ref(), out);
 }
 
 fn status_parked(event: &StatusParked, out: &mut Vec<u8>) {
-    let StatusParked { message_id, status: how_far, error, status_at } = event;
+    let StatusParked { message_id, status: how_far, error, status_at, carried: more } = event;
     put_flags(out, &[false, error.is_some()]);
     put_bytes(out, message_id.as_bytes());
     status(*how_far, error.as_ref(), out);
     put_number(out, status_at.0);
+    carried(more.as_ref(), out);
 }
 
 fn claim(event: &ClaimChange, out: &mut Vec<u8>) {
@@ -250,6 +253,13 @@ fn status(status: Status, error: Option<&StatusError>, out: &mut Vec<u8>) {
         put_text(out, code);
         put_optional(out, title.as_deref());
         put_optional(out, details.as_deref());
+    }
+}
+
+/// The end of those kinds that have it.
+fn carried(carried: Option<&Carried>, out: &mut Vec<u8>) {
+    if let Some(carried) = carried {
+        put_bytes(out, carried.expose());
     }
 }
 

@@ -8,7 +8,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::content::Content;
+use crate::domain::content::{Carried, Content};
 use crate::domain::event::{
     Acknowledged, Actor, Agent, ClaimAction, ClaimActivity, ClaimChange, ClearTo, Customer, Handed,
     Membership, MembershipAction, Merged, Message, Notice, Receipt, Reply, RosterChange, Settings, Status,
@@ -92,6 +92,7 @@ fn golden_events() -> Vec<(Event, &'static str)> {
                 status: Status::Failed,
                 error: Some(error()),
                 status_at: Timestamp(5),
+                carried: None,
             }),
             "03070363726d0272310777616d69642e430603063133313034370174016405",
         ),
@@ -101,6 +102,7 @@ fn golden_events() -> Vec<(Event, &'static str)> {
                 status: Status::Read,
                 error: None,
                 status_at: Timestamp(5),
+                carried: None,
             }),
             "000777616d69642e430405",
         ),
@@ -134,6 +136,30 @@ fn golden_events() -> Vec<(Event, &'static str)> {
                 metadata: Some(Arc::from("m\u{e4}")),
             }),
             "1f01000363726d03616e6e046465736b0363726d80d095ffbc31036dc3a4",
+        ),
+        (
+            Event::from(Receipt {
+                reply: Offset(7),
+                service: service(),
+                reply_id: ReplyId::trusted("r1"),
+                message_id: Some(MessageId::trusted("wamid.C")),
+                status: Status::Failed,
+                error: Some(error()),
+                status_at: Timestamp(5),
+                carried: Some(Carried::checked(Bytes::from_static(br#"{"a":1}"#))),
+            }),
+            "03070363726d0272310777616d69642e430603063133313034370174016405\
+             077b2261223a317d",
+        ),
+        (
+            Event::from(StatusParked {
+                message_id: MessageId::trusted("wamid.C"),
+                status: Status::Read,
+                error: None,
+                status_at: Timestamp(5),
+                carried: Some(Carried::checked(Bytes::from_static(br#"{"a":1}"#))),
+            }),
+            "000777616d69642e430405077b2261223a317d",
         ),
     ]
 }
@@ -182,12 +208,12 @@ fn every_kind_has_the_bytes_that_it_always_had() {
 fn the_golden_events_leave_no_kind_out() {
     let mut kinds: Vec<u16> = golden_events().iter().map(|(event, _)| kind_of(event)).collect();
     kinds.extend(golden_portal_events().iter().map(|(event, _)| portal_kind_of(event)));
-    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 64, 65, 66]);
+    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 64, 65, 66]);
 }
 
 #[test]
 fn an_unknown_kind_is_refused_by_its_number() {
-    assert_eq!(decode(13, &Bytes::new()), Err(PayloadError::UnknownKind(13)));
+    assert_eq!(decode(63, &Bytes::new()), Err(PayloadError::UnknownKind(63)));
     assert_eq!(decode(kind::ROSTER, &Bytes::new()), Err(PayloadError::UnknownKind(64)));
     assert_eq!(decode_portal(kind::MESSAGE, &Bytes::new()), Err(PayloadError::UnknownKind(2)));
 }
@@ -382,20 +408,25 @@ fn any_news() -> impl Strategy<Value = Event> {
         any_status(),
         any_error(),
         any::<u64>(),
+        option::of(any_text()),
     )
-        .prop_map(|(reply, service, reply_id, message_id, status, error, at)| match message_id {
-            Some(message_id) if reply % 2 == 0 => {
-                Event::from(StatusParked { message_id, status, error, status_at: Timestamp(at) })
+        .prop_map(|(reply, service, reply_id, message_id, status, error, at, carried)| {
+            let carried = carried.map(|carried| Carried::checked(Bytes::from(carried)));
+            match message_id {
+                Some(message_id) if reply % 2 == 0 => {
+                    Event::from(StatusParked { message_id, status, error, status_at: Timestamp(at), carried })
+                }
+                message_id => Event::from(Receipt {
+                    reply: Offset(reply),
+                    service,
+                    reply_id: ReplyId::trusted(&reply_id),
+                    message_id,
+                    status,
+                    error,
+                    status_at: Timestamp(at),
+                    carried,
+                }),
             }
-            message_id => Event::from(Receipt {
-                reply: Offset(reply),
-                service,
-                reply_id: ReplyId::trusted(&reply_id),
-                message_id,
-                status,
-                error,
-                status_at: Timestamp(at),
-            }),
         })
 }
 

@@ -220,6 +220,27 @@ messages! {
             /// What was handed on with it; only when own.
             metadata: Option<Private>,
         }
+        /// How far a reply of the service that is told has come, and what else WhatsApp's status says.
+        26 DetailedReceipt = "receipt" {
+            /// The channel.
+            channel: ChannelId,
+            /// Its own position in the channel, not the reply's.
+            offset: Offset,
+            /// The conversation.
+            conversation: ConversationId,
+            /// The broker's time.
+            at: Timestamp,
+            /// The reply's name.
+            reply_id: ReplyId,
+            /// WhatsApp's id of the message, once known.
+            message_id: Option<MessageId>,
+            /// How far it has come.
+            status: event::Status,
+            /// Why it failed.
+            error: Option<StatusError>,
+            /// The other members of WhatsApp's status object.
+            details: RawContent,
+        }
     }
 }
 
@@ -264,7 +285,26 @@ impl Message {
     }
 }
 
+impl From<DetailedReceipt> for Receipt {
+    fn from(of: DetailedReceipt) -> Self {
+        let DetailedReceipt {
+            channel, offset, conversation, at, reply_id, message_id, status, error, ..
+        } = of;
+        Self { channel, offset, conversation, at, reply_id, message_id, status, error }
+    }
+}
+
 impl Delivery {
+    /// News of a reply, with or without details.
+    #[must_use]
+    pub fn receipt(&self) -> Option<Receipt> {
+        match self {
+            Self::Receipt(receipt) => Some(receipt.clone()),
+            Self::DetailedReceipt(receipt) => Some(receipt.clone().into()),
+            _ => None,
+        }
+    }
+
     /// Where it stands: what to acknowledge, and how a repeat is told. None for what is not acknowledged.
     #[must_use]
     pub fn position(&self) -> Option<(ChannelId, Offset)> {
@@ -279,6 +319,7 @@ impl Delivery {
             Self::Gap(of) => (of.channel, of.offset),
             Self::Membership(of) => (of.channel, of.offset),
             Self::Thread(of) => (of.channel, of.offset),
+            Self::DetailedReceipt(of) => (of.channel, of.offset),
             Self::Presence(_) | Self::Send(_) => return None,
         })
     }

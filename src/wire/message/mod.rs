@@ -18,8 +18,8 @@ mod text;
 pub mod deliveries {
     //! The fields of each delivery.
     pub use super::delivery::{
-        Claim, ConversationMerged, Gap, MaskedReply, Membership, Message, Notice, Presence, Receipt, Reply,
-        Send, Thread,
+        Claim, ConversationMerged, DetailedReceipt, Gap, MaskedReply, Membership, Message, Notice, Presence,
+        Receipt, Reply, Send, Thread,
     };
 }
 pub mod requests {

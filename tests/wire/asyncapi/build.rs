@@ -48,9 +48,12 @@ const ANSWERS: [(&str, &[&str]); 22] = [
     ("thread_owner", &["thread"]),
 ];
 
-/// A message's key in the document. Two responses share a name.
+/// A message's key in the document. Two responses share a name, and two deliveries.
 pub(crate) fn key(sort: &str, name: &str, number: u32) -> String {
-    if (sort, number) == ("response", 9) { format!("{sort}.{name}.9") } else { format!("{sort}.{name}") }
+    match (sort, number) {
+        ("response", 9) | ("delivery", 26) => format!("{sort}.{name}.{number}"),
+        _ => format!("{sort}.{name}"),
+    }
 }
 
 fn reference(to: &str) -> Value {
@@ -154,6 +157,10 @@ impl Shape {
             ]),
             "content" if of == "notice" => {
                 self.put(name, json!({"description": "The change's value, as Meta sent it."}), true);
+            }
+            "content" if name == "details" => {
+                let told = "The other members of WhatsApp's status object, as Meta sent them.";
+                self.put(name, json!({"description": told, "type": "object"}), true);
             }
             "addressee" => self.choose(&[&[("conversation", "conversation id")], &[("to", "customer id")]]),
             "status of" => self.choose(&[

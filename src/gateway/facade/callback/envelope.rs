@@ -206,26 +206,44 @@ pub(super) fn status(
         Status::Accepted | Status::Unknown => return None,
         Status::Sent | Status::Delivered | Status::Read | Status::Played | Status::Failed => receipt.status,
     };
+    let carried = receipt.carried.as_ref().map_or(Ok("{}"), |carried| std::str::from_utf8(carried.expose()));
+    let carried = Object::read(carried.ok()?)?;
     let mut told = json!({
         "id": receipt.message_id.as_ref()?.as_str(),
         "status": status.as_str(),
         "timestamp": seconds(receipt.status_at),
     });
     let fields = told.as_object_mut()?;
-    let recipient = customer.wa_id.as_ref().or(customer.user_id.as_ref());
-    if let Some(recipient) = recipient {
-        fields.insert("recipient_id".to_owned(), json!(recipient.as_str()));
-    }
-    if let Some(id) = customer.id() {
-        fields.insert("recipient_user_id".to_owned(), json!(id.as_str()));
-    }
     if let Some(data) = callback_data.and_then(|data| std::str::from_utf8(data).ok()) {
         fields.insert("biz_opaque_callback_data".to_owned(), json!(data));
     }
-    if let Some(error) = &receipt.error {
-        fields.insert("errors".to_owned(), json!([failure(error)]));
+    // What WhatsApp said itself stays as it is.
+    let recipient = customer.wa_id.as_ref().or(customer.user_id.as_ref());
+    let known = [
+        ("recipient_id", recipient.map(|recipient| json!(recipient.as_str()))),
+        ("recipient_user_id", customer.id().map(|id| json!(id.as_str()))),
+        ("errors", receipt.error.as_ref().map(|error| json!([failure(error)]))),
+    ];
+    let mut replaced = Vec::new();
+    for (name, known) in known.into_iter().filter(|(name, _)| carried.get(name).is_none()) {
+        if let Some(known) = known {
+            fields.insert(name.to_owned(), known);
+            replaced.push(name);
+        }
     }
-    Some(change(number, "messages", json!({ "contacts": [contact(customer)], "statuses": [told] })))
+    let value = format!(
+        "\"contacts\":[{}],\"statuses\":[{}]",
+        contact(customer),
+        joined(&told.to_string(), &carried.without(&replaced))?
+    );
+    Some(envelope(number, "messages", &value))
+}
+
+/// One object of the members of two.
+fn joined(first: &str, second: &str) -> Option<String> {
+    let (head, tail) = (first.strip_suffix('}')?, second.strip_prefix('{')?);
+    let comma = if head.len() > 1 && tail.len() > 1 { "," } else { "" };
+    Some(format!("{head}{comma}{tail}"))
 }
 
 /// A change that is neither message nor status nor echo, as it came.
@@ -389,6 +407,7 @@ mod tests {
                 details: Some(Arc::from("no such phone")),
             }),
             status_at: Timestamp(1_749_416_383_000),
+            carried: None,
         };
         let id = || Some(MessageId::trusted("wamid.1"));
         let told = |receipt: &Receipt| status(&number(), receipt, &by_user_id(), Some(b"mine"));
