@@ -84,12 +84,10 @@ impl<K: Copy + Eq, V> Dense<K, V> {
         }
         let position = self.entries.len();
         self.entries.push((key, value));
-        if position < LISTED_MAX {
-            if 8 * self.entries.len() > 7 * self.slots.len() {
-                self.lay_out((2 * self.slots.len()).max(SLOTS_MIN), hash_of);
-            } else {
-                self.list(position, hash);
-            }
+        if position < LISTED_MAX && 8 * self.entries.len() > 7 * self.slots.len() {
+            self.lay_out((2 * self.slots.len()).max(SLOTS_MIN), hash_of);
+        } else {
+            self.list(position, hash);
         }
         None
     }
@@ -149,7 +147,11 @@ impl<K: Copy + Eq, V> Dense<K, V> {
         self.way(hash).find(|at| self.slots.get(*at).is_some_and(|slot| slot & POSITION == named))
     }
 
+    /// Has a slot name an entry, if it is one of those that slots can name.
     fn list(&mut self, position: usize, hash: u32) {
+        if position >= LISTED_MAX {
+            return;
+        }
         let mask = self.slots.len().wrapping_sub(1);
         let mut at = hash as usize & mask;
         while let Some(slot) = self.slots.get_mut(at) {
