@@ -80,13 +80,13 @@ impl HandOver {
     }
 
     /// What leaves, where memory has all of it.
-    fn from_memory(&self, channel: ChannelId) -> Option<SendNow> {
+    fn send_from_memory(&self, channel: ChannelId) -> Option<SendNow> {
         let record = self.reply_here()?;
         send_of(channel, record, || self.customer_here().cloned())
     }
 
     /// The same, with what must be read for it. Blocks.
-    fn from_journal(&self, journal: &dyn Journal, channel: ChannelId) -> Option<SendNow> {
+    fn send_from_journal(&self, journal: &dyn Journal, channel: ChannelId) -> Option<SendNow> {
         let stream = StreamId::from(channel);
         let customer = || Some(customer_in(journal, stream, self.customer_at));
         match self.reply_here() {
@@ -200,11 +200,11 @@ impl Handler<HandOver> for ConversationActor {
         self.handled += 1;
         let (channel, owner) = (self.channel, self.owner.clone());
         let names = Key::new(self.shared.keys.fingerprint);
-        if let Some(send) = job.from_memory(channel) {
+        if let Some(send) = job.send_from_memory(channel) {
             hand_over(&job, channel, Some(send), &names, &owner);
         } else {
             self.shared.readers.read(move |journal| {
-                hand_over(&job, channel, job.from_journal(journal, channel), &names, &owner);
+                hand_over(&job, channel, job.send_from_journal(journal, channel), &names, &owner);
             });
         }
         self.after(ctx);
