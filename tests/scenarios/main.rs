@@ -36,7 +36,7 @@ use self::stage::Tallied;
 const OUT_OF_REACH: [(&str, &str); 4] = [
     ("internal", "a fault of the broker's own"),
     ("overloaded", "half a million replies without outcome in one channel"),
-    ("revoked", "a token that a reload takes away, which is not there yet"),
+    ("revoked", "a token that a reload takes away, which `tests/reload` does"),
     ("too_large", "counted by raw bytes in `wrong_input`, beside the tally of messages"),
 ];
 
