@@ -197,7 +197,6 @@ impl<K: Copy + Eq, V> Dense<K, V> {
 }
 
 /// The first five bits of a hash, where a slot has them; the last ones choose the slot.
-#[expect(clippy::cast_possible_truncation, reason = "five bits are left")]
 const fn tag(hash: u32) -> u16 {
     ((hash >> 27) as u16) << TAG_SHIFT
 }

@@ -116,7 +116,8 @@ impl Reader {
             return vec![damage(block.first, block.last(), 0, None)];
         }
         let last = block.last().min(*wanted.end());
-        let mut entries = Vec::with_capacity((last.0 + 1).saturating_sub(wanted.start().0) as usize);
+        let count = (last.0 + 1).saturating_sub(wanted.start().0);
+        let mut entries = Vec::with_capacity(usize::try_from(count).unwrap_or_default());
         let mut at = BLOCK_HEADER_BYTES;
         for offset in (block.first.0..=last.0).map(Offset) {
             let header = raw.get(at..).and_then(RecordHeader::read).filter(|header| header.offset == offset);

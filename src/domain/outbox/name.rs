@@ -57,11 +57,9 @@ fn uuid(text: &[u8]) -> Option<[u8; 16]> {
     }
     let digits = text.iter().filter(|byte| **byte != b'-').map(|byte| char::from(*byte).to_digit(16));
     let mut uuid = [0; 16];
-    let mut count = 0;
-    for digit in digits {
+    for (count, digit) in digits.enumerate() {
         let byte = uuid.get_mut(count / 2)?;
         *byte = *byte << 4 | u8::try_from(digit?).ok()?;
-        count += 1;
     }
     // Capitals, and hyphens elsewhere, are other texts.
     (uuid_text(&uuid).as_bytes() == text).then_some(uuid)
