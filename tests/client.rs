@@ -120,3 +120,51 @@ async fn a_client_goes_on_where_it_was_in_json() {
 async fn a_client_goes_on_where_it_was_in_binary() {
     talks(Encoding::Binary).await;
 }
+
+#[tokio::test]
+async fn a_watcher_misses_nothing_that_it_was_brought_before_it_was_cut_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let (broker, listener) = start(directory.path(), "127.0.0.1:0".parse().unwrap());
+    let address = listener.address();
+    let options = |hello| client::Options { address, encoding: Encoding::Binary, hello };
+    let who = || Who::Service("crm".parse().unwrap());
+    let (crm, _, mut events) = Client::connect(options(hello(who(), "crm"))).await.unwrap();
+    let create = CreateChannel { number: "+15550783881".parse().unwrap(), backfill: false };
+    crm.request(create).await.unwrap();
+    let watcher = Hello {
+        adapter: Some("watcher".parse().unwrap()),
+        deliver: DeliverMode::Watch,
+        ..hello(who(), "crm")
+    };
+    let (watcher, _, mut watched) = Client::connect(options(watcher)).await.unwrap();
+    let gateway = hello(Who::Gateway(world::GATEWAY.parse().unwrap()), world::GATEWAY);
+    let (gateway, _, _gateway_events) = Client::connect(options(gateway)).await.unwrap();
+    let ids = ["wamid.1", "wamid.2", "wamid.3"];
+    for id in ids {
+        gateway.request(inbound(id)).await.unwrap();
+    }
+    // When it has seen the first, nobody has looked at the others; they are there before the answer to a question is.
+    assert_eq!(message(&mut watched).await.0, ids[0]);
+    let Some(Event::Delivery(Delivery::Message(last))) = last_of(&mut events, ids[2]).await else { panic!() };
+    watcher.request(GetChannel { channel: last.channel }).await.unwrap();
+    listener.close();
+    broker.stop(WAIT).await.unwrap();
+    let (broker, listener) = start(directory.path(), address);
+    gateway.request(inbound("wamid.4")).await.ok();
+    watcher.request(GetChannel { channel: last.channel }).await.ok();
+    for id in &ids[1..] {
+        assert_eq!(message(&mut watched).await.0, *id);
+    }
+    drop((crm, events, watcher, watched, gateway));
+    listener.close();
+    broker.stop(WAIT).await.unwrap();
+}
+
+async fn last_of(events: &mut Events, id: &str) -> Option<Event> {
+    loop {
+        let (found, event) = message(events).await;
+        if found == id {
+            return Some(event);
+        }
+    }
+}

@@ -11,9 +11,9 @@
 //! - A request is answered once, or fails with [`ClientError::Lost`] because the connection was lost before its answer
 //!   came: then it may have been done. Asking again is safe for all but bots' replies without a fixed `reply_id`, and
 //!   the same `reply_id` makes those safe too.
-//! - After a reconnection deliveries go on where this adapter's service had acknowledged; a watcher's where it had got.
-//!   What the lost connection had brought and nobody has looked at yet is passed over, since it comes again: so it is never
-//!   done and acknowledged out of turn.
+//! - After a reconnection deliveries go on where this adapter's service had acknowledged: what the lost connection had
+//!   brought and nobody has looked at yet is passed over, since it comes again; so it is never done and acknowledged out
+//!   of turn. A watcher's go on behind what it was brought, and nothing is passed over.
 
 mod connection;
 mod done;
@@ -134,6 +134,7 @@ pub struct Client {
 /// What happens by itself, in order.
 #[derive(Debug)]
 pub struct Events {
+    /// Each with how many connections were lost before the one that brought it.
     events: mpsc::Receiver<(u64, Event)>,
     /// How many connections were lost.
     lost: Arc<AtomicU64>,
@@ -446,7 +447,10 @@ impl Task {
     }
 
     async fn tell(&self, event: Event) -> Result<(), Over> {
-        self.told.send((self.lost.load(Ordering::Acquire), event)).await.map_err(|_| Over::Wanted)
+        // A watcher goes on behind what it was brought, so that nothing of it comes again.
+        let comes_again = self.options.hello.deliver != DeliverMode::Watch;
+        let of = if comes_again { self.lost.load(Ordering::Acquire) } else { u64::MAX };
+        self.told.send((of, event)).await.map_err(|_| Over::Wanted)
     }
 }
 
