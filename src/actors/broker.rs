@@ -558,7 +558,7 @@ impl Broker {
         let shared = &self.inner.shared;
         let until = Instant::now() + limit;
         shared.draining.send_replace(true);
-        self.settle(&self.portals(), until).await;
+        self.settle(until).await;
         for session in &shared.registry.sessions {
             session.outlet.end(EndReason::Shutdown);
         }
@@ -594,7 +594,7 @@ impl Broker {
         let shared = &self.inner.shared;
         let until = Instant::now() + limit;
         self.end_sessions(limit).await;
-        self.settle(&self.portals(), until).await;
+        self.settle(until).await;
         let journal = Arc::clone(&shared.journal);
         let inner = Arc::clone(&self.inner);
         let close = move || {
@@ -630,11 +630,15 @@ impl Broker {
     }
 
     /// Waits until all that was decided is durable. Twice: what becomes durable may be followed by more.
-    async fn settle(&self, portals: &[Addr<PortalActor>], until: Instant) {
+    async fn settle(&self, until: Instant) {
         let shared = &self.inner.shared;
-        for portal in portals {
-            let _ = portal.try_send(Settle);
+        let (under_way, mut settled) = tokio::sync::mpsc::channel(1);
+        for portal in self.portals() {
+            let _ = portal.try_send(Settle { _under_way: under_way.clone() });
         }
+        drop(under_way);
+        // Nothing is ever sent: it ends when every channel has let go of it.
+        let _ = tokio::time::timeout(until.saturating_duration_since(Instant::now()), settled.recv()).await;
         for _ in 0..2 {
             tokio::time::sleep(DRAIN_LOOK_EVERY).await;
             while shared.journal.queued_bytes() > 0 && Instant::now() < until && !shared.halt.is_halted() {

@@ -13,7 +13,7 @@ use super::asking::{Ask, Asked, ReplyTo, Work};
 use super::broker::{Broker, ConnectError, Connected, Hello};
 use super::port::{Answered, Refusal};
 use super::portal::{Create, PortalActor};
-use super::registry::{ChannelEntry, Deliver};
+use super::registry::Deliver;
 use super::settings::digest;
 use super::shared::{PROCESS_BYTES_MAX, Shared};
 use crate::domain::channel::Standing;
@@ -123,10 +123,11 @@ impl Caller {
     /// what is asked goes on.
     pub async fn ask(&self, channel: ChannelId, ask: Ask, bytes: usize) -> Answered {
         let entry = self.shared.registry.channels.get(&channel).map(|entry| entry.value().clone());
-        let entry = entry.filter(|entry| entry.is_for(&self.portal, Some(&self.service)));
-        let Some(ChannelEntry { addr: Some(addr), .. }) = entry else {
+        let Some(entry) = entry.filter(|entry| entry.is_for(&self.portal, Some(&self.service))) else {
             return Answered::Refused(Refusal::NotFound);
         };
+        // One that is quarantined has no actor.
+        let Some(addr) = entry.addr else { return Answered::Refused(Refusal::Unavailable) };
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, PROCESS_BYTES_MAX);
         let Ok(room) = Arc::clone(&self.shared.process_bytes).acquire_many_owned(bytes).await else {
             return Answered::Refused(Refusal::Unavailable);

@@ -39,13 +39,18 @@ pub(super) fn now() -> Timestamp {
     if simulated > 0 {
         return Timestamp(simulated);
     }
-    let wall = || {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-    };
+    let wall = || Timestamp::from(SystemTime::now());
     let (start, clock) = CLOCK.get_or_init(|| (Instant::now(), Mutex::new(Clock::new(wall()))));
     let mut clock = clock.lock().unwrap_or_else(PoisonError::into_inner);
     clock.read(wall(), start.elapsed())
+}
+
+/// A time of the system's, in whole milliseconds; what lies before 1970 is 1970.
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
 }
 
 /// What is known of the two clocks. It is told both; it asks nobody.

@@ -331,3 +331,49 @@ fn timeline(journal: &dyn Journal, stream: StreamId, read: &ReadTimeline) -> (Ve
     entries.reverse();
     (entries, false)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::domain::content::Content;
+    use crate::domain::event::{Handed, Reply, Settings};
+    use crate::domain::ids::{CustomerName, ReplyId, Timestamp};
+
+    fn customer(wa_id: Option<&str>, user_id: Option<&str>) -> Customer {
+        let name = |name: Option<&str>| name.map(CustomerName::trusted);
+        Customer { wa_id: name(wa_id), user_id: name(user_id), name: None }
+    }
+
+    fn reply_to(to: Customer) -> Record {
+        let reply = Reply {
+            service: ServiceId::trusted("crm"),
+            agent: None,
+            reply_id: ReplyId::trusted("r-1"),
+            digest: 1,
+            content: Content::checked(Bytes::from_static(b"{}"), 0..0, &[]),
+            callback_data: None,
+            to,
+            reveal: Settings::default(),
+            echo_of: None,
+        };
+        let (conversation, at) = (Some(ConversationId(1)), Timestamp(1));
+        Record { offset: Offset(7), at, conversation, event: Event::from(reply) }
+    }
+
+    #[test]
+    fn a_send_goes_to_the_phone_else_to_the_user_id_of_whom_the_reply_or_the_conversation_names() {
+        let to = |of: &Record, known: Option<Customer>| {
+            send_of(ChannelId(1), of, || known).map(|send| send.to.as_str().to_owned())
+        };
+        let both = customer(Some("4917"), Some("US.1"));
+        assert_eq!(to(&reply_to(both.clone()), None).as_deref(), Some("4917"));
+        assert_eq!(to(&reply_to(customer(None, Some("US.2"))), Some(both.clone())).as_deref(), Some("US.2"));
+        assert_eq!(to(&reply_to(Customer::default()), Some(both.clone())).as_deref(), Some("4917"));
+        assert_eq!(to(&reply_to(Customer::default()), Some(Customer::default())), None, "nobody is known");
+        let other =
+            Record { event: Event::Handed(Handed { reply: Offset(1), attempt: 1 }), ..reply_to(both) };
+        assert_eq!(to(&other, None), None, "only a reply is sent");
+    }
+}

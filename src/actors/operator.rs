@@ -13,7 +13,7 @@ use super::broker::{Broker, PortalSetup};
 use super::port::{Answered, Refusal};
 use super::portal::Create;
 use super::registry::ChannelEntry;
-use crate::domain::channel::{LIST_MAX, ListQuery};
+use crate::domain::channel::ListQuery;
 use crate::domain::command::{ChannelSeen, ChannelState, ClaimCommand, Command, StandingCommand};
 use crate::domain::event::Actor as By;
 use crate::domain::ids::{AgentId, ChannelId, ConversationId, Number, Offset, PortalId, ServiceId};
@@ -27,9 +27,9 @@ pub const TIMELINE_MAX: usize = 200;
 /// Entries of a timeline where nobody says how many (contract: 50).
 pub const TIMELINE_DEFAULT: usize = 50;
 /// Most channels in one answer (contract: 500).
-pub const CHANNELS_MAX: usize = super::adapter::CHANNELS_MAX;
+pub use super::adapter::CHANNELS_MAX;
 /// Most conversations in one answer (contract: 200).
-pub const CONVERSATIONS_MAX: usize = LIST_MAX;
+pub use super::adapter::CONVERSATIONS_MAX;
 
 /// An answer, and the service through whose eyes it is to be written.
 #[derive(Debug)]

@@ -24,8 +24,6 @@ use crate::domain::view::Masking;
 pub const IN_FLIGHT_MAX: usize = 1_024;
 /// Most deliveries in a window (contract: 65,536).
 pub const WINDOW_MAX: u32 = 65_536;
-/// The window where `hello` names none (contract: 1,024).
-pub const WINDOW_DEFAULT: u32 = 1_024;
 /// Most unacknowledged bytes of a connection (contract: 16 MiB).
 pub const WINDOW_BYTES_MAX: i64 = 16 << 20;
 /// Most changes of presence that wait for one connection; further ones are dropped, since they lapse anyway.

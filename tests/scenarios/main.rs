@@ -28,7 +28,7 @@ mod wrong_input;
 use std::collections::BTreeSet;
 
 use sharedline::wire::frame::Encoding;
-use sharedline::wire::message::{Delivery, Request, Response};
+use sharedline::wire::message::{Delivery, Request, Response, word_sets};
 
 use self::stage::Tallied;
 
@@ -36,7 +36,7 @@ use self::stage::Tallied;
 const OUT_OF_REACH: [(&str, &str); 4] = [
     ("internal", "a fault of the broker's own"),
     ("overloaded", "half a million replies without outcome in one channel"),
-    ("revoked", "a token that a reload takes away, which `tests/reload` does"),
+    ("revoked", "a token that a reload takes away, which `tests/serve/reload` does"),
     ("too_large", "counted by raw bytes in `wrong_input`, beside the tally of messages"),
 ];
 
@@ -120,34 +120,9 @@ fn check_tally(tally: &Tallied) {
         .map(|variant| variant.name)
         .collect();
     assert!(missing.is_empty(), "messages that never crossed the wire: {missing:?}");
-    let codes = [
-        "bad_message",
-        "unknown_type",
-        "too_large",
-        "unsupported_version",
-        "unauthenticated",
-        "forbidden",
-        "not_found",
-        "number_taken",
-        "service_not_eligible",
-        "not_subscribed",
-        "not_parent",
-        "claimed",
-        "not_claimed",
-        "unknown_agent",
-        "stale_confirm",
-        "conflict",
-        "window_closed",
-        "channel_closed",
-        "overloaded",
-        "unavailable",
-        "internal",
-        "replaced",
-        "stalled",
-        "timeout",
-        "revoked",
-    ];
-    let reached = codes.iter().filter(|code| !OUT_OF_REACH.iter().any(|(out, _)| out == *code));
+    let (_, codes) = word_sets().iter().find(|(kind, _)| *kind == "error code").unwrap();
+    let reached =
+        codes.iter().map(|(_, code)| *code).filter(|code| !OUT_OF_REACH.iter().any(|(out, _)| out == code));
     let missing: Vec<_> = reached.filter(|code| !tally.errors.contains(*code)).collect();
     assert!(missing.is_empty(), "errors that never crossed the wire: {missing:?}");
 }

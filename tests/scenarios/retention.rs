@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use sharedline::actors::Ask;
+use sharedline::actors::port::{Answered, Refusal};
 use sharedline::wire::frame::Encoding;
 use sharedline::wire::message::{DeliverMode, ErrorCode, RawContent, Response};
 
@@ -116,6 +118,11 @@ pub(crate) async fn a_channel_that_can_not_be_folded_keeps_nobody_elses_history(
     let mut crm = stage.service("crm").await;
     let get = sharedline::wire::message::requests::GetChannel { channel };
     assert_eq!(crm.refused(get.clone()).await, ErrorCode::Unavailable);
+    // Who embeds the broker, and the Cloud API facade with him, is told the same: it may work later.
+    let caller = stage.broker().caller(&"acme".parse().unwrap(), &"crm".parse().unwrap()).unwrap();
+    let told = caller.ask(channel, Ask::Get, 1).await;
+    assert!(matches!(told, Answered::Refused(Refusal::Unavailable)), "{told:?}");
+    drop(caller);
     // Another channel of the same portal goes on, and what it forgets is gone in time.
     let other = crm.create(MUTE_NUMBER).await.seen.channel;
     assert_ne!(other, channel);

@@ -206,7 +206,7 @@ impl ChannelActor {
     }
 
     /// What the domain's answer is in the words of the port.
-    fn answered(&self, decided: Result<Answer, Rejection>) -> Answered {
+    pub(super) fn answered(&self, decided: Result<Answer, Rejection>) -> Answered {
         match decided {
             Ok(Answer::Standing { created, joined, changed }) => Answered::Channel {
                 seen: Box::new(self.channel.seen()),
@@ -225,10 +225,6 @@ impl ChannelActor {
             Ok(_) => Answered::Ok,
             Err(rejection) => Answered::Refused(rejection.into()),
         }
-    }
-
-    pub(super) fn take_inbound(&mut self, decided: Result<Answer, Rejection>) -> Answered {
-        self.answered(decided)
     }
 
     fn standing(

@@ -103,7 +103,7 @@ impl ChannelActor {
                 Err(rejection) => break Err(rejection),
             }
         };
-        let answered = self.take_inbound(decided);
+        let answered = self.answered(decided);
         self.hold(origin.as_ref(), reply_to, answered);
         None
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
 use crate::actors::asking::Asked;
 use crate::actors::outlet::Outlet;
 use crate::actors::registry::{Deliver, Generation};
@@ -52,10 +54,13 @@ pub(in crate::actors) struct GatewayNews {
     pub(in crate::actors) lost: Option<Generation>,
 }
 
-/// Records what was acknowledged and appends all that waits; answered when that is on its way.
-#[derive(Debug, actix::Message)]
+/// Records what was acknowledged and appends all that waits.
+#[derive(Debug, Clone, actix::Message)]
 #[rtype(result = "()")]
-pub(in crate::actors) struct Settle;
+pub(in crate::actors) struct Settle {
+    /// Dropped when that is on its way.
+    pub(in crate::actors) _under_way: mpsc::Sender<()>,
+}
 
 /// Appends what has gathered while the mailbox was emptied.
 #[derive(Debug, actix::Message)]

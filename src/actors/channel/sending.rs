@@ -122,9 +122,10 @@ impl ChannelActor {
             let named = link.budget().give_back(1, now());
             self.wake(&named);
         }
-        let waits = self.channel.outbox().waiting_len() > 0;
-        let link = self.sending.link.clone().filter(|link| link.is_connected());
-        let Some(link) = link.filter(|_| waits && !self.shared.halt.is_halted()) else {
+        if self.channel.outbox().waiting_len() == 0 || self.shared.halt.is_halted() {
+            return self.leave();
+        }
+        let Some(link) = self.sending.link.clone().filter(|link| link.is_connected()) else {
             return self.leave();
         };
         if link.is_built_in() {

@@ -442,9 +442,9 @@ impl Handler<GatewayNews> for PortalActor {
 impl Handler<Settle> for PortalActor {
     type Result = ();
 
-    fn handle(&mut self, _: Settle, _: &mut Self::Context) {
+    fn handle(&mut self, settle: Settle, _: &mut Self::Context) {
         for channel in self.channels() {
-            let _ = channel.try_send(Settle);
+            let _ = channel.try_send(settle.clone());
         }
     }
 }
