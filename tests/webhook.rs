@@ -497,6 +497,7 @@ fn what_was_written_on_the_phone_comes_in_with_whom_it_went_to() {
     let content = serde_json::json!({"type": "text", "text": {"body": "Written on the phone"}});
     assert_eq!(content_of(&update), content, "nothing that addresses it");
     assert_eq!(stand.count("echoes"), 1);
+    assert!(stand.hook.counters().updates().contains(&("echo", 1)), "and the metrics show it");
     // By his user id, and nobody at all.
     let mut webhook: Value = serde_json::from_slice(&payload("smb_echo")).unwrap();
     let to =

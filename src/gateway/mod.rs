@@ -12,9 +12,9 @@
 //! - [`outbound`]: each number's replies, their retries · [`graph`]: the client · [`intent`]: how a reply is found again
 //! - [`simulated`]: a Graph API on loopback, for the demo and the tests
 //!
-//! May import `domain`, `actors`, and of `wire` only its check of content, so that a customer's message is held to
-//! the same rules whichever way it comes in. The webhooks know
-//! nothing of channels or services: [`Intake`] is all that they ask of the broker.
+//! May import `domain`, `actors`, `config`, and of `wire` only its check of content, so that a customer's message is held
+//! to the same rules whichever way it comes in. The webhooks know nothing of channels or services: [`Intake`] is all that
+//! they ask of the broker.
 
 mod body;
 mod echo;

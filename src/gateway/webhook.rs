@@ -148,11 +148,12 @@ impl Counters {
 
     /// What became of updates in signed webhooks, by its name.
     #[must_use]
-    pub fn updates(&self) -> [(&'static str, u64); 10] {
+    pub fn updates(&self) -> [(&'static str, u64); 11] {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("message", of(&self.messages)),
             ("status", of(&self.statuses)),
+            ("echo", of(&self.echoes)),
             ("notice", of(&self.notices)),
             ("known", of(&self.known)),
             ("nowhere", of(&self.nowhere)),

@@ -117,7 +117,7 @@ fn an_endpoint_that_is_down_or_slow_is_waited_for_and_nobody_with_it() {
 }
 
 #[test]
-fn who_answers_410_is_told_nothing_more_until_the_next_start() {
+fn who_answers_410_is_told_nothing_more_until_a_restart() {
     let server = Callback::start(|_| 410);
     let (broker, mut crm, mut bringer) = joined(&server, "");
     bringer.text("wamid.1", CUSTOMER, "one");

@@ -115,6 +115,21 @@ fn after_a_410_a_reload_begins_to_tell_again_from_where_it_was() {
 }
 
 #[test]
+fn who_begins_anew_after_a_410_joins_the_numbers_that_came_with_the_reload() {
+    let server = Callback::start(|_| 410);
+    let (broker, mut crm, mut bringer) = joined(&server);
+    bringer.text("wamid.1", CUSTOMER, "one");
+    server.until("the refusal", |told| told.len() == 1);
+    server.answer_with(|_| 200);
+    pause(300);
+    let second =
+        "[[portals.numbers]]\nnumber = \"+15550783899\"\ngateway = \"whatsapp\"\n[[portals.numbers]]\n";
+    broker.reload("[[portals.numbers]]\n", second);
+    let made = crm.ask(serde_json::json!({ "type": "create_channel", "number": "+15550783899" }));
+    crm.until_joined(made["channel"].as_str().unwrap(), 2);
+}
+
+#[test]
 fn what_others_replies_are_told_as_changes_with_a_reload() {
     let server = Callback::start(|_| 200);
     let keys = format!("{}\nmasked_echo = \"echo\"", webhook(&server));

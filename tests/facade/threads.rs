@@ -144,3 +144,20 @@ fn b18_what_can_not_be_noted_is_refused_in_metas_shape() {
     assert_eq!(code(owner(&broker, "absent", CUSTOMER)), (403, 10), "and asking joins nobody");
     assert_eq!(owner(&broker, "crm", CUSTOMER).1["owner"], "none", "nothing of that was noted");
 }
+
+#[test]
+fn b18_a_role_changes_with_a_reload() {
+    let (bot, quiet) = (Callback::start(|_| 200), Callback::start(|_| 200));
+    let (broker, _crm, _bringer) = routed(&bot, &quiet);
+    let tell = |body: &Value| broker.post("crm", "thread_control", body).0;
+    let pass_to = |role: &str| control("pass", &json!({ "control_pass": { "target_role": role } }));
+    assert_eq!((tell(&pass_to("marketing")), tell(&pass_to("customer_service"))), (400, 200));
+    bot.until("the thread", |told| handovers(told).len() == 1);
+    broker.reload("thread_role = \"customer_service\"", "thread_role = \"marketing\"");
+    assert_eq!(tell(&control("take", &json!({}))), 200);
+    assert_eq!((tell(&pass_to("customer_service")), tell(&pass_to("marketing"))), (400, 200));
+    let told = bot.until("the loss, and the thread again", |told| handovers(told).len() == 3);
+    let [_, taken, passed] = handovers(&told).try_into().unwrap();
+    assert_eq!(taken["value"]["control_taken"]["previous_owner_role"], "marketing");
+    assert_eq!(passed["value"]["control_passed"]["new_owner_role"], "marketing");
+}

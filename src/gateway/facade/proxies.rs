@@ -36,14 +36,9 @@ const NUMBERS: &str = "phone_numbers";
 const APPS: &str = "subscribed_apps";
 
 impl Facade {
-    /// Whether it is the id of a number of the portal's whose token this is.
-    pub(super) fn is_number(&self, request: &HttpRequest, id: &str) -> bool {
-        self.asking(request, id).is_ok()
-    }
-
-    /// What is known of a number.
-    pub(super) async fn number(&self, request: &HttpRequest, id: &str) -> Answer {
-        let Asking { number, .. } = self.asking(request, id)?;
+    /// What is known of the number that is asked about.
+    pub(super) async fn number(&self, asking: Asking, request: &HttpRequest, id: &str) -> Answer {
+        let number = asking.number;
         let parameters = parameters_of(request);
         for (_, fields) in parameters.iter().filter(|(key, _)| key == "fields") {
             if let Some(other) = fields.split(',').find(|field| !NUMBER_FIELDS.contains(&field.trim())) {

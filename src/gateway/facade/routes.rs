@@ -57,12 +57,11 @@ type Object = web::Path<(String, String)>;
 
 async fn get_object(request: HttpRequest, facade: web::Data<Facade>, path: Object) -> HttpResponse {
     let (_, id) = path.into_inner();
-    let answer = if facade.is_number(&request, &id) {
-        facade.number(&request, &id).await
-    } else {
-        facade.media(&request, &id).await
-    };
-    said(answer)
+    // What is no number of the portal's whose token this is may be media of it.
+    said(match facade.asking(&request, &id) {
+        Ok(asking) => facade.number(asking, &request, &id).await,
+        Err(_) => facade.media(&request, &id).await,
+    })
 }
 
 async fn delete_object(request: HttpRequest, facade: web::Data<Facade>, path: Object) -> HttpResponse {

@@ -2,7 +2,8 @@
 //!
 //! On plan `bundle` such a service joins a number's channel as soon as another one has made it, so that being told by HTTP
 //! makes nobody the parent who did not ask for it; on plan `isolated` it has a channel of its own from the start. It joins
-//! each number once: who takes it out again has taken it out until the next start, whatever reloads there are.
+//! each number once: who takes it out again has taken it out until the next start, or until reloads take its URL away
+//! and bring it back.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

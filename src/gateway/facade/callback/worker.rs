@@ -122,9 +122,9 @@ impl Worker {
                 End::Stopped => false,
                 End::Gone => {
                     tracing::warn!(service = %self.caller.service(), "answered 410: it is told nothing more until a reload");
-                    self.reloaded(None).await
+                    self.reloaded(None, &mut joining).await
                 }
-                End::Lost => self.reloaded(Some(AGAIN_AFTER)).await,
+                End::Lost => self.reloaded(Some(AGAIN_AFTER), &mut joining).await,
             };
             if !goes_on {
                 break;
@@ -138,7 +138,7 @@ impl Worker {
     }
 
     /// Waits for a reload, for so long at most; says whether it goes on.
-    async fn reloaded(&mut self, at_most: Option<Duration>) -> bool {
+    async fn reloaded(&mut self, at_most: Option<Duration>, joining: &mut JoinHandle<()>) -> bool {
         let wait = async {
             match at_most {
                 Some(at_most) => tokio::time::sleep(at_most).await,
@@ -149,7 +149,7 @@ impl Worker {
             () = wait => true,
             changed = self.next_telling.changed() => {
                 if changed.is_ok() {
-                    self.telling = Arc::clone(&self.next_telling.borrow_and_update());
+                    self.follow(joining);
                 }
                 changed.is_ok()
             }
@@ -201,13 +201,19 @@ impl Worker {
 
     /// Goes on as the configuration says now, with what is not told yet.
     fn take_over(&mut self, lanes: &mut Lanes<What>, joining: &mut JoinHandle<()>) {
-        let now = Arc::clone(&self.next_telling.borrow_and_update());
-        let before = std::mem::replace(&mut self.telling, now);
+        let before = self.follow(joining);
         if !self.telling.endpoint.is(&before.endpoint) {
             lanes.begin_anew(Instant::now());
         }
+    }
+
+    /// Holds to what the configuration says now, numbers to join among it; gives what held before.
+    fn follow(&mut self, joining: &mut JoinHandle<()>) -> Arc<Telling> {
+        let now = Arc::clone(&self.next_telling.borrow_and_update());
+        let before = std::mem::replace(&mut self.telling, now);
         joining.abort();
         *joining = self.join();
+        before
     }
 
     /// Takes what the broker delivers.
