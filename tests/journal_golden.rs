@@ -1,9 +1,10 @@
 //! A small store of format 1, committed as it was written, must open for ever and yield exactly its records.
 //!
-//! It has every kind of record, two streams, a trim, a deleted stream, several segments, and an unclean stop of a broker
+//! It has every kind of record that its day knew (later ones stand in `src/journal/payload/tests.rs`), two streams, a trim, a deleted stream, several segments, and an unclean stop of a broker
 //! that answers before the sync, with what recovery wrote anew. Never edit it. A new format gets a store of its own beside
 //! it, made by `SHAREDLINE_MAKE_GOLDEN=tests/golden/store-2 cargo nextest run --test journal_golden`. `store-runs` is such
-//! a one: its base is of format 2, with runs of ids (`SHAREDLINE_MAKE_GOLDEN_RUNS`).
+//! a one: its base is of format 2, with runs of ids (`SHAREDLINE_MAKE_GOLDEN_RUNS`). Channels' states are beside them
+//! (`SHAREDLINE_MAKE_GOLDEN_STATE_1`, `_2`).
 
 #![cfg(feature = "broker")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a test's report")]
@@ -13,18 +14,18 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use sharedline::domain::channel::{Channel, Keys};
-use sharedline::domain::content::Content;
+use sharedline::domain::content::{Carried, Content};
 use sharedline::domain::event::{
     Acknowledged, Actor, Agent, ClaimAction, ClaimActivity, ClaimChange, ClearTo, Customer, Event, Handed,
     Membership, MembershipAction, Merged, Message, Notice, PortalEvent, Receipt, Record, Reply, RosterChange,
-    Settings, Status, StatusError, StatusParked,
+    Settings, Status, StatusError, StatusParked, ThreadAction, ThreadChange,
 };
 use sharedline::domain::fingerprint::{Fingerprint, Key};
 use sharedline::domain::ids::{
     AgentId, ChannelId, ConversationId, CustomerName, MessageId, Number, Offset, PortalId, ReplyId,
     ServiceId, Timestamp,
 };
-use sharedline::domain::recent_ids::RunId;
+use sharedline::domain::recent_ids::{LaidAside, RunId};
 use sharedline::domain::senders::Senders;
 use sharedline::journal::disk::{Disk, RealDisk};
 use sharedline::journal::sim_disk::SimDisk;
@@ -37,6 +38,8 @@ const GOLDEN: &str = "tests/golden/store";
 const GOLDEN_RUNS: &str = "tests/golden/store-runs";
 /// The state of a channel, as a base of format 1 has it.
 const GOLDEN_STATE: &str = "tests/golden/channel-1.state";
+/// The same as a base of format 2 has it.
+const GOLDEN_STATE_WITH_RUNS: &str = "tests/golden/channel-2.state";
 const CHANNEL: ChannelId = ChannelId(0x00c0_ffee_0000_0000_0000_0000_0000_0001);
 const CONVERSATION: ConversationId = ConversationId(0x0123_4567_89ab_cdef);
 /// The channel's records before this one were trimmed.
@@ -391,7 +394,7 @@ fn a_state_of_format_1_reads_for_ever() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(GOLDEN_STATE);
     let senders = || Senders::new(Key::new([1; 16]));
     #[expect(clippy::disallowed_methods, reason = "asked for by hand, for a new format alone")]
-    if std::env::var("SHAREDLINE_MAKE_GOLDEN_STATE").is_ok() {
+    if std::env::var("SHAREDLINE_MAKE_GOLDEN_STATE_1").is_ok() {
         std::fs::write(&path, state::save_channel(&channel(), &senders())).unwrap();
     }
     let golden = std::fs::read(path).unwrap();
@@ -399,6 +402,53 @@ fn a_state_of_format_1_reads_for_ever() {
         state::restore_channel(&golden.clone().into(), new_channel(), senders().key()).unwrap();
     assert_eq!(but_for_turns(&read), but_for_turns(&channel()));
     assert_eq!(state::save_channel(&read, &known), golden, "what has nothing new is written as it was");
+}
+
+/// The same channel with all that came later: a note of whose a thread is, a status that came early with what it carries, a
+/// bot's reply that waits, and ids that lie in a run.
+fn channel_of_today() -> Channel {
+    let mut channel = channel();
+    let mut waiting = events().swap_remove(3);
+    if let Event::Reply(reply) = &mut waiting {
+        (reply.agent, reply.reply_id) = (None, ReplyId::trusted("r-2"));
+    }
+    let mut early = events().swap_remove(5);
+    if let Event::StatusParked(parked) = &mut early {
+        parked.message_id = MessageId::trusted("wamid.early");
+        parked.carried = Some(Carried::checked(Bytes::from_static(br#"{"pricing":{"billable":true}}"#)));
+    }
+    let noted = Event::from(ThreadChange {
+        action: ThreadAction::Passed,
+        by: Actor::Service(crm()),
+        agent: None,
+        owner: Some(crm()),
+        previous: None,
+        until: Some(Timestamp(1_700_086_400_000)),
+        metadata: Some(Arc::from("wants a refund")),
+    });
+    for (conversation, event) in [(Some(CONVERSATION), waiting), (None, early), (Some(CONVERSATION), noted)] {
+        let offset = channel.head().next();
+        channel.apply(&Record { offset, at: Timestamp(1_700_000_003_000), conversation, event });
+    }
+    let period = channel.movable_periods(1).next().unwrap();
+    let movable = channel.movable_ids(period).unwrap();
+    channel.lay_ids_aside(LaidAside { run: RunId(9), ..movable.about });
+    channel
+}
+
+#[test]
+fn a_state_with_runs_reads_for_ever() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(GOLDEN_STATE_WITH_RUNS);
+    let senders = || Senders::new(Key::new([1; 16]));
+    #[expect(clippy::disallowed_methods, reason = "asked for by hand, for a new format alone")]
+    if std::env::var("SHAREDLINE_MAKE_GOLDEN_STATE_2").is_ok() {
+        std::fs::write(&path, state::save_channel(&channel_of_today(), &senders())).unwrap();
+    }
+    let golden = std::fs::read(path).unwrap();
+    let (read, known) =
+        state::restore_channel(&golden.clone().into(), new_channel(), senders().key()).unwrap();
+    assert_eq!(read, channel_of_today());
+    assert_eq!(state::save_channel(&read, &known), golden);
 }
 
 /// All of a channel but whose turn it is to send: that was counted otherwise before services had weights, so that after an

@@ -451,41 +451,33 @@ impl Run {
 
     /// Takes the index of some sealed segment away, or flips a bit of it.
     fn damage_an_index(&mut self) {
-        self.disk.kill();
-        let files = self.disk.snapshot();
-        let indexes: Vec<_> = files.iter().filter(|(name, _)| name.ends_with(".index")).collect();
-        if indexes.is_empty() {
-            return;
-        }
-        let (name, bytes) = indexes[self.random.below_usize(indexes.len())];
-        if bytes.is_empty() || self.random.chance(1, 2) {
-            self.story.tell(format_args!("lose {name}"));
-            self.disk.remove(name).unwrap();
-        } else {
-            let byte = self.random.below(bytes.len() as u64);
-            self.story.tell(format_args!("flip byte {byte} of {name}"));
-            self.disk.flip(name, byte, 3);
-        }
+        self.damage_one(".index");
     }
 
     /// Takes a run away, or flips a bit of it.
     fn damage_a_run(&mut self) {
+        let damaged = self.damage_one(".run");
+        self.damaged_runs.extend(damaged.as_deref().and_then(run_of));
+    }
+
+    /// Takes a file whose name ends so away, or flips a bit of it; gives its name, if there is one.
+    fn damage_one(&mut self, end: &str) -> Option<String> {
         self.disk.kill();
         let files = self.disk.snapshot();
-        let runs: Vec<_> = files.iter().filter(|(name, _)| name.ends_with(".run")).collect();
-        if runs.is_empty() {
-            return;
+        let mut files: Vec<_> = files.into_iter().filter(|(name, _)| name.ends_with(end)).collect();
+        if files.is_empty() {
+            return None;
         }
-        let (name, bytes) = runs[self.random.below_usize(runs.len())];
+        let (name, bytes) = files.swap_remove(self.random.below_usize(files.len()));
         if bytes.is_empty() || self.random.chance(1, 2) {
             self.story.tell(format_args!("lose {name}"));
-            self.disk.remove(name).unwrap();
+            self.disk.remove(&name).unwrap();
         } else {
             let byte = self.random.below(bytes.len() as u64);
             self.story.tell(format_args!("flip byte {byte} of {name}"));
-            self.disk.flip(name, byte, 3);
+            self.disk.flip(&name, byte, 3);
         }
-        self.damaged_runs.extend(run_of(name));
+        Some(name)
     }
 
     /// No run is left that no state names.

@@ -58,7 +58,7 @@ const MESSAGES: u64 = 100;
 /// What comes in each step of the busy channel, and for how many days.
 const BUSY_MESSAGES: u64 = 2_000;
 const BUSY_DAYS: u64 = 22;
-/// What its ids may take in memory, in bytes: those of about 4 of the 16 steps of 8 days.
+/// What its ids may take in memory, in bytes: those of about 8 of the 16 steps of 8 days.
 const BUSY_IDS_BYTES_MAX: u64 = 512 << 10;
 const REPLIES: u64 = 20;
 const CUSTOMERS: u64 = 50;

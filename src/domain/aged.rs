@@ -6,7 +6,8 @@
 //! **Invariants:** an entry stays for `keep_ms` after the earlier of its own time and its recording, and for at most
 //! `keep_ms` + `period_ms` + [`FORGET_STEP_MS`] of a clock that goes on (one whose own time lies ahead may stay as long
 //! as others of that time come, and then with its one bucket only). What is there is decided by what was inserted
-//! and by the last `forget` alone, so a replay comes to the same state.
+//! and by the last `forget` alone, so a replay comes to the same state; but for what the owner lets go before its time
+//! (`drop_oldest`) and what it keeps elsewhere (`drop_through`), of which no record tells.
 
 use std::collections::BTreeMap;
 

@@ -37,9 +37,10 @@ impl<K: Copy + Eq, V> Dense<K, V> {
         Self { entries: Vec::new(), slots: Vec::new() }
     }
 
-    /// Empty, with room for so many and an eighth more.
+    /// Empty, with room for so many and an eighth more, and the slots for as many.
     pub(super) fn with_room(entries: usize) -> Self {
-        Self { entries: Vec::with_capacity(entries + entries / 8), slots: Vec::new() }
+        let slots = (entries.min(LISTED_MAX) * 8).div_ceil(7).max(SLOTS_MIN).next_power_of_two();
+        Self { entries: Vec::with_capacity(entries + entries / 8), slots: vec![0; slots] }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -152,14 +153,11 @@ impl<K: Copy + Eq, V> Dense<K, V> {
         if position >= LISTED_MAX {
             return;
         }
-        let mask = self.slots.len().wrapping_sub(1);
-        let mut at = hash as usize & mask;
-        while let Some(slot) = self.slots.get_mut(at) {
-            if *slot == 0 {
+        for at in self.way(hash) {
+            if let Some(slot) = self.slots.get_mut(at).filter(|slot| **slot == 0) {
                 *slot = slot_for(position, hash);
                 return;
             }
-            at = (at + 1) & mask;
         }
     }
 

@@ -5,7 +5,7 @@
 //! anything. Two ids with one fingerprint (1 in 2^128) are told apart by that; only the newer of them stays known.
 //!
 //! ```text
-//!  insert ─▶ in memory, 60 bytes an id ──lay_aside──▶ a run on disk; here its times and a filter, 1.5 bytes an id
+//!  insert ─▶ in memory, 32 bytes an id ──lay_aside──▶ a run on disk; here its times and a filter, 1.5 bytes an id
 //!                      │                                        │
 //!                 Suspect::At(record)                  Suspect::In(runs): to be looked for there
 //! ```

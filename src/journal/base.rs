@@ -39,7 +39,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::disk::{Disk, DiskFile};
-use super::record::{Damage, Entry, RECORD_HEADER_BYTES, RawRecord, RecordHeader, u32_at, u64_at};
+use super::record::{Damage, Entry, RECORD_HEADER_BYTES, RawRecord, RecordHeader, u32_at, u64_at, u128_at};
 use super::runs::{self, RunOf};
 use super::scan::Found;
 use super::store::UNFINISHED;
@@ -237,7 +237,7 @@ impl Base {
         let Some(directory) = directory else { return Ok(None) };
         let (runs, entries) = header.parts(&directory);
         let runs = runs.chunks_exact(RUN_BYTES);
-        let runs = runs.map(|raw| (RunId(u64_at(raw, 16)), StreamId(id_at(raw, 0)))).collect();
+        let runs = runs.map(|raw| (RunId(u64_at(raw, 16)), StreamId(u128_at(raw, 0)))).collect();
         let streams = entries.chunks_exact(ENTRY_BYTES).map(read_entry).collect();
         let Header { covered, directory_at, .. } = header;
         if directory_at + 2 * length as u64 + HEADER_BYTES as u64 != bytes {
@@ -441,12 +441,8 @@ impl Header {
     }
 }
 
-fn id_at(raw: &[u8], at: usize) -> u128 {
-    u128::from(u64_at(raw, at + 8)) << 64 | u128::from(u64_at(raw, at))
-}
-
 fn read_entry(raw: &[u8]) -> (StreamId, Listed) {
-    let stream = StreamId(id_at(raw, 0));
+    let stream = StreamId(u128_at(raw, 0));
     let flags = u32_at(raw, 36);
     let end = StreamEnd {
         head: Offset(u64_at(raw, 72)),

@@ -148,6 +148,11 @@ pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |raw| u32::from_le_bytes(*raw))
 }
 
+/// The sixteen bytes at `at`, as [`u64_at`] reads them.
+pub(super) fn u128_at(bytes: &[u8], at: usize) -> u128 {
+    u128::from(u64_at(bytes, at + 8)) << 64 | u128::from(u64_at(bytes, at))
+}
+
 /// The eight bytes at `at`; zero past the end. Callers have checked the length, or a checksum.
 pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |raw| u64::from_le_bytes(*raw))

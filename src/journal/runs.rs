@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use super::StreamId;
 use super::disk::{Disk, DiskFile};
-use super::record::{u32_at, u64_at};
+use super::record::{u32_at, u64_at, u128_at};
 use super::scan::Found;
 use super::store::UNFINISHED;
 use crate::domain::filter::Filter;
@@ -228,14 +228,13 @@ impl Header {
     }
 
     fn read(raw: &[u8; HEADER_BYTES], store: u128, run: RunId, seed: u32) -> Option<Self> {
-        let id = |at| u128::from(u64_at(raw, at + 8)) << 64 | u128::from(u64_at(raw, at));
         let ours = raw[..8] == MAGIC
             && crc32c::crc32c_append(seed, &raw[..HEADER_CHECKED]) == u32_at(raw, HEADER_CHECKED)
             && u32_at(raw, 8) == FORMAT
-            && id(16) == store
+            && u128_at(raw, 16) == store
             && u64_at(raw, 48) == run.0;
         ours.then(|| Self {
-            stream: StreamId(id(32)),
+            stream: StreamId(u128_at(raw, 32)),
             ids: u64_at(raw, 56),
             from: Timestamp(u64_at(raw, 64)),
             to: Timestamp(u64_at(raw, 72)),
@@ -364,8 +363,7 @@ impl Run {
             return Err(self.damaged(position));
         }
         let ids = raw.get(..ids).unwrap_or_default().chunks_exact(ID_BYTES);
-        let id = |raw: &[u8]| u128::from(u64_at(raw, 8)) << 64 | u128::from(u64_at(raw, 0));
-        Ok(ids.map(|raw| (Fingerprint::from_u128(id(raw)), Offset(u64_at(raw, 16)))).collect())
+        Ok(ids.map(|raw| (Fingerprint::from_u128(u128_at(raw, 0)), Offset(u64_at(raw, 16)))).collect())
     }
 
     fn fill(&self, bytes: &mut [u8], position: u64) -> Result<bool, RunError> {

@@ -21,7 +21,7 @@ use std::io;
 use super::StreamId;
 use super::disk::Disk;
 use super::index::BlockRef;
-use super::record::{u32_at, u64_at};
+use super::record::{u32_at, u64_at, u128_at};
 use super::store::UNFINISHED;
 use crate::domain::ids::{Offset, Timestamp};
 
@@ -112,7 +112,7 @@ impl Sealed {
             && u32_at(header, 8) == FORMAT
             && crc32c::crc32c(content) == u32::from_le_bytes(*crc)
             && blocks.len() == u32_at(header, 12) as usize * BLOCK_BYTES;
-        let is_its = id_at(header, 16) == store && u64_at(header, 32) == number;
+        let is_its = u128_at(header, 16) == store && u64_at(header, 32) == number;
         if !is_whole || !is_its {
             return None;
         }
@@ -125,7 +125,7 @@ impl Sealed {
                 bytes: u32_at(bytes, 28),
                 records: u32_at(bytes, 32),
             };
-            (StreamId(id_at(bytes, 0)), block)
+            (StreamId(u128_at(bytes, 0)), block)
         };
         Some(Self {
             number,
@@ -134,10 +134,6 @@ impl Sealed {
             blocks: blocks.chunks_exact(BLOCK_BYTES).map(block).collect(),
         })
     }
-}
-
-fn id_at(bytes: &[u8], at: usize) -> u128 {
-    u128::from(u64_at(bytes, at + 8)) << 64 | u128::from(u64_at(bytes, at))
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@
 //! acknowledges before the sync. `leaps` counts the unclean stops in that mode: the offsets of every stream leap once
 //! for each; what recovery wrote anew, up to `written through`, is from before the last of them.
 
-use super::record::{u32_at, u64_at};
+use super::record::{u32_at, u64_at, u128_at};
 
 /// Where the log begins in a segment, in bytes.
 pub(super) const CONTENT_START: u64 = 8192;
@@ -114,7 +114,7 @@ impl SegmentHeader {
             return Err(HeaderFault::Newer(format));
         }
         Ok(Self {
-            store: (u128::from(u64_at(bytes, 24)) << 64) | u128::from(u64_at(bytes, 16)),
+            store: u128_at(bytes, 16),
             number: u64_at(bytes, 32),
             before: Position { segment: u64_at(bytes, 40), byte: u64_at(bytes, 48) },
             last_commit: u64_at(bytes, 56),

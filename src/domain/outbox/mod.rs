@@ -22,7 +22,7 @@
 //!
 //! **Invariants:** `apply` is total. A reply is open or done, never both. A status never goes backwards. Replay of the
 //! records and a `forget` of the same time give an equal state under the same weights; only
-//! [`Outbox::put_back`] and [`Outbox::rest`] are in no record.
+//! [`Outbox::put_back`], [`Outbox::rest`] and [`Outbox::drop_oldest_remembered`] are in no record.
 
 pub mod budget;
 mod deciding;

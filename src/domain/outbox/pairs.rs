@@ -9,7 +9,8 @@
 //! ([`Pairs::is_of`]). Until then it counts by itself, which lets one message pass that its share would let pass too.
 //!
 //! **Invariants:** no customer gets more than Meta lets the number send him. Shares are never used up by others: what is
-//! for all, all shares, and one unknown message of each channel are together no more than the burst.
+//! for all, all shares, and one unknown message of each channel are together no more than the burst, where no more than 22
+//! channels share the number: with more, the first messages of all may pass it, and Meta's 131056 rests the customer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
