@@ -32,9 +32,7 @@ pub fn in_json(answered: Answered, viewer: Option<&Viewer<'_>>) -> (Option<Error
         Err(EncodeError::TooLong { .. }) => {
             put_error(ErrorCode::TooLarge, "the answer does not fit in one message; ask for less")
         }
-        Err(EncodeError::NoConversation | EncodeError::NoReply) => {
-            put_error(ErrorCode::Internal, "the answer can not be written")
-        }
+        Err(EncodeError::NoConversation) => put_error(ErrorCode::Internal, "the answer can not be written"),
     }
 }
 

@@ -17,7 +17,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
@@ -29,7 +28,7 @@ use crate::actors::broker::{ConnectError, Session};
 use crate::actors::outlet::{IN_FLIGHT_MAX, Outlet, PRESENCE_QUEUED_MAX};
 use crate::actors::port::{Answered, Outgoing, PresenceTold, Timeline};
 use crate::actors::{Broker, Halted};
-use crate::domain::ids::{ChannelId, Offset, Timestamp};
+use crate::domain::ids::{ChannelId, Offset};
 use crate::domain::presence::{PresenceSeen, PresentAgent};
 use crate::domain::view::{Viewer, view};
 use crate::wire::codec::{EncodeError, decode_request, decode_server, encode_owned_delivery, encode_request};
@@ -86,14 +85,6 @@ impl LocalError {
             Self::Refused(error) => Some(error.code),
             _ => None,
         }
-    }
-}
-
-/// A time of the system's, in whole milliseconds; what lies before 1970 is 1970.
-impl From<SystemTime> for Timestamp {
-    fn from(time: SystemTime) -> Self {
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 }
 

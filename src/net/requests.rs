@@ -23,7 +23,7 @@ use crate::wire::message::{
 };
 
 /// Most entries of one `open` (contract: 200).
-pub(super) const OPEN_LIMIT_MAX: usize = 200;
+pub(super) const OPEN_LIMIT_MAX: usize = crate::actors::operator::TIMELINE_MAX;
 
 /// Who is at the other end, for translating what it asks.
 #[derive(Debug, Clone)]

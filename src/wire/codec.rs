@@ -67,9 +67,6 @@ pub enum EncodeError {
     /// A record belongs to no conversation, and what is shown of it needs one.
     #[error("record belongs to no conversation")]
     NoConversation,
-    /// A record is no reply to a known customer.
-    #[error("record is no reply to a customer")]
-    NoReply,
 }
 
 /// Reads a request. The id is 0 for `ack`, which has none.

@@ -9,8 +9,8 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::domain::content::Carried;
-use crate::domain::event::{Event, Receipt, Record, Reply};
-use crate::domain::ids::{ChannelId, ConversationId, CustomerName, Offset, Timestamp};
+use crate::domain::event::{Receipt, Record, Reply};
+use crate::domain::ids::{ChannelId, ConversationId, Offset, Timestamp};
 use crate::domain::presence::PresenceSeen;
 use crate::domain::view::{ThreadView, View};
 
@@ -73,22 +73,6 @@ pub struct GapSeen {
 /// Never in fact: it is far below the limit.
 pub fn encode_gap(encoding: Encoding, gap: &GapSeen, out: &mut BytesMut) -> Result<(), EncodeError> {
     write(encoding, 0, gap, out)
-}
-
-/// Hands a reply to its gateway; `record` is that of the reply, in `channel`.
-///
-/// # Errors
-/// When it would be too long, or `record` is no reply to a customer in a conversation; `out` is then as it was.
-pub fn encode_send(
-    encoding: Encoding,
-    channel: ChannelId,
-    record: &Record,
-    out: &mut BytesMut,
-) -> Result<(), EncodeError> {
-    let Event::Reply(reply) = &record.event else { return Err(EncodeError::NoReply) };
-    let conversation = record.conversation.ok_or(EncodeError::NoConversation)?;
-    let to = reply.to.wa_id.as_ref().or_else(|| reply.to.id()).ok_or(EncodeError::NoReply)?;
-    write(encoding, 0, &Send { channel, offset: record.offset, conversation, to, reply }, out)
 }
 
 /// A view, and whose it is.
@@ -249,29 +233,6 @@ impl Fields for GapSeen {
         self.from.put_as("from", to);
         self.to.put_as("to", to);
         self.reason.put_as("reason", to);
-    }
-}
-
-struct Send<'a> {
-    channel: ChannelId,
-    offset: Offset,
-    conversation: ConversationId,
-    to: &'a CustomerName,
-    reply: &'a Reply,
-}
-
-impl Fields for Send<'_> {
-    fn variant(&self) -> (u32, &'static str) {
-        (23, "send")
-    }
-
-    fn put_fields<W: Writer>(&self, to: &mut W) {
-        self.channel.put_as("channel", to);
-        self.offset.put_as("offset", to);
-        self.conversation.put_as("conversation", to);
-        self.to.put_as("to", to);
-        self.reply.reply_id.put_as("reply_id", to);
-        Raw(self.reply.content.expose()).put_as("content", to);
     }
 }
 

@@ -6,16 +6,14 @@ use bytes::{Bytes, BytesMut};
 use sharedline::domain::command::{ClaimSeen, Warning, Window};
 use sharedline::domain::content::{CONTENT_BYTES_MAX, Carried, Content};
 use sharedline::domain::event::{
-    Actor, ClaimAction, ClaimChange, ClearTo, Customer, Event, Membership, MembershipAction, Merged, Message,
-    Notice, Receipt, Record, Reply, Settings, Status, StatusError, ThreadAction, ThreadChange,
+    Actor, ClaimAction, ClaimChange, ClearTo, Event, Membership, MembershipAction, Merged, Message, Notice,
+    Receipt, Record, Reply, Settings, Status, StatusError, ThreadAction, ThreadChange,
 };
 use sharedline::domain::ids::{ConversationId, Offset, ServiceId, Timestamp};
 use sharedline::domain::presence::{Doing, Presence, PresenceSeen};
 use sharedline::domain::view::{Masking, Viewer, view};
 use sharedline::wire::codec::{EncodeError, decode_server, encode_owned_delivery, encode_response};
-use sharedline::wire::delivery::{
-    GapSeen, TimelineWriter, encode_delivery, encode_gap, encode_presence, encode_send,
-};
+use sharedline::wire::delivery::{GapSeen, TimelineWriter, encode_delivery, encode_gap, encode_presence};
 use sharedline::wire::frame::{Encoding, FRAME_BYTES_MAX};
 use sharedline::wire::message::{
     Delivery, Flag, GapReason, Parent, Private, Response, ServerBody, responses,
@@ -318,32 +316,7 @@ fn presence_gap_and_send_read_back_as_what_they_are() {
         let Delivery::Gap(told) = read(encoding, &out) else { panic!() };
         assert_eq!((told.offset, told.from, told.to), (Offset(9), Offset(2), Offset(9)));
         assert_eq!(written(encoding, &Delivery::Gap(told)), out);
-
-        let mut out = BytesMut::new();
-        encode_send(encoding, CHANNEL, &reply(Settings::default()), &mut out).unwrap();
-        let Delivery::Send(told) = read(encoding, &out) else { panic!() };
-        assert_eq!(
-            (told.to.as_str(), told.offset, told.reply_id.as_str()),
-            ("16505551234", Offset(300), "r-1")
-        );
-        assert_eq!(&told.content.0, text(SECRET).expose());
-        assert_eq!(written(encoding, &Delivery::Send(told)), out);
     }
-}
-
-#[test]
-fn a_send_goes_to_the_user_id_where_no_phone_is_known_and_only_a_reply_is_sent() {
-    let mut record = reply(Settings::default());
-    let Event::Reply(reply) = &mut record.event else { panic!() };
-    reply.to = Customer { wa_id: None, ..customer() };
-    let mut out = BytesMut::new();
-    encode_send(Encoding::JsonLines, CHANNEL, &record, &mut out).unwrap();
-    let Delivery::Send(told) = read(Encoding::JsonLines, &out) else { panic!() };
-    assert_eq!(told.to.as_str(), "US.13491208655302741918");
-
-    let other = message(ClearTo::Everyone, text("Hi"));
-    let refused = encode_send(Encoding::JsonLines, CHANNEL, &other, &mut out);
-    assert_eq!(refused, Err(EncodeError::NoReply));
 }
 
 fn conversation_in(encoding: Encoding, bytes: &[u8]) -> responses::Conversation {

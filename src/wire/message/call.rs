@@ -102,6 +102,8 @@ calls! {
     Release => Ok,
     Transfer => PickedUp,
     Presence => Ok,
+    ThreadControl => Thread,
+    ThreadOwner => Thread,
     Ping => Pong,
     Inbound => InboundAccepted,
     Status => Ok,

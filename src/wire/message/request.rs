@@ -349,7 +349,9 @@ impl Hello {
         Self::of(portal, Who::Gateway(gateway), None)
     }
 
-    fn of(portal: PortalId, who: Who, adapter: Option<AdapterId>) -> Self {
+    /// The greeting of either, with the name of its adapter if it has one. Over a socket a `token` belongs to it.
+    #[must_use]
+    pub fn of(portal: PortalId, who: Who, adapter: Option<AdapterId>) -> Self {
         Self {
             version: PROTOCOL_VERSION,
             who,
