@@ -300,7 +300,7 @@ fn a_customers_word_goes_in_by_send_and_is_seen_by_tail() {
     let mut watching = String::new();
     BufReader::new(tail.stderr.take().unwrap()).read_line(&mut watching).unwrap();
     assert!(watching.contains("watching"), "{watching}");
-    // It is attached a moment after its welcome: what is sent again and again until then is seen.
+    // A watch begins at the head of its welcome, whenever it is attached.
     let mut line = String::new();
     let sent = send("whatsapp");
     assert_eq!(code(&sent), 0, "{}", said(&sent));
@@ -637,6 +637,7 @@ fn growth_along_every_axis_stands_beside_its_first_step() {
 #[test]
 fn memory_of_idle_connections_and_conversations_is_counted_one_by_one() {
     let found = bench(&["memory", "--connections", "100", "--conversations", "100000", "--subscribers", "1"]);
+    assert_eq!(found["durability"], "fsync", "by which runs are told apart");
     let (connection, conversation) = (&found["connection"], &found["conversation"]);
     let grown = |of: &Value| figure(of, "rss_after_bytes") - figure(of, "rss_before_bytes");
     assert_eq!(

@@ -12,9 +12,6 @@ use crate::wire::frame::Encoding;
 use crate::wire::message::requests::Hello;
 use crate::wire::message::{DeliverMode, Private, Who};
 
-/// The protocol's version that the verbs speak.
-const VERSION: u32 = 1;
-
 /// Where a broker is, and with which token.
 #[derive(Debug, Args)]
 pub(super) struct Peer {
@@ -99,17 +96,8 @@ impl Peer {
         deliver: DeliverMode,
     ) -> Result<Options, Failure> {
         let adapter = adapter.map(str::parse).transpose().map_err(usage)?;
-        let hello = Hello {
-            version: VERSION,
-            who,
-            portal: portal.parse().map_err(usage)?,
-            token: Private::from(self.token()?.expose()),
-            adapter,
-            window: crate::wire::message::WINDOW_DEFAULT,
-            deliver,
-            from: Default::default(),
-            heartbeat_ms: None,
-        };
+        let token = Private::from(self.token()?.expose());
+        let hello = Hello { token, deliver, ..Hello::of(portal.parse().map_err(usage)?, who, adapter) };
         Ok(Options { address: self.address(config), encoding: Encoding::JsonLines, hello })
     }
 }

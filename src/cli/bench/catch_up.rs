@@ -235,7 +235,7 @@ fn report(arguments: &Arguments, alone: &Measured, all: &Measured, caught_up: &C
     if against.json {
         let more = json!({
             "bench": "catch-up",
-            "durability": against.tcp.is_none().then(|| against.durability.word()),
+            "durability": against.own_durability(),
             "backlog": backlog, "rate": rate, "size": size, "subscribers": subscribers,
             "catch_up": caught_up.json(),
             "live_alone_latency_us": alone.latency.json(),

@@ -168,7 +168,7 @@ impl Found {
         let Arguments { size, subscribers, customers, window, rate, rounds, against, .. } = arguments;
         json!({
             "bench": "fan-out",
-            "durability": against.tcp.is_none().then(|| against.durability.word()),
+            "durability": against.own_durability(),
             "size": size, "subscribers": subscribers, "customers": customers, "window": window, "rate": rate,
             "rounds": rounds, "messages_asked": messages_asked(arguments),
             "runs": self.runs.iter().map(of_run).collect::<Vec<_>>(),

@@ -202,7 +202,7 @@ fn json_of(arguments: &Arguments, rows: &[Row]) -> Value {
     json!({
         "bench": "growth",
         "by": arguments.by.word(),
-        "durability": arguments.against.tcp.is_none().then(|| arguments.against.durability.word()),
+        "durability": arguments.against.own_durability(),
         "size": arguments.size, "subscribers": arguments.subscribers, "rate": arguments.rate,
         "deliveries_asked": arguments.deliveries.unwrap_or(arguments.by.deliveries()),
         "rows": rows.iter().enumerate().map(|(at, row)| of_row(at, row)).collect::<Vec<_>>(),

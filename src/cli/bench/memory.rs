@@ -108,7 +108,7 @@ impl Growth {
 pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let Arguments { connections, deliver, conversations, subscribers, .. } = arguments;
     let mut report = json!({
-        "bench": "memory", "connections": connections, "deliver": deliver.word(), "conversations": conversations,
+        "bench": "memory", "durability": arguments.against.own_durability(), "connections": connections, "deliver": deliver.word(), "conversations": conversations,
         "subscribers": subscribers, "connection": null, "conversation": null,
     });
     let mut lines = Vec::new();

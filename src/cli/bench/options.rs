@@ -84,3 +84,10 @@ pub(super) struct Against {
     #[arg(long)]
     pub(super) json: bool,
 }
+
+impl Against {
+    /// When the own broker acknowledges; nothing of one that was there.
+    pub(super) fn own_durability(&self) -> Option<&'static str> {
+        self.tcp.is_none().then(|| self.durability.word())
+    }
+}

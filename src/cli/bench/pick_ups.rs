@@ -54,7 +54,7 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let measured = measured?;
     ended?;
     if arguments.against.json {
-        let durability = arguments.against.tcp.is_none().then(|| arguments.against.durability.word());
+        let durability = arguments.against.own_durability();
         let more =
             json!({"bench": "pick-ups", "durability": durability, "messages_asked": arguments.messages});
         out::line(&with(measured.json(), more).to_string());

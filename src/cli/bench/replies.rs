@@ -454,7 +454,7 @@ fn report(arguments: &Arguments, found: &Found) {
     if against.json {
         let more = json!({
             "bench": "replies",
-            "durability": against.tcp.is_none().then(|| against.durability.word()),
+            "durability": against.own_durability(),
             "replies": replies, "services": services, "conversations": conversations,
             "window": window, "rate": rate, "size": size,
             "to_accepted_us": to_accepted.json(),

@@ -237,7 +237,7 @@ fn report(arguments: &Arguments, found: &Found) {
     if against.json {
         let report = json!({
             "bench": "storm",
-            "durability": against.tcp.is_none().then(|| against.durability.word()),
+            "durability": against.own_durability(),
             "adapters": adapters, "services": services, "rounds": rounds, "rate": rate,
             "first": first.json(),
             "again": again.json(),

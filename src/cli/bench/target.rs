@@ -13,7 +13,7 @@ use crate::cli::own_broker::OwnBroker;
 use crate::client::Connection;
 use crate::wire::frame::Encoding;
 use crate::wire::message::requests::Hello;
-use crate::wire::message::{DeliverMode, PROTOCOL_VERSION, Positions, Private, Who};
+use crate::wire::message::{DeliverMode, Private, Who};
 
 /// Tells the directories of one process's brokers apart.
 static BROKERS: AtomicU32 = AtomicU32::new(0);
@@ -202,17 +202,9 @@ impl Door {
     fn hello(&self, who: Who, name: &str, adapter: &str, deliver: DeliverMode) -> anyhow::Result<Hello> {
         let path = self.tokens.join(name);
         let token = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        Ok(Hello {
-            version: PROTOCOL_VERSION,
-            who,
-            portal: self.portal.parse()?,
-            token: Private::from(token.trim_end()),
-            adapter: Some(adapter.parse()?),
-            window: self.window,
-            deliver,
-            from: Positions::default(),
-            heartbeat_ms: None,
-        })
+        let token = Private::from(token.trim_end());
+        let greeting = Hello::of(self.portal.parse()?, who, Some(adapter.parse()?));
+        Ok(Hello { token, window: self.window, deliver, ..greeting })
     }
 
     /// A connection of a service's adapter that is handed its share.

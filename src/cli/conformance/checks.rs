@@ -8,6 +8,7 @@ use super::Verdict;
 use super::ledger::Answer;
 use super::manners::Manner;
 use super::stand_in::{StandIn, Turn};
+use crate::actors::outlet::WINDOW_MAX;
 use crate::domain::ids::ConversationId;
 use crate::wire::frame::Encoding;
 use crate::wire::message::{Delivery, ErrorCode};
@@ -239,7 +240,7 @@ impl StandIn {
     }
 
     async fn bursts(&mut self) -> Option<String> {
-        let window = self.hello.as_ref().map_or(1, |hello| hello.window.clamp(1, 65_536));
+        let window = self.hello.as_ref().map_or(1, |hello| hello.window.clamp(1, WINDOW_MAX));
         let count = BURST.min(usize::try_from(window).unwrap_or(BURST));
         let mut frames = Vec::new();
         for _ in 0..count {

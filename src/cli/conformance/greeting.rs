@@ -7,6 +7,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::stand_in::{Link, StandIn};
+use crate::actors::outlet::WINDOW_MAX;
 use crate::domain::command::{ChannelSeen, ChannelState};
 use crate::domain::event::Settings;
 use crate::domain::ids::Offset;
@@ -38,7 +39,7 @@ impl StandIn {
             let mut link = Link { stream, splitter, buffer, encoding };
             let Some((id, hello)) = self.greet(&mut link).await else { continue };
             self.link = Some(link);
-            let window = hello.window.clamp(1, 65_536);
+            let window = hello.window.clamp(1, WINDOW_MAX);
             self.hello = Some(hello);
             let channels = if self.number.is_some() { vec![self.channel_seen()] } else { Vec::new() };
             let welcome = Welcome {

@@ -122,7 +122,7 @@ impl StandIn {
             conversation: open.conversation,
             head,
             customer,
-            window: Window::Open(crate::domain::ids::Timestamp(at.0 + 86_400_000)),
+            window: Window::Open(at.plus_ms(WINDOW_MS)),
             claims: Vec::new(),
             warnings: Vec::new(),
             confirm: None,

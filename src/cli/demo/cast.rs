@@ -15,7 +15,7 @@ use crate::domain::ids::{ChannelId, Offset};
 use crate::gateway::simulated::Customer;
 use crate::wire::frame::Encoding;
 use crate::wire::message::requests::Hello;
-use crate::wire::message::{DeliverMode, Delivery, Positions, Private, Request, Response, Who};
+use crate::wire::message::{Delivery, Private, Request, Response, Who};
 
 /// How long anything that must happen may take.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -43,17 +43,9 @@ pub(super) struct Player {
 
 impl Player {
     async fn enter(stage: &Stage, name: &'static str, who: Who) -> anyhow::Result<(Self, Events)> {
-        let hello = Hello {
-            version: 1,
-            who,
-            portal: PORTAL.parse()?,
-            token: Private::from(stage.token(name)),
-            adapter: Some(format!("{name}-demo").parse()?),
-            window: WINDOW,
-            deliver: DeliverMode::Share,
-            from: Positions::default(),
-            heartbeat_ms: None,
-        };
+        let token = Private::from(stage.token(name));
+        let greeting = Hello::of(PORTAL.parse()?, who, Some(format!("{name}-demo").parse()?));
+        let hello = Hello { token, window: WINDOW, ..greeting };
         let options = Options { address: stage.tcp, encoding: Encoding::Binary, hello };
         let (client, _, events) =
             Client::connect(options).await.with_context(|| format!("{name} can not connect"))?;

@@ -21,7 +21,7 @@ use crate::wire::frame::Encoding;
 use crate::wire::message::requests::{
     ActivateChannel, CreateChannel, DeactivateChannel, DeleteChannel, Hello, Open, PickUp, Release, Roster,
 };
-use crate::wire::message::{DeliverMode, Delivery, ErrorCode, Positions, Private, Response, Who};
+use crate::wire::message::{DeliverMode, Delivery, ErrorCode, Private, Response};
 
 /// The customer of the story.
 const CUSTOMER: (&str, &str) = ("16505551234", "Maria");
@@ -89,17 +89,9 @@ async fn share(screen: &Screen, stage: &Stage, cast: &mut Cast) -> anyhow::Resul
         screen.says(name, &format!("creates {NUMBER}"), answer);
         cast.channel = Some(channel.seen.channel);
     }
-    let refused = Hello {
-        version: 1,
-        who: Who::Service(REFUSED.parse()?),
-        portal: super::stage::PORTAL.parse()?,
-        token: Private::from(stage.token(REFUSED)),
-        adapter: Some("demo".parse()?),
-        window: 1,
-        deliver: DeliverMode::None,
-        from: Positions::default(),
-        heartbeat_ms: None,
-    };
+    let token = Private::from(stage.token(REFUSED));
+    let greeting = Hello::service(super::stage::PORTAL.parse()?, REFUSED.parse()?, "demo".parse()?);
+    let refused = Hello { token, window: 1, deliver: DeliverMode::None, ..greeting };
     let (books, _, _events) =
         Client::connect(Options { address: stage.tcp, encoding: Encoding::JsonLines, hello: refused })
             .await?;
