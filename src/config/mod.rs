@@ -38,7 +38,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Adapters and gateways.
     pub tcp: Tcp,
-    /// Webhooks, health.
+    /// Webhooks, the Cloud API facade, the admin API and console, WebSockets, metrics, health.
     pub http: Http,
     /// The journal.
     pub journal: Journal,

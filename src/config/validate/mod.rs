@@ -150,12 +150,7 @@ impl Problems<'_> {
     }
 
     fn whatsapp(&mut self, raw: raw::WhatsApp, default: WhatsApp) -> WhatsApp {
-        let graph_url = raw.graph_url.unwrap_or(default.graph_url);
-        let is_url = reqwest::Url::parse(&graph_url)
-            .is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.host().is_some());
-        if !is_url {
-            self.quoted("whatsapp.graph_url", &graph_url, "a URL that begins with https:// or http://");
-        }
+        let graph_url = self.url("whatsapp.graph_url", raw.graph_url).unwrap_or(default.graph_url);
         let access_token = self.secret("whatsapp.access_token", raw.access_token, raw.access_token_file);
         self.token("whatsapp.access_token", access_token.as_ref());
         WhatsApp {

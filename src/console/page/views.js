@@ -32,7 +32,7 @@ export async function overview() {
       ["Conversations", health.conversations],
       ["Replies on their way", health.replies_open],
       ["Journal", bytes(journal.size_bytes)],
-      ["Room on the disk", journal.has_room ? bytes(journal.room_bytes) : "none", journal.has_room ? "" : "bad"],
+      ["Room without asking the disk", journal.has_room ? bytes(journal.room_bytes) : "none", journal.has_room ? "" : "bad"],
       ["Damage found", journal.damage_found, journal.damage_found ? "bad" : ""],
     ]),
     make("h2", {}, "Numbers"),
