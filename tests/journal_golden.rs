@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use sharedline::domain::aside::{LaidAside, Rows, RunId, Shelf};
 use sharedline::domain::channel::{Channel, Keys};
 use sharedline::domain::content::{Carried, Content};
 use sharedline::domain::event::{
@@ -25,7 +26,6 @@ use sharedline::domain::ids::{
     AgentId, ChannelId, ConversationId, CustomerName, MessageId, Number, Offset, PortalId, ReplyId,
     ServiceId, Timestamp,
 };
-use sharedline::domain::recent_ids::{LaidAside, RunId};
 use sharedline::domain::senders::Senders;
 use sharedline::journal::disk::{Disk, RealDisk};
 use sharedline::journal::sim_disk::SimDisk;
@@ -36,10 +36,12 @@ use sharedline::journal::{
 
 const GOLDEN: &str = "tests/golden/store";
 const GOLDEN_RUNS: &str = "tests/golden/store-runs";
+const GOLDEN_VALUES: &str = "tests/golden/store-values";
 /// The state of a channel, as a base of format 1 has it.
 const GOLDEN_STATE: &str = "tests/golden/channel-1.state";
 /// The same as a base of format 2 has it.
 const GOLDEN_STATE_WITH_RUNS: &str = "tests/golden/channel-2.state";
+const GOLDEN_STATE_WITH_SHELVES: &str = "tests/golden/channel-3.state";
 const CHANNEL: ChannelId = ChannelId(0x00c0_ffee_0000_0000_0000_0000_0000_0001);
 const CONVERSATION: ConversationId = ConversationId(0x0123_4567_89ab_cdef);
 /// The channel's records before this one were trimmed.
@@ -281,16 +283,28 @@ fn id(n: u64) -> Fingerprint {
     Key::new(*b"0123456789abcdef").message_id(&MessageId::trusted(&format!("wamid.{n}")))
 }
 
+/// Ids, each with the record that it comes from.
+fn records() -> Rows {
+    Rows::of_records((0..RUN_IDS).map(|n| (id(n), Offset(n + 1))).collect())
+}
+
+/// The same ids, each with a longer value.
+fn values() -> Rows {
+    let mut ids: Vec<_> = (0..RUN_IDS).map(|n| (id(n), n)).collect();
+    ids.sort_unstable();
+    let mut rows = Rows::new(20, ids.len());
+    ids.into_iter().for_each(|(id, n)| rows.push(id, format!("value {n}").as_bytes()));
+    rows
+}
+
 /// Writes a store whose base names a run.
-fn make_with_a_run() -> SimDisk {
+fn make_with_a_run(rows: &Rows) -> SimDisk {
     let disk = SimDisk::new(43);
     let options = Options { segment_bytes: 9 << 10, threads: false, ..Options::default() };
     let journal = EmbeddedJournal::open(Arc::new(disk.clone()), &options).unwrap().journal;
     append_event(&journal, 0, &events()[0]);
-    let mut ids: Vec<_> = (0..RUN_IDS).map(|n| (id(n), Offset(n + 1))).collect();
-    ids.sort_unstable();
     let written = journal.write_base(&mut |base| {
-        let of = RunOf { stream: CHANNEL.into(), from: Timestamp(5), to: Timestamp(6), ids: &ids };
+        let of = RunOf { stream: CHANNEL.into(), from: Timestamp(5), to: Timestamp(6), rows };
         let (run, _) = base.run(&of)?;
         base.names_run(CHANNEL.into(), run);
         base.section(CHANNEL.into(), Offset(1), b"the state", &Kept::default())
@@ -300,26 +314,36 @@ fn make_with_a_run() -> SimDisk {
     disk
 }
 
-fn check_the_run(disk: Arc<dyn Disk>) {
+fn check_the_run(disk: Arc<dyn Disk>, rows: &Rows) {
     let opened = EmbeddedJournal::open(disk, &Options::default()).unwrap();
     assert!(!opened.new && !opened.unclean && opened.found.is_empty(), "{opened:?}");
     let journal = opened.journal;
     assert_eq!(journal.saved(CHANNEL.into()).unwrap().unwrap().state, &b"the state"[..]);
     let filter = journal.run_filter(CHANNEL.into(), RUN).unwrap();
-    for n in 0..RUN_IDS {
-        assert!(filter.may_have(id(n)));
-        assert_eq!(journal.find_in_run(CHANNEL.into(), RUN, id(n)).unwrap(), Some(Offset(n + 1)));
+    for (id, value) in rows.iter() {
+        assert!(filter.may_have(id));
+        assert_eq!(journal.find_in_run(CHANNEL.into(), RUN, id).unwrap().as_deref(), Some(value));
     }
     assert_eq!(journal.find_in_run(CHANNEL.into(), RUN, id(RUN_IDS)).unwrap(), None);
 }
 
 #[test]
 fn the_golden_store_with_a_run_opens_and_finds_its_ids_and_a_run_is_written_so_today() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(GOLDEN_RUNS);
+    hold_to(GOLDEN_RUNS, "SHAREDLINE_MAKE_GOLDEN_RUNS", &records());
+}
+
+#[test]
+fn the_golden_store_with_a_run_of_values_opens_and_finds_them_and_it_is_written_so_today() {
+    hold_to(GOLDEN_VALUES, "SHAREDLINE_MAKE_GOLDEN_VALUES", &values());
+}
+
+/// Holds a golden store with a run to its bytes; writes it where the variable asks for that.
+fn hold_to(golden: &str, make: &str, rows: &Rows) {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(golden);
     #[expect(clippy::disallowed_methods, reason = "asked for by hand, for a new format alone")]
-    if std::env::var("SHAREDLINE_MAKE_GOLDEN_RUNS").is_ok() {
+    if std::env::var(make).is_ok() {
         std::fs::create_dir_all(&golden).unwrap();
-        for (name, bytes) in make_with_a_run().snapshot() {
+        for (name, bytes) in make_with_a_run(rows).snapshot() {
             std::fs::write(golden.join(name), bytes).unwrap();
         }
         return;
@@ -329,9 +353,9 @@ fn the_golden_store_with_a_run_opens_and_finds_its_ids_and_a_run_is_written_so_t
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
     }
-    check_the_run(Arc::new(RealDisk::at(copy.path()).unwrap()));
+    check_the_run(Arc::new(RealDisk::at(copy.path()).unwrap()), rows);
     // The disk's seed gives the store's id, so that every byte must come out the same.
-    let written = make_with_a_run().snapshot();
+    let written = make_with_a_run(rows).snapshot();
     for ending in [".run", ".base"] {
         let (name, bytes) = written.iter().find(|(name, _)| name.ends_with(ending)).unwrap();
         assert_eq!(*bytes, std::fs::read(golden.join(name)).unwrap(), "{name}");
@@ -392,7 +416,7 @@ fn new_channel() -> Channel {
 #[test]
 fn a_state_of_format_1_reads_for_ever() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(GOLDEN_STATE);
-    let senders = || Senders::new(Key::new([1; 16]));
+    let senders = || Senders::new(Key::new([1; 16]), CHANNEL);
     #[expect(clippy::disallowed_methods, reason = "asked for by hand, for a new format alone")]
     if std::env::var("SHAREDLINE_MAKE_GOLDEN_STATE_1").is_ok() {
         std::fs::write(&path, state::save_channel(&channel(), &senders())).unwrap();
@@ -430,16 +454,50 @@ fn channel_of_today() -> Channel {
         let offset = channel.head().next();
         channel.apply(&Record { offset, at: Timestamp(1_700_000_003_000), conversation, event });
     }
-    let period = channel.movable_periods(1).next().unwrap();
-    let movable = channel.movable_ids(period).unwrap();
-    channel.lay_ids_aside(LaidAside { run: RunId(9), ..movable.about });
+    lay_aside(&mut channel, Shelf::MessageIds, RunId(9));
     channel
+}
+
+/// The same with its reply in runs as well.
+fn channel_with_replies_in_runs() -> (Channel, Senders) {
+    let mut channel = channel_of_today();
+    lay_aside(&mut channel, Shelf::ReplyIds, RunId(10));
+    lay_aside(&mut channel, Shelf::Outcomes, RunId(11));
+    let mut senders = Senders::new(Key::new([1; 16]), CHANNEL);
+    events().into_iter().enumerate().for_each(|(index, event)| senders.apply(&record_of(index, event)));
+    let movable = senders.movable(senders.movable_periods(1, None)[0]).unwrap();
+    let laid = LaidAside { run: RunId(12), ..movable.about };
+    senders.lay_aside(laid.clone());
+    channel.lay_aside(Shelf::Sent, laid);
+    (channel, senders)
+}
+
+#[test]
+fn a_state_with_replies_in_runs_reads_for_ever() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(GOLDEN_STATE_WITH_SHELVES);
+    let (channel, senders) = channel_with_replies_in_runs();
+    #[expect(clippy::disallowed_methods, reason = "asked for by hand, for a new format alone")]
+    if std::env::var("SHAREDLINE_MAKE_GOLDEN_STATE_3").is_ok() {
+        std::fs::write(&path, state::save_channel(&channel, &senders)).unwrap();
+    }
+    let golden = std::fs::read(path).unwrap();
+    let (read, known) = state::restore_channel(&golden.clone().into(), new_channel(), senders.key()).unwrap();
+    assert_eq!((&read, &known), (&channel, &senders));
+    assert_eq!(state::save_channel(&read, &known), golden);
+}
+
+/// Lays what a shelf has aside: it is all of one period.
+fn lay_aside(channel: &mut Channel, shelf: Shelf, run: RunId) {
+    let periods = channel.movable_periods(shelf, 1, None);
+    let [period] = periods[..] else { panic!("one period, not {periods:?}") };
+    let movable = channel.movable(shelf, period).unwrap();
+    channel.lay_aside(shelf, LaidAside { run, ..movable.about });
 }
 
 #[test]
 fn a_state_with_runs_reads_for_ever() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(GOLDEN_STATE_WITH_RUNS);
-    let senders = || Senders::new(Key::new([1; 16]));
+    let senders = || Senders::new(Key::new([1; 16]), CHANNEL);
     #[expect(clippy::disallowed_methods, reason = "asked for by hand, for a new format alone")]
     if std::env::var("SHAREDLINE_MAKE_GOLDEN_STATE_2").is_ok() {
         std::fs::write(&path, state::save_channel(&channel_of_today(), &senders())).unwrap();
@@ -452,10 +510,18 @@ fn a_state_with_runs_reads_for_ever() {
 }
 
 /// All of a channel but whose turn it is to send: that was counted otherwise before services had weights, so that after an
-/// upgrade the first turns alone may come in another order.
+/// upgrade the first turns alone may come in another order. And but for which records said what is remembered: that is
+/// not saved.
 fn but_for_turns(channel: &Channel) -> String {
     let shown = format!("{channel:?}");
     let (before, turns) = shown.split_once("turns: Turns {").unwrap();
     let (_, after) = turns.split_once("} }").unwrap();
-    format!("{before}{after}")
+    let mut shown = format!("{before}{after}");
+    for what in [" last: Offset(", " changed: Offset("] {
+        let mut parts = shown.split(what);
+        let first = parts.next().unwrap().to_owned();
+        let rest = parts.map(|part| part.split_once(')').unwrap().1);
+        shown = rest.fold(first, |shown, part| shown + what + ")" + part);
+    }
+    shown
 }

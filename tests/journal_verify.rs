@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use sharedline::domain::aside::Rows;
 use sharedline::domain::fingerprint::Fingerprint;
 use sharedline::domain::ids::{ConversationId, Offset, Timestamp};
 use sharedline::journal::disk::Disk;
@@ -68,8 +69,9 @@ fn store() -> BTreeMap<String, Vec<u8>> {
                     kept.push(&record, &record.payload);
                 }
                 base.section(stream, journal.head(stream).offset, b"the state", &kept)?;
-                let ids: Vec<_> = (1..200).map(|n| (Fingerprint::from_u128(n << 120), Offset(7))).collect();
-                let of = RunOf { stream, from: Timestamp(1), to: Timestamp(9), ids: &ids };
+                let ids = (1..200).map(|n| (Fingerprint::from_u128(n << 120), Offset(7))).collect();
+                let rows = Rows::of_records(ids);
+                let of = RunOf { stream, from: Timestamp(1), to: Timestamp(9), rows: &rows };
                 let (run, _) = base.run(&of)?;
                 base.names_run(stream, run);
             }

@@ -6,7 +6,7 @@
 //! nearly 8 days and of nearly 30 days ago; every quarter it is stopped and started again, from its base.
 //!
 //! A busy channel beside it has little memory for ids: those of messages go to runs on disk, are told apart there for 8
-//! days, and then the runs go.
+//! days, and then the runs go. So does what is known of replies, in a channel that sends many, for 30 days.
 //!
 //! `SHAREDLINE_DAYS=3650 cargo test --release --test year` plays ten years.
 
@@ -31,8 +31,8 @@ use sharedline::actors::batch::BatchEntry;
 use sharedline::actors::broker::{Connected, Hello, Setup};
 use sharedline::actors::port::{Answered, Outgoing};
 use sharedline::actors::{Ask, Broker, Deliver, Limits, simulate};
-use sharedline::domain::command::{Addressee, Command, ReplyCommand, SendOutcome};
-use sharedline::domain::event::{ClearTo, Customer, Message};
+use sharedline::domain::command::{Addressee, Command, ReplyCommand, SendOutcome, StatusCommand, StatusOf};
+use sharedline::domain::event::{ClearTo, Customer, Message, Status, StatusError};
 use sharedline::domain::ids::{ChannelId, CustomerName, Offset, ServiceId, Timestamp};
 use sharedline::domain::portal::Plan;
 use sharedline::domain::view::{Masking, View, Viewer, view};
@@ -61,6 +61,11 @@ const BUSY_DAYS: u64 = 22;
 /// What its ids may take in memory, in bytes: those of about 8 of the 16 steps of 8 days.
 const BUSY_IDS_BYTES_MAX: u64 = 512 << 10;
 const REPLIES: u64 = 20;
+/// Replies of each step where they are many, and for how many days.
+const MANY_REPLIES: u64 = 400;
+const REPLYING_DAYS: u64 = 33;
+/// What is remembered of these may take in memory, in bytes: all of it would be three times that.
+const REPLIES_BYTES_MAX: u64 = 2 << 20;
 const CUSTOMERS: u64 = 50;
 /// So small that a year fills thousands of segments' worth of history, in bytes.
 const SEGMENT_BYTES: u64 = 64 << 10;
@@ -85,6 +90,8 @@ struct Connection {
     /// Each message that it saw, since it was last looked at: the text of its content, and whether it was redacted.
     texts: Vec<(String, bool)>,
     sends: Vec<Offset>,
+    /// The receipts that it saw: of which reply, and how far that has come.
+    receipts: Vec<(String, Status)>,
     next_id: u64,
 }
 
@@ -103,8 +110,8 @@ impl Connection {
             deliver: Deliver::Share,
         };
         let connected = broker.connect(hello).unwrap();
-        let (answers, texts, sends) = Default::default();
-        Self { connected, viewer, answers, seen: Offset::ZERO, texts, sends, next_id: 0 }
+        let (answers, texts, sends, receipts) = Default::default();
+        Self { connected, viewer, answers, seen: Offset::ZERO, texts, sends, receipts, next_id: 0 }
     }
 
     async fn take(&mut self) {
@@ -126,8 +133,14 @@ impl Connection {
         self.seen = self.seen.max(entry.offset());
         let BatchEntry::Record(record) = entry else { panic!("{entry:?}") };
         let viewer = Viewer { service: &self.viewer, masking: Masking::Broker };
-        if let Some((_, View::Message { content, redacted, .. })) = view(record, &viewer) {
-            self.texts.push((String::from_utf8(content.to_vec()).unwrap(), redacted));
+        match view(record, &viewer) {
+            Some((_, View::Message { content, redacted, .. })) => {
+                self.texts.push((String::from_utf8(content.to_vec()).unwrap(), redacted));
+            }
+            Some((_, View::Receipt(receipt))) => {
+                self.receipts.push((receipt.reply_id.as_str().to_owned(), receipt.status));
+            }
+            _ => {}
         }
     }
 
@@ -213,14 +226,16 @@ struct Stand {
     channel: ChannelId,
     /// Messages of each step.
     messages: u64,
+    /// Replies of each step.
+    replies: u64,
 }
 
 impl Stand {
     async fn start(directory: &Path) -> Self {
-        Self::start_with(directory, MESSAGES, Limits::default().dedup_bytes_max).await
+        Self::start_with(directory, (MESSAGES, REPLIES), Limits::default().dedup_bytes_max).await
     }
 
-    async fn start_with(directory: &Path, messages: u64, dedup_bytes_max: u64) -> Self {
+    async fn start_with(directory: &Path, (messages, replies): (u64, u64), dedup_bytes_max: u64) -> Self {
         let retention = Retention { keep_ms: 7 * DAY, bytes_max: 64 << 20 };
         let setup = Setup {
             portals: vec![world::portal(
@@ -244,7 +259,7 @@ impl Stand {
                 other => panic!("{other:?}"),
             }
         }
-        Self { broker, crm, desk, gateway, channel: channels.remove(0), messages }
+        Self { broker, crm, desk, gateway, channel: channels.remove(0), messages, replies }
     }
 
     async fn stop(self) {
@@ -261,12 +276,12 @@ impl Stand {
             assert!(matches!(answer, Answered::Taken { channels: 1, duplicate: false }), "{answer:?}");
         }
         let channel = self.channel;
-        let replies = (0..REPLIES).map(|at| reply(&format!("r{step}.{at}"), channel, at));
+        let replies = (0..self.replies).map(|at| reply(&format!("r{step}.{at}"), channel, at % CUSTOMERS));
         for answer in self.desk.ask_all(replies).await {
             assert!(matches!(answer, Answered::Accepted { duplicate: false, .. }), "{answer:?}");
         }
         let mut outcomes = 0;
-        while outcomes < REPLIES {
+        while outcomes < self.replies {
             while self.gateway.sends.is_empty() {
                 self.gateway.take().await;
             }
@@ -282,6 +297,25 @@ impl Stand {
         let head = self.marked(step, now).await;
         self.crm.catch_up(channel, head).await;
         self.desk.catch_up(channel, head).await;
+    }
+
+    /// What is handed over fails: it is not of those that the test looks at again.
+    async fn lose_sends(&mut self) {
+        let channel = self.channel;
+        let mut failed = 0;
+        while failed < 200 {
+            while self.gateway.sends.is_empty() {
+                self.gateway.take().await;
+            }
+            let sends = std::mem::take(&mut self.gateway.sends);
+            failed += sends.len();
+            let error = StatusError { code: "131026".into(), title: None, details: None };
+            let outcome = |reply| {
+                let outcome = Box::new(SendOutcome::Failed(error.clone()));
+                Request::Of(channel, Ask::Outcome { reply, outcome })
+            };
+            self.gateway.ask_all(sends.into_iter().map(outcome)).await;
+        }
     }
 
     /// The offset of one more message, which all get: behind everything else.
@@ -303,6 +337,29 @@ impl Stand {
         assert!(matches!(again, Answered::Taken { channels: 1, duplicate: true }), "step {step}: {again:?}");
         let again = self.desk.ask(reply(&format!("r{step}.3"), self.channel, 3)).await;
         assert!(matches!(again, Answered::Accepted { duplicate: true, .. }), "step {step}: {again:?}");
+    }
+
+    /// A customer has read what the desk sent in that step: it learns so the first time, whether what is known of the
+    /// reply is in memory or not.
+    async fn is_read_once(&mut self, step: u64, at: u64, now: Timestamp) {
+        let read =
+            |of| StatusCommand { of, status: Status::Read, error: None, status_at: now, carried: None };
+        let of = || StatusOf::Message(format!("wamid.out.{step}.{at}").parse().unwrap());
+        self.desk.receipts.clear();
+        for _ in 0..2 {
+            let (number, status) = (NUMBER.parse().unwrap(), Box::new(read(of())));
+            let answer = self.gateway.ask(Request::Status { number, channel: None, status }).await;
+            assert!(matches!(answer, Answered::Ok), "{answer:?}");
+        }
+        self.marked(now.0 + at, now).await;
+        while self.desk.seen < self.crm.seen {
+            self.desk.take().await;
+        }
+        let read: Vec<_> =
+            self.desk.receipts.drain(..).filter(|(_, status)| *status == Status::Read).collect();
+        let ids: Vec<_> = read.iter().map(|(reply_id, _)| reply_id.as_str()).collect();
+        assert_eq!(ids.len(), 1, "step {step}, message {at}: {ids:?}");
+        assert!(ids[0].starts_with(&format!("r{step}.")), "step {step}: {ids:?}");
     }
 
     /// A tap on a message that the desk sent in that step; says whether the desk alone gets it in clear.
@@ -415,7 +472,7 @@ fn a_busy_channel_keeps_flat_memory_and_its_ids_are_told_apart_on_disk_for_8_day
 
 async fn busy() {
     let directory = tempfile::tempdir().unwrap();
-    let start = || Stand::start_with(directory.path(), BUSY_MESSAGES, BUSY_IDS_BYTES_MAX);
+    let start = || Stand::start_with(directory.path(), (BUSY_MESSAGES, REPLIES), BUSY_IDS_BYTES_MAX);
     simulate(START);
     let mut stand = start().await;
     let (mut most, mut runs_most) = (0, 0);
@@ -475,6 +532,59 @@ async fn busy() {
 }
 
 #[test]
+fn who_replies_much_has_little_memory_and_each_reply_is_known_for_8_days_and_its_message_for_30() {
+    let _alone = alone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(replying());
+}
+
+async fn replying() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = || Stand::start_with(directory.path(), (MESSAGES, MANY_REPLIES), REPLIES_BYTES_MAX);
+    simulate(START);
+    let mut stand = start().await;
+    let (mut most, mut runs_most) = (0, 0);
+    for step in 0..REPLYING_DAYS * DAY / STEP {
+        let now = Timestamp(START.0 + step * STEP);
+        simulate(now);
+        stand.live(step, now).await;
+        for _ in 0..3 {
+            stand.broker.keep_history();
+        }
+        let seen = stand.broker.observed();
+        assert_eq!(seen.counts.dropped_ids, 0, "step {step}: replies were forgotten before their time");
+        most = most.max(seen.ids_bytes);
+        runs_most = runs_most.max(runs(directory.path()).len());
+        if let Some(then) = step.checked_sub(8 * DAY / STEP - 1) {
+            stand.still_knows_ids(then).await;
+            // Another reply by a new name, while a filter alone would take some of them for known.
+            let channel = stand.channel;
+            let new = (0..200).map(|at| reply(&format!("new.{step}.{at}"), channel, at % CUSTOMERS));
+            for answer in stand.desk.ask_all(new).await {
+                assert!(matches!(answer, Answered::Accepted { duplicate: false, .. }), "{answer:?}");
+            }
+            stand.lose_sends().await;
+        }
+        if let Some(then) = step.checked_sub(8 * DAY / STEP) {
+            stand.is_read_once(then, 17, now).await;
+            stand.is_read_once(then, 18, now).await;
+        }
+        if let Some(then) = step.checked_sub(30 * DAY / STEP - 1) {
+            stand.is_read_once(then, 19, now).await;
+            assert!(stand.tap_goes_to_its_sender(then, now).await, "step {step}: sent 29.5 days ago");
+        }
+        if step % 9 == 8 {
+            stand.stop().await;
+            stand = start().await;
+        }
+    }
+    println!("replies: {most} bytes of memory at most, {runs_most} runs at most");
+    assert!(runs_most > 0 && runs_most < 80, "{runs_most} runs");
+    assert!(most < REPLIES_BYTES_MAX + MANY_REPLIES * 3 * 256, "{most} bytes of ids in memory");
+    stand.stop().await;
+}
+
+#[test]
 fn where_no_ids_can_be_laid_aside_the_oldest_are_forgotten_and_counted() {
     let _alone = alone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -482,7 +592,7 @@ fn where_no_ids_can_be_laid_aside_the_oldest_are_forgotten_and_counted() {
         let directory = tempfile::tempdir().unwrap();
         simulate(START);
         // Too few of a day for a run.
-        let mut stand = Stand::start_with(directory.path(), MESSAGES, 16 << 10).await;
+        let mut stand = Stand::start_with(directory.path(), (MESSAGES, REPLIES), 16 << 10).await;
         for step in 0..8 {
             let now = Timestamp(START.0 + step * STEP);
             simulate(now);

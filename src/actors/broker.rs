@@ -37,7 +37,7 @@ use crate::domain::delivery::ConnectionId;
 use crate::domain::fingerprint::Key;
 use crate::domain::ids::{AdapterId, ChannelId, GatewayId, MessageId, Number, Offset, PortalId, ServiceId};
 use crate::domain::portal::PortalRules;
-use crate::domain::senders::Senders;
+use crate::domain::senders::NumberSenders;
 use crate::domain::view::Masking;
 use crate::journal::{self, Journal, StreamId};
 
@@ -706,7 +706,7 @@ pub(super) fn enter_numbers(shared: &Shared, portal: &PortalSetup) {
             // Who sent which message of the number is the number's, whosever it is.
             Some(other) => Arc::new(NumberEntry::new(id.clone(), Arc::clone(&other.senders))),
             None => {
-                let senders = Senders::new(Key::new(shared.keys.fingerprint));
+                let senders = NumberSenders::new(Key::new(shared.keys.fingerprint));
                 Arc::new(NumberEntry::new(id.clone(), Arc::new(Mutex::new(senders))))
             }
         };

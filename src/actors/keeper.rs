@@ -10,9 +10,10 @@
 //! waits for a base, and what a start will read is what was checked by reading it.
 //!
 //! Message ids of a day that are many are laid aside with the base: written to a run, which the base names; the
-//! channel's actor is told once that base is installed, and gives their memory back. Where all ids together take more
-//! than `dedup_bytes_max`, a base is written for that alone and smaller lots go; what is still too much after it is
-//! forgotten before its time, the oldest first, counted and logged.
+//! channel's actor is told once that base is installed, and gives their memory back. So is what is known of replies, once
+//! its period is over. Where all of it together takes more than `dedup_bytes_max`, a base is written for that alone, and
+//! smaller lots and the period of today go, too; what is still too much after it is forgotten before its time, the oldest
+//! first, counted and logged.
 //!
 //! **Invariants:** a stream that can not be folded is set aside and keeps nobody else's history from going; an error of
 //! the disk is logged and tried again, since nothing of what is acknowledged depends on this thread.
@@ -31,13 +32,13 @@ use super::clock::now;
 use super::observed::ids_bytes;
 use super::portal::fold_portal;
 use super::shared::Shared;
+use crate::domain::aside::{self, Movable, Shelf};
 use crate::domain::channel::{Channel, Rests};
 use crate::domain::content::Content;
 use crate::domain::event::{ClearTo, Customer, Event, Message, Record};
 use crate::domain::fingerprint::Key;
 use crate::domain::ids::{ChannelId, ConversationId, MessageId, Offset, Timestamp};
 use crate::domain::portal::{Portal, PortalRules};
-use crate::domain::recent_ids::{self, Movable};
 use crate::domain::senders::Senders;
 use crate::journal::payload::{self, kind};
 use crate::journal::state::{self, Place};
@@ -170,7 +171,7 @@ impl Keeping {
         let relieves = is_pressed && !self.relieved;
         self.relieved = relieves || (self.relieved && !is_settled);
         if due.base || is_stale || relieves {
-            let written = self.write_base(if is_pressed { PRESSED_RUN_IDS_MIN } else { RUN_IDS_MIN });
+            let written = self.write_base(is_pressed);
             // One that can not be written frees nothing; that passes, so twice as much is borne before ids go.
             if relieves {
                 self.relieved = written.is_ok() || held > 2 * most;
@@ -230,12 +231,12 @@ impl Keeping {
         }
     }
 
-    /// Writes a base, and lays ids aside where a period of a channel has so many.
-    fn write_base(&mut self, run_ids_min: usize) -> io::Result<()> {
+    /// Writes a base, and lays ids aside where a period of a channel has many.
+    fn write_base(&mut self, is_pressed: bool) -> io::Result<()> {
         let started = now();
         let (shared, stopping) = (&self.shared, &*self.stopping);
         let settings = shared.settings();
-        let mut saving = Saving { shared, stopping, run_ids_min, laid: Vec::new(), keeps_passing: false };
+        let mut saving = Saving { shared, stopping, is_pressed, laid: Vec::new(), keeps_passing: false };
         shared.journal.write_base(&mut |base| {
             // It is called again where the first try found no room.
             (saving.laid, saving.keeps_passing) = (Vec::new(), false);
@@ -268,10 +269,10 @@ impl Keeping {
 struct Saving<'a> {
     shared: &'a Arc<Shared>,
     stopping: &'a AtomicBool,
-    /// Ids of a period that are laid aside; fewer stay in the base.
-    run_ids_min: usize,
+    /// Whether ids take too much memory.
+    is_pressed: bool,
     /// What was laid aside, for the channels' actors.
-    laid: Vec<(ChannelId, Vec<recent_ids::LaidAside>)>,
+    laid: Vec<(ChannelId, Vec<(Shelf, aside::LaidAside)>)>,
     /// Whether something is kept for a channel that must go in time.
     keeps_passing: bool,
 }
@@ -301,15 +302,16 @@ impl Saving<'_> {
             return Ok(());
         };
         let new = Channel::new(id, place.0.clone(), place.1.clone(), shared.keys, number.send_ttl_ms());
-        let senders = Senders::new(Key::new(shared.keys.fingerprint));
+        let senders = Senders::new(Key::new(shared.keys.fingerprint), id);
         let mut customers = Customers::default();
         let folded = replay_with(&*shared.journal, new, senders, &mut |channel, raw, record| {
             customers.applied(channel, raw, record);
             !stopping.load(Ordering::Acquire)
         });
-        let (mut channel, senders) = match folded {
+        let (mut channel, mut senders) = match folded {
             Ok(folded) => folded,
             Err(Quarantine::Read(error)) => return Err(io::Error::other(error)),
+            Err(Quarantine::Run(error)) => return Err(io::Error::other(error)),
             Err(Quarantine::Stopped) => return Err(io::ErrorKind::Interrupted.into()),
             Err(error) => {
                 tracing::error!(channel = %id, error = &error as &dyn std::error::Error, "a channel is set aside");
@@ -320,28 +322,54 @@ impl Saving<'_> {
         };
         // In no record, as for the channel's actor: what is too old is not looked at anyway, a run of it can go,
         // and so can a note of whose a thread is.
-        channel.forget(now());
-        self.lay_aside(&mut channel, base)?;
+        let now = now();
+        channel.forget(now);
+        senders.forget(now);
+        self.lay_aside(&mut channel, &mut senders, now, base)?;
         let (kept, keeps_replies) = rests(shared, &channel, customers, base)?;
         self.keeps_passing |= keeps_replies || channel.threads_len() > 0;
         base.section(stream, channel.head(), &state::save_channel(&channel, &senders), &kept)?;
-        channel.ids_aside().for_each(|laid| base.names_run(stream, laid.run));
+        let runs = Shelf::ALL.into_iter().flat_map(|shelf| channel.aside(shelf).iter());
+        runs.for_each(|laid| base.names_run(stream, laid.run));
         Ok(())
     }
 
     /// Writes ids into runs, for a state that names them in their stead.
-    fn lay_aside(&mut self, channel: &mut Channel, base: &mut BaseWriter<'_>) -> io::Result<()> {
+    fn lay_aside(
+        &mut self,
+        channel: &mut Channel,
+        senders: &mut Senders,
+        now: Timestamp,
+        base: &mut BaseWriter<'_>,
+    ) -> io::Result<()> {
         let mut all = Vec::new();
-        let periods: Vec<u64> = channel.movable_periods(self.run_ids_min).collect();
-        for period in periods {
-            let movable = channel.movable_ids(period).filter(|_| base.has_room_for_runs());
-            let Some(Movable { about, ids }) = movable else { break };
-            let of =
-                RunOf { stream: StreamId::from(channel.id()), from: about.from, to: about.to, ids: &ids };
-            let (run, filter) = base.run(&of)?;
-            let laid = recent_ids::LaidAside { run, filter: Some(filter), ..about };
-            channel.lay_ids_aside(laid.clone());
-            all.push(laid);
+        let ids_min = if self.is_pressed { PRESSED_RUN_IDS_MIN } else { RUN_IDS_MIN };
+        // Replies are looked for without their time, in every run: only whole periods go, while there is room for others.
+        let whole = (!self.is_pressed).then_some(now);
+        for shelf in Shelf::ALL {
+            let periods = match shelf {
+                Shelf::Sent => senders.movable_periods(ids_min, whole),
+                _ => channel.movable_periods(shelf, ids_min, whole),
+            };
+            for period in periods {
+                let movable = match shelf {
+                    Shelf::Sent => senders.movable(period),
+                    _ => channel.movable(shelf, period),
+                };
+                let movable = movable.filter(|_| base.has_room_for_runs());
+                let Some(Movable { about, rows }) = movable else { break };
+                let stream = StreamId::from(channel.id());
+                let (run, filter) =
+                    base.run(&RunOf { stream, from: about.from, to: about.to, rows: &rows })?;
+                // All that was folded: what came since is in memory of the channel's actor alone.
+                let last = channel.head();
+                let laid = aside::LaidAside { run, last, filter: Some(filter), ..about };
+                if shelf == Shelf::Sent {
+                    senders.lay_aside(laid.clone());
+                }
+                channel.lay_aside(shelf, laid.clone());
+                all.push((shelf, laid));
+            }
         }
         if !all.is_empty() {
             self.laid.push((channel.id(), all));

@@ -22,7 +22,7 @@ use crate::domain::delivery::ConnectionId;
 use crate::domain::ids::{AdapterId, ChannelId, GatewayId, Number, Offset, PortalId, ServiceId};
 use crate::domain::outbox::UNRESOLVED_MAX;
 use crate::domain::outbox::budget::Budget;
-use crate::domain::senders::Senders;
+use crate::domain::senders::NumberSenders;
 
 /// Most replies of one number that the built-in gateway has under way: three seconds' worth at the default rate, and
 /// far fewer sockets than a process may have.
@@ -164,7 +164,7 @@ impl ChannelEntry {
 pub(super) struct NumberEntry {
     pub(super) portal: PortalId,
     way: Mutex<Way>,
-    pub(super) senders: Arc<Mutex<Senders>>,
+    pub(super) senders: Arc<Mutex<NumberSenders>>,
     pub(super) channels: Mutex<Arc<[ChannelEntry]>>,
 }
 
@@ -180,7 +180,7 @@ pub(super) struct Way {
 }
 
 impl NumberEntry {
-    pub(super) fn new(portal: PortalId, senders: Arc<Mutex<Senders>>) -> Self {
+    pub(super) fn new(portal: PortalId, senders: Arc<Mutex<NumberSenders>>) -> Self {
         Self { portal, way: Mutex::default(), senders, channels: Mutex::new(Arc::from([])) }
     }
 

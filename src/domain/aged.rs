@@ -7,7 +7,7 @@
 //! `keep_ms` + `period_ms` + [`FORGET_STEP_MS`] of a clock that goes on (one whose own time lies ahead may stay as long
 //! as others of that time come, and then with its one bucket only). What is there is decided by what was inserted
 //! and by the last `forget` alone, so a replay comes to the same state; but for what the owner lets go before its time
-//! (`drop_oldest`) and what it keeps elsewhere (`drop_through`), of which no record tells.
+//! (`drop_oldest`) and what it keeps elsewhere (`drop_through`, `drop_whole_through`), of which no record tells.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ struct Bucket<K: Spread, V> {
     to: Timestamp,
     /// The latest of what its entries' ages count from.
     newest: Timestamp,
-    /// The last record that one of its entries comes from, where that was said.
+    /// The last record that one of its entries comes from, where that was said since it was restored.
     last: Offset,
     entries: BucketMap<K, V>,
 }
@@ -156,13 +156,12 @@ impl<K: Spread, V> AgedMap<K, V> {
         self.buckets().find_map(|bucket| bucket.entries.get(key))
     }
 
-    /// The value of a key, to be changed. Its age stays what it was.
-    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.periods
-            .values_mut()
-            .rev()
-            .flat_map(|buckets| buckets.iter_mut().rev())
-            .find_map(|bucket| bucket.entries.get_mut(key))
+    /// The value of a key, to be changed by a record. Its age stays what it was.
+    pub fn change(&mut self, key: &K, record: Offset) -> Option<&mut V> {
+        let mut buckets = self.periods.values_mut().rev().flat_map(|buckets| buckets.iter_mut().rev());
+        let bucket = buckets.find(|bucket| bucket.entries.get(key).is_some())?;
+        bucket.last = bucket.last.max(record);
+        bucket.entries.get_mut(key)
     }
 
     /// Drops what has stayed long enough, and gives back some memory of what was dropped. Cheap when there is nothing
@@ -227,19 +226,14 @@ impl<K: Spread, V> AgedMap<K, V> {
         })
     }
 
-    /// Drops a period's entries that come from records up to `last`; `record_of` says from which an entry comes. Work
-    /// for one bucket at most: the others go as they are, or stay.
+    /// Drops a period's entries that come from records up to `last`; `record_of` says from which an entry comes, or was
+    /// changed by. Buckets of such alone go as they are; only others are gone through.
     pub fn drop_through(&mut self, period: u64, last: Offset, record_of: impl Fn(&V) -> Offset)
     where
         V: Clone,
     {
-        let Some(buckets) = self.periods.get_mut(&period) else { return };
-        let whole = buckets.iter().take_while(|bucket| bucket.last <= last).count();
-        for bucket in buckets.drain(..whole) {
-            self.len -= bucket.entries.len();
-            self.discarded.push(bucket.entries);
-        }
-        if let Some(bucket) = buckets.first_mut() {
+        self.drop_whole_through(period, last);
+        for bucket in self.periods.get_mut(&period).into_iter().flatten() {
             let mut left = BucketMap::new();
             for (key, value) in bucket.entries.iter().filter(|(_, value)| record_of(value) > last) {
                 left.insert(*key, value.clone());
@@ -248,6 +242,15 @@ impl<K: Spread, V> AgedMap<K, V> {
                 self.len -= bucket.entries.len() - left.len();
                 self.discarded.push(std::mem::replace(&mut bucket.entries, left));
             }
+        }
+    }
+
+    /// Drops a period's buckets all of whose entries come from records up to `last`.
+    pub fn drop_whole_through(&mut self, period: u64, last: Offset) {
+        let Some(buckets) = self.periods.get_mut(&period) else { return };
+        for bucket in buckets.extract_if(.., |bucket| bucket.last <= last) {
+            self.len -= bucket.entries.len();
+            self.discarded.push(bucket.entries);
         }
         if buckets.is_empty() {
             self.periods.remove(&period);
@@ -398,7 +401,7 @@ mod tests {
         assert_eq!(map.get_at(&3, start.plus_ms(3)), Some(&3));
         assert_eq!(map.get_at(&3, start.plus_ms(12)), None, "another bucket's time");
         assert_eq!(map.get(&3), Some(&3));
-        *map.get_mut(&3).unwrap() = 99;
+        *map.change(&3, Offset(1)).unwrap() = 99;
         assert_eq!(map.get(&3), Some(&99));
     }
 

@@ -4,6 +4,7 @@
 //! argument, randomness a key that was given at the start; what is decided is persisted before anybody hears of it.
 
 pub mod aged;
+pub mod aside;
 pub mod buckets;
 pub mod channel;
 pub mod claims;

@@ -13,15 +13,12 @@
 //! **Invariants:** the ids of a period that come from records up to [`LaidAside::last`] are in its runs, all others in
 //! memory; which of the two it is changes no answer. A run that can not be read has no filter: its ids count as unseen.
 
-use std::collections::BTreeMap;
-use std::fmt;
-
 use super::aged::{AgedMap, DAY_MS, Keep, Period};
+use super::aside::{Aside, LaidAside, Movable, Rows, RunId};
 use super::buckets::BucketMap;
-use super::filter::Filter;
 use super::fingerprint::Fingerprint;
 use super::ids::{Offset, Timestamp};
-use super::saved::{Put, Saved, Take, Unreadable, restore_all, saved};
+use super::saved::{Put, Saved, Take, Unreadable};
 
 /// How long a message's id is known, in milliseconds: 8 days, one more than Meta repeats for.
 pub const RECENT_MS: u64 = 8 * DAY_MS;
@@ -42,47 +39,6 @@ const KEEP_RECENT: Keep = Keep {
     entries_max: RECENT_IDS_MAX,
 };
 
-/// The number of a run: a file of ids, sorted, with the records that they come from. Never used twice by what a state
-/// names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RunId(pub u64);
-
-impl fmt::Display for RunId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-/// Ids of one period that lie in a run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LaidAside {
-    /// Which run.
-    pub run: RunId,
-    /// The number of the period.
-    pub period: u64,
-    /// The earliest of the messages' own times.
-    pub from: Timestamp,
-    /// The latest of the messages' own times.
-    pub to: Timestamp,
-    /// The latest of what the ids' ages count from.
-    pub newest: Timestamp,
-    /// The last record that an id of the period comes from, here or in a run before.
-    pub last: Offset,
-    /// How many there are.
-    pub ids: u64,
-    /// What may be in it; none while that is not known, or where it can not be read.
-    pub filter: Option<Filter>,
-}
-
-/// Ids of one period that may be laid aside.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Movable {
-    /// What would be known of them.
-    pub about: LaidAside,
-    /// Each once with its record, ascending.
-    pub ids: Vec<(Fingerprint, Offset)>,
-}
-
 /// What may be the same message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Suspect {
@@ -96,17 +52,14 @@ pub enum Suspect {
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecentIds {
     here: AgedMap<Fingerprint, Offset>,
-    /// By the number of the period, in the order in which they were laid aside; no list is empty.
-    aside: BTreeMap<u64, Vec<LaidAside>>,
-    /// What that takes in memory, in bytes.
-    aside_bytes: usize,
+    aside: Aside,
 }
 
 impl RecentIds {
     /// None yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { here: AgedMap::new(KEEP_RECENT), aside: BTreeMap::new(), aside_bytes: 0 }
+        Self { here: AgedMap::new(KEEP_RECENT), aside: Aside::new() }
     }
 
     /// How many it holds in memory.
@@ -124,17 +77,18 @@ impl RecentIds {
     /// What it takes in memory, in bytes, about.
     #[must_use]
     pub const fn bytes(&self) -> usize {
-        self.here.len() * ID_BYTES + self.aside_bytes
-    }
-
-    /// The runs have changed.
-    fn measure(&mut self) {
-        self.aside_bytes = self.aside().map(laid_bytes).sum();
+        self.here.len() * ID_BYTES + self.aside.bytes()
     }
 
     /// What lies in runs.
-    pub fn aside(&self) -> impl Iterator<Item = &LaidAside> {
-        self.aside.values().flatten()
+    #[must_use]
+    pub const fn aside(&self) -> &Aside {
+        &self.aside
+    }
+
+    /// The same, where filters become known.
+    pub const fn aside_mut(&mut self) -> &mut Aside {
+        &mut self.aside
     }
 
     /// Remembers the message at `offset`: its id, its own time, and the broker's time when it was recorded.
@@ -153,12 +107,9 @@ impl RecentIds {
         if let Some(record) = self.here.get_at(&id, sent_at) {
             return Some(Suspect::At(*record));
         }
-        let period = self.aside.get(&self.here.period_of(sent_at))?;
-        let may_have = |laid: &&LaidAside| {
-            (laid.from..=laid.to).contains(&sent_at)
-                && laid.filter.as_ref().is_some_and(|filter| filter.may_have(id))
-        };
-        let runs: Vec<RunId> = period.iter().rev().filter(may_have).map(|laid| laid.run).collect();
+        let period = self.aside.of_period(self.here.period_of(sent_at));
+        let may_have = |laid: &&LaidAside| (laid.from..=laid.to).contains(&sent_at) && laid.may_have(id);
+        let runs: Vec<RunId> = period.rev().filter(may_have).map(|laid| laid.run).collect();
         (!runs.is_empty()).then_some(Suspect::In(id, runs))
     }
 
@@ -168,11 +119,7 @@ impl RecentIds {
         self.here.forget(now);
         let oldest_kept = self.here.oldest_kept();
         if oldest_kept > before {
-            self.aside.retain(|_, period| {
-                period.retain(|laid| laid.newest >= oldest_kept);
-                !period.is_empty()
-            });
-            self.measure();
+            self.aside.forget(oldest_kept);
         }
     }
 
@@ -185,21 +132,17 @@ impl RecentIds {
     #[must_use]
     pub fn movable(&self, period: u64) -> Option<Movable> {
         let Period { from, to, newest, last, entries } = self.here.period(period)?;
-        let mut ids: Vec<_> = entries.into_iter().map(|(id, record)| (*id, *record)).collect();
-        // The newer record of two ids with one fingerprint, as in memory.
-        ids.sort_unstable_by_key(|(id, record)| (*id, std::cmp::Reverse(*record)));
-        ids.dedup_by_key(|(id, _)| *id);
-        let count = ids.len() as u64;
-        let about = LaidAside { run: RunId(0), period, from, to, newest, last, ids: count, filter: None };
-        Some(Movable { about, ids })
+        let rows = Rows::of_records(entries.into_iter().map(|(id, record)| (*id, *record)).collect());
+        let ids = rows.len() as u64;
+        let about = LaidAside { run: RunId(0), period, from, to, newest, last, ids, filter: None };
+        Some(Movable { about, rows })
     }
 
     /// The ids of a period that come from records up to `laid.last` lie in its run from now on, or in one before.
     pub fn lay_aside(&mut self, laid: LaidAside) {
         self.here.drop_through(laid.period, laid.last, |record| *record);
         if laid.newest >= self.here.oldest_kept() {
-            self.aside.entry(laid.period).or_default().push(laid);
-            self.measure();
+            self.aside.push(laid);
         }
     }
 
@@ -209,79 +152,14 @@ impl RecentIds {
         self.here.take_discarded()
     }
 
-    /// What may be in a run has become known; nothing, where the run can not be read.
-    pub fn set_filter(&mut self, run: RunId, filter: Option<Filter>) {
-        if let Some(laid) = self.aside.values_mut().flatten().find(|laid| laid.run == run) {
-            laid.filter = filter;
-            self.measure();
-        }
-    }
-
     /// Forgets the oldest before their time: a bucket, or what is known of a run. Gives how many ids these were, none
     /// where it knows none.
     pub fn drop_oldest(&mut self) -> usize {
-        let oldest_aside = self.aside().map(|laid| (laid.newest, laid.run)).min();
-        match (self.here.oldest(), oldest_aside) {
+        match (self.here.oldest(), self.aside.oldest()) {
             (Some(here), aside) if aside.is_none_or(|(newest, _)| here <= newest) => self.here.drop_oldest(),
-            (_, Some((_, run))) => {
-                let mut ids = 0;
-                self.aside.retain(|_, period| {
-                    period.extract_if(.., |laid| laid.run == run).for_each(|laid| ids += laid.ids);
-                    !period.is_empty()
-                });
-                self.measure();
-                usize::try_from(ids).unwrap_or(usize::MAX)
-            }
+            (_, Some((_, run))) => self.aside.drop_run(run),
             _ => 0,
         }
-    }
-
-    /// Writes down what lies in runs: [`Saved`] is of what is in memory.
-    pub fn save_aside(&self, out: &mut dyn Put) {
-        out.number(self.aside().count() as u64);
-        self.aside().for_each(|laid| laid.save(out));
-    }
-
-    /// Reads that back; no filter is known yet.
-    ///
-    /// # Errors
-    /// When it is none.
-    pub fn restore_aside(&mut self, from: &mut dyn Take) -> Result<(), Unreadable> {
-        for laid in restore_all(from) {
-            let laid: LaidAside = laid?;
-            self.aside.entry(laid.period).or_default().push(laid);
-        }
-        self.measure();
-        Ok(())
-    }
-}
-
-fn laid_bytes(laid: &LaidAside) -> usize {
-    size_of::<LaidAside>() + laid.filter.as_ref().map_or(0, Filter::bytes)
-}
-
-saved!(Laid { run, period, from, to, newest, last, ids });
-
-/// What is saved of a [`LaidAside`]; its filter lies in the run.
-struct Laid {
-    run: u64,
-    period: u64,
-    from: Timestamp,
-    to: Timestamp,
-    newest: Timestamp,
-    last: Offset,
-    ids: u64,
-}
-
-impl Saved for LaidAside {
-    fn save(&self, out: &mut dyn Put) {
-        let Self { run, period, from, to, newest, last, ids, filter: _ } = *self;
-        Laid { run: run.0, period, from, to, newest, last, ids }.save(out);
-    }
-
-    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
-        let Laid { run, period, from, to, newest, last, ids } = Laid::restore(from)?;
-        Ok(Self { run: RunId(run), period, from, to, newest, last, ids, filter: None })
     }
 }
 
@@ -305,8 +183,12 @@ impl Default for RecentIds {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
+    use super::super::aside::record_in;
+    use super::super::filter::Filter;
     use super::super::fingerprint::Key;
     use super::super::ids::MessageId;
     use super::*;
@@ -366,14 +248,14 @@ mod tests {
     }
 
     /// Lays all that may be aside into runs, numbered on from `next`; gives them.
-    fn lay_all_aside(ids: &mut RecentIds, next: u64) -> Vec<(RunId, Vec<(Fingerprint, Offset)>)> {
+    fn lay_all_aside(ids: &mut RecentIds, next: u64) -> Vec<(RunId, Rows)> {
         let movable = all_movable(ids);
         (next..)
             .zip(movable)
-            .map(|(run, Movable { about, ids: moved })| {
-                let filter = Some(Filter::of(moved.iter().map(|(id, _)| *id), moved.len()));
+            .map(|(run, Movable { about, rows })| {
+                let filter = Some(Filter::of(rows.keys().iter().copied(), rows.len()));
                 ids.lay_aside(LaidAside { run: RunId(run), filter, ..about });
-                (RunId(run), moved)
+                (RunId(run), rows)
             })
             .collect()
     }
@@ -393,7 +275,7 @@ mod tests {
         assert_eq!(ids.suspects(id(0), NOW, then.plus_ms(1)), None);
         assert_eq!(ids.suspects(id(999), NOW, then), Some(Suspect::In(id(999), vec![RunId(7)])));
         assert_eq!(ids.suspects(id(0), NOW.plus_ms(1_000), then), None, "a time that the run does not have");
-        ids.set_filter(RunId(7), None);
+        ids.aside_mut().set_filter(RunId(7), None);
         assert_eq!(ids.suspects(id(0), NOW, then), None, "what can not be read counts as unseen");
         ids.forget(NOW.plus_ms(10 * DAY_MS));
         assert!(ids.is_empty() && ids.bytes() == 0);
@@ -462,8 +344,8 @@ mod tests {
                     let found = match ids.suspects(id(*n), *sent_at, now) {
                         Some(Suspect::At(record)) => Some(record),
                         Some(Suspect::In(id, suspected)) => suspected.iter().find_map(|run| {
-                            let ids: &Vec<(Fingerprint, Offset)> = &runs[run];
-                            ids.iter().find(|(known, _)| *known == id).map(|(_, record)| *record)
+                            let rows: &Rows = &runs[run];
+                            rows.iter().find(|(known, _)| *known == id).and_then(|(_, value)| record_in(value))
                         }),
                         None => None,
                     };

@@ -2,13 +2,19 @@
 //!
 //! Whoever routes what customers send asks it: what a service wrote for machines goes to that service alone, and a
 //! status to the channel of its reply. Brought up to date when a `sent` is durable and before its effects go out.
+//!
+//! What is many lies in runs, each of one channel (see `aside`); then [`NumberSenders::suspects`] says where to look. A
+//! message that a later receipt names again is remembered anew, for 30 days from then, where it has left memory.
 
 use std::collections::BTreeMap;
 
 use super::aged::{AgedMap, DAY_MS, Keep};
+use super::aside::{Aside, LaidAside, Movable, Rows, RunId};
+use super::buckets::BucketMap;
 use super::event::{Event, Record};
 use super::fingerprint::{Fingerprint, Key};
 use super::ids::{ChannelId, MessageId, Offset, ServiceId, Timestamp};
+use super::outbox::done::movable;
 use super::saved::{Put, Saved, Take, Unreadable, restore_all};
 
 /// How long it is known who sent a message, in milliseconds: 30 days (B7).
@@ -18,8 +24,9 @@ pub const SENDERS_MS: u64 = 30 * DAY_MS;
 /// days at WhatsApp's 80 a second, so that what binds is the bytes that the operator allows for all of them. Beyond it the
 /// oldest are forgotten.
 pub const REMEMBERED_MAX: usize = 1 << 28;
-/// Few buckets, since a search without a time looks into each: 50 of them at 80 replies a second.
-pub(super) const REMEMBERED_IN_BUCKET_MAX: usize = 1 << 22;
+/// Few buckets, since a search without a time looks into each; small ones, since one that lies half in a run is gone
+/// through on an Arbiter.
+pub(super) const REMEMBERED_IN_BUCKET_MAX: usize = 1 << 17;
 
 /// Six periods at most are looked into, and what is too old stays for 5 days more.
 pub(super) const KEEP_SENT: Keep = Keep {
@@ -45,14 +52,15 @@ pub struct Sender {
     pub at: Timestamp,
 }
 
-/// The messages of a number's last 30 days, by WhatsApp's id. Empty, it holds no memory.
+/// The messages of a channel's last 30 days, by WhatsApp's id. Empty, it holds no memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Senders {
     key: Key,
+    channel: ChannelId,
     sent: AgedMap<Fingerprint, Sent>,
-    /// Each service in each channel once; as many as there ever were for the number, so they need no limit.
-    owners: Vec<(ChannelId, ServiceId)>,
-    numbers: BTreeMap<(ChannelId, ServiceId), u32>,
+    /// Each service once, in the order in which they sent; the configuration bounds them.
+    services: Vec<ServiceId>,
+    aside: Aside,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,6 +68,7 @@ struct Sent {
     reply: Offset,
     /// In seconds; a base has milliseconds.
     at: u32,
+    /// Which of the services.
     owner: u32,
 }
 
@@ -88,8 +97,8 @@ impl Saved for Sent {
 impl Senders {
     /// None yet.
     #[must_use]
-    pub const fn new(key: Key) -> Self {
-        Self { key, sent: AgedMap::new(KEEP_SENT), owners: Vec::new(), numbers: BTreeMap::new() }
+    pub const fn new(key: Key, channel: ChannelId) -> Self {
+        Self { key, channel, sent: AgedMap::new(KEEP_SENT), services: Vec::new(), aside: Aside::new() }
     }
 
     /// What it was made with.
@@ -98,9 +107,9 @@ impl Senders {
         self.key
     }
 
-    /// Takes what a durable record of a channel says about who sent what: a receipt that names the message, or a
-    /// reply written on the phone. Other records say nothing.
-    pub fn apply(&mut self, channel: ChannelId, record: &Record) {
+    /// Takes what a durable record says about who sent what: a receipt that names the message, or a reply written on
+    /// the phone. Other records say nothing.
+    pub fn apply(&mut self, record: &Record) {
         let (id, service, reply) = match &record.event {
             Event::Receipt(receipt) => match &receipt.message_id {
                 Some(id) => (id, &receipt.service, receipt.reply),
@@ -112,33 +121,185 @@ impl Senders {
             },
             _ => return,
         };
-        self.sent(id, &Sender { channel, service: service.clone(), reply, at: record.at });
-    }
-
-    /// Remembers who sent a message.
-    pub fn sent(&mut self, message_id: &MessageId, sender: &Sender) {
-        let owner = self.owner(sender.channel, &sender.service);
-        let sent = Sent::new(sender.reply, sender.at, owner);
-        let id = self.key.message_id(message_id);
-        match self.sent.get_mut(&id) {
+        let owner = self.owner(service);
+        let id = self.key.message_id(id);
+        match self.sent.get(&id) {
             // Each later receipt names the message too; what is known stays where its age is.
-            Some(known) if known.owner == owner && known.reply == sender.reply => {}
-            _ => self.sent.insert(id, sender.at, sender.at, sent),
+            Some(known) if known.owner == owner && known.reply == reply => {}
+            _ => {
+                let sent = Sent::new(reply, record.at, owner);
+                self.sent.insert_from(record.offset, id, record.at, record.at, sent);
+            }
         }
     }
 
-    /// Who sent a message, where that is known.
+    /// Who sent a message, where that is in memory.
     #[must_use]
     pub fn find(&self, message_id: &MessageId) -> Option<Sender> {
-        let sent = self.sent.get(&self.key.message_id(message_id))?;
-        let (channel, service) = self.owners.get(sent.owner as usize)?;
-        Some(Sender { channel: *channel, service: service.clone(), reply: sent.reply, at: sent.at() })
+        self.find_key(self.key.message_id(message_id))
+    }
+
+    fn find_key(&self, message: Fingerprint) -> Option<Sender> {
+        let sent = self.sent.get(&message)?;
+        let service = self.services.get(sent.owner as usize)?.clone();
+        Some(Sender { channel: self.channel, service, reply: sent.reply, at: sent.at() })
+    }
+
+    /// What it takes in memory, in bytes, about. Filters are shared with the channel's.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.sent.len() * SENDER_BYTES
+    }
+
+    /// Drops what is older than 30 days.
+    pub fn forget(&mut self, now: Timestamp) {
+        let before = self.sent.oldest_kept();
+        self.sent.forget(now);
+        if self.sent.oldest_kept() > before {
+            self.aside.forget(self.sent.oldest_kept());
+        }
+    }
+
+    /// The periods that have so many messages in memory at least; before that of `now` only, where that is given.
+    #[must_use]
+    pub fn movable_periods(&self, entries_min: usize, now: Option<Timestamp>) -> Vec<u64> {
+        let before = now.map(|now| self.sent.period_of(now));
+        let periods = self.sent.periods(entries_min.max(1));
+        periods.filter(|period| before.is_none_or(|before| *period < before)).collect()
+    }
+
+    /// What may be laid aside of a period: rows of the reply's record u64 and the service's number u32. Looks at each.
+    #[must_use]
+    pub fn movable(&self, period: u64) -> Option<Movable> {
+        let found = self.sent.period(period)?;
+        let mut sorted = found.entries.clone();
+        // The newer reply of two messages with one fingerprint.
+        sorted.sort_unstable_by_key(|(id, sent)| (**id, std::cmp::Reverse(sent.reply)));
+        let mut rows = Rows::new(size_of::<u64>() + size_of::<u32>(), sorted.len());
+        for (id, sent) in sorted {
+            let [reply, owner] = [&sent.reply.0.to_le_bytes()[..], &sent.owner.to_le_bytes()];
+            rows.push(*id, &[reply, owner].concat());
+        }
+        Some(movable(period, &found, rows))
+    }
+
+    /// The messages of a period that became known by records up to `laid.last` lie in this run from now on, or in one
+    /// before.
+    pub fn lay_aside(&mut self, laid: LaidAside) {
+        self.sent.drop_whole_through(laid.period, laid.last);
+        if laid.newest >= self.sent.oldest_kept() {
+            self.aside.push(laid);
+        }
+    }
+
+    /// What lies in runs, as the channel knows it.
+    pub fn set_aside(&mut self, aside: Aside) {
+        self.aside = aside;
+    }
+
+    /// The service that the value of a row names.
+    fn service_in(&self, value: &[u8]) -> Option<&ServiceId> {
+        let (_, owner) = value.split_first_chunk::<8>()?;
+        self.services.get(u32::from_le_bytes(*owner.first_chunk()?) as usize)
+    }
+
+    /// Writes down what is in memory, but for its key.
+    pub fn save(&self, out: &mut dyn Put) {
+        let owners: Vec<_> = self.services.iter().map(|service| (self.channel, service.clone())).collect();
+        owners.save(out);
+        self.sent.save(out);
+    }
+
+    /// Takes over what was saved of those of the same channel with the same key; these are new.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn restore(&mut self, from: &mut dyn Take) -> Result<(), Unreadable> {
+        for owner in restore_all(from) {
+            let (channel, service): (ChannelId, ServiceId) = owner?;
+            if channel != self.channel {
+                return Err(Unreadable("a sender of another channel"));
+            }
+            self.services.push(service);
+        }
+        self.sent = AgedMap::restore(KEEP_SENT, from)?;
+        Ok(())
+    }
+
+    fn owner(&mut self, service: &ServiceId) -> u32 {
+        let known = self.services.iter().position(|known| known == service);
+        let owner = known.unwrap_or_else(|| {
+            self.services.push(service.clone());
+            self.services.len() - 1
+        });
+        u32::try_from(owner).unwrap_or(u32::MAX)
+    }
+}
+
+/// The messages of all channels of a number.
+#[derive(Debug)]
+pub struct NumberSenders {
+    key: Key,
+    channels: BTreeMap<ChannelId, Senders>,
+}
+
+/// Where it may stand who sent a message, if it does anywhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspects {
+    /// The message.
+    pub key: Fingerprint,
+    /// The channels, with the runs of each that may have it, the newest first.
+    pub runs: Vec<(ChannelId, Vec<RunId>)>,
+}
+
+impl NumberSenders {
+    /// Of no channel yet.
+    #[must_use]
+    pub const fn new(key: Key) -> Self {
+        Self { key, channels: BTreeMap::new() }
+    }
+
+    /// Takes what a durable record of a channel says.
+    pub fn apply(&mut self, channel: ChannelId, record: &Record) {
+        self.of(channel).apply(record);
+    }
+
+    /// Takes over what a channel's records have said so far.
+    pub fn absorb(&mut self, senders: Senders) {
+        self.channels.insert(senders.channel, senders);
+    }
+
+    /// Messages of a channel lie in a run from now on.
+    pub fn lay_aside(&mut self, channel: ChannelId, laid: LaidAside) {
+        self.of(channel).lay_aside(laid);
+    }
+
+    /// Who sent a message, where that is in memory.
+    #[must_use]
+    pub fn find(&self, message_id: &MessageId) -> Option<Sender> {
+        let message = self.key.message_id(message_id);
+        self.channels.values().find_map(|senders| senders.find_key(message))
+    }
+
+    /// Where to look for the sender of a message that is not in memory; nowhere, where no channel can have sent it.
+    #[must_use]
+    pub fn suspects(&self, message_id: &MessageId) -> Option<Suspects> {
+        let key = self.key.message_id(message_id);
+        let runs = self.channels.iter().map(|(channel, senders)| (*channel, senders.aside.holders(key)));
+        let runs: Vec<_> = runs.filter(|(_, runs)| !runs.is_empty()).collect();
+        (!runs.is_empty()).then_some(Suspects { key, runs })
+    }
+
+    /// The service that a channel's run names, by the value that it has for a message.
+    #[must_use]
+    pub fn service_in(&self, channel: ChannelId, value: &[u8]) -> Option<ServiceId> {
+        self.channels.get(&channel)?.service_in(value).cloned()
     }
 
     /// What it takes in memory, in bytes, about.
     #[must_use]
-    pub const fn bytes(&self) -> usize {
-        self.sent.len() * SENDER_BYTES
+    pub fn bytes(&self) -> usize {
+        self.channels.values().map(Senders::bytes).sum()
     }
 
     /// Forgets the oldest before their time, until `bytes` of memory are free; says how many it forgot.
@@ -146,9 +307,10 @@ impl Senders {
         let until = self.bytes().saturating_sub(bytes);
         let mut dropped = 0;
         while self.bytes() > until {
-            match self.sent.drop_oldest() {
-                0 => break,
-                gone => dropped += gone,
+            let oldest = |senders: &&mut Senders| senders.sent.oldest().unwrap_or(Timestamp(u64::MAX));
+            match self.channels.values_mut().min_by_key(oldest).map(|senders| senders.sent.drop_oldest()) {
+                None | Some(0) => break,
+                Some(gone) => dropped += gone,
             }
         }
         dropped
@@ -156,46 +318,19 @@ impl Senders {
 
     /// Drops what is older than 30 days.
     pub fn forget(&mut self, now: Timestamp) {
-        self.sent.forget(now);
+        self.channels.values_mut().for_each(|senders| senders.forget(now));
     }
 
-    /// Takes over what a channel's own index knew.
-    pub fn absorb(&mut self, other: Self) {
-        let numbers: Vec<u32> =
-            other.owners.iter().map(|(channel, service)| self.owner(*channel, service)).collect();
-        self.sent.absorb(other.sent, |sent| Sent {
-            owner: numbers.get(sent.owner as usize).copied().unwrap_or(u32::MAX),
-            ..sent
-        });
+    /// What was dropped and still takes memory: for who can let go of it elsewhere, at once.
+    #[must_use]
+    pub fn take_discarded(&mut self) -> impl Send + use<> {
+        let discarded = self.channels.values_mut().flat_map(|senders| senders.sent.take_discarded());
+        discarded.collect::<Vec<BucketMap<Fingerprint, Sent>>>()
     }
 
-    /// Writes it down, but for its key.
-    pub fn save(&self, out: &mut dyn Put) {
-        self.owners.save(out);
-        self.sent.save(out);
-    }
-
-    /// Reads back what was saved with the same key.
-    ///
-    /// # Errors
-    /// When it is none.
-    pub fn restore(key: Key, from: &mut dyn Take) -> Result<Self, Unreadable> {
-        let mut senders = Self::new(key);
-        for owner in restore_all(from) {
-            let (channel, service): (ChannelId, ServiceId) = owner?;
-            senders.owner(channel, &service);
-        }
-        senders.sent = AgedMap::restore(KEEP_SENT, from)?;
-        Ok(senders)
-    }
-
-    fn owner(&mut self, channel: ChannelId, service: &ServiceId) -> u32 {
-        let next = u32::try_from(self.owners.len()).unwrap_or(u32::MAX);
-        let owner = *self.numbers.entry((channel, service.clone())).or_insert(next);
-        if owner == next {
-            self.owners.push((channel, service.clone()));
-        }
-        owner
+    fn of(&mut self, channel: ChannelId) -> &mut Senders {
+        let key = self.key;
+        self.channels.entry(channel).or_insert_with(|| Senders::new(key, channel))
     }
 }
 
@@ -210,8 +345,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
-    fn senders() -> Senders {
-        Senders::new(Key::new([4; 16]))
+    fn senders() -> NumberSenders {
+        NumberSenders::new(Key::new([4; 16]))
     }
 
     fn message(n: u64) -> MessageId {

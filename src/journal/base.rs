@@ -44,9 +44,9 @@ use super::runs::{self, RunOf};
 use super::scan::Found;
 use super::store::UNFINISHED;
 use super::{ReadError, StreamId};
+use crate::domain::aside::RunId;
 use crate::domain::filter::Filter;
 use crate::domain::ids::Offset;
-use crate::domain::recent_ids::RunId;
 
 const MAGIC: [u8; 8] = *b"\xffSLBAS\xff\x01";
 const FORMAT: u32 = 1;
@@ -624,7 +624,7 @@ impl<'a> BaseWriter<'a> {
         Ok(())
     }
 
-    /// Writes ids into a run of their own, for a state that is to name it ([`names_run`](Self::names_run)); gives its
+    /// Writes rows into a run of their own, for a state that is to name it ([`names_run`](Self::names_run)); gives its
     /// number, and what may be in it.
     ///
     /// # Errors

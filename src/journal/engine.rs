@@ -31,10 +31,10 @@ use super::{
     Block, Completed, Durability, Entry, Halt, HaltWatch, Head, Journal, Outcome, ReadBatch, ReadError, Sink,
     StreamId,
 };
+use crate::domain::aside::RunId;
 use crate::domain::filter::Filter;
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::ids::{Offset, Timestamp};
-use crate::domain::recent_ids::RunId;
 
 /// How the embedded engine works.
 #[derive(Debug, Clone)]
@@ -322,8 +322,13 @@ impl Journal for EmbeddedJournal {
         self.count_damage(filter)
     }
 
-    fn find_in_run(&self, stream: StreamId, run: RunId, id: Fingerprint) -> Result<Option<Offset>, RunError> {
-        let found = Run::open(&*self.disk, self.store, stream, run).and_then(|run| run.find(id));
+    fn find_in_run(
+        &self,
+        stream: StreamId,
+        run: RunId,
+        key: Fingerprint,
+    ) -> Result<Option<Vec<u8>>, RunError> {
+        let found = Run::open(&*self.disk, self.store, stream, run).and_then(|run| run.find(key));
         self.count_damage(found)
     }
 

@@ -73,10 +73,10 @@ use std::sync::Arc;
 
 use siphasher::sip128::SipHasher24;
 
+use crate::domain::aside::RunId;
 use crate::domain::filter::Filter;
 use crate::domain::fingerprint::Fingerprint;
 use crate::domain::ids::{ChannelId, Offset, PortalId, Timestamp};
-use crate::domain::recent_ids::RunId;
 
 pub use base::{BaseWriter, Kept, SavedError, SavedState};
 pub use block::{Block, BlockBuilder, RecordMeta};
@@ -278,18 +278,23 @@ pub trait Journal: Send + Sync + fmt::Debug {
     /// What may be in a stream's run, which its state names. Blocks.
     ///
     /// # Errors
-    /// When it is missing or damaged, or the disk refuses: its ids count as unseen.
+    /// When it is missing or damaged, or the disk refuses: its rows count as unseen.
     fn run_filter(&self, stream: StreamId, run: RunId) -> Result<Filter, RunError> {
         let _ = stream;
         Err(RunError::Missing { place: run.to_string() })
     }
 
-    /// The record that a stream's run names for an id; none where the run does not have it. Blocks.
+    /// The value that a stream's run has for a key; none where it does not have the key. Blocks.
     ///
     /// # Errors
-    /// When that part is missing or damaged, or the disk refuses: the id counts as unseen.
-    fn find_in_run(&self, stream: StreamId, run: RunId, id: Fingerprint) -> Result<Option<Offset>, RunError> {
-        let _ = (stream, id);
+    /// When that part is missing or damaged, or the disk refuses: the key counts as unseen.
+    fn find_in_run(
+        &self,
+        stream: StreamId,
+        run: RunId,
+        key: Fingerprint,
+    ) -> Result<Option<Vec<u8>>, RunError> {
+        let _ = (stream, key);
         Err(RunError::Missing { place: run.to_string() })
     }
 

@@ -143,6 +143,11 @@ impl RecordHeader {
     }
 }
 
+/// The two bytes at `at`, as [`u32_at`] reads them.
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |raw| u16::from_le_bytes(*raw))
+}
+
 /// The four bytes at `at`; zero past the end. Callers have checked the length, or a checksum.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |raw| u32::from_le_bytes(*raw))

@@ -1,4 +1,4 @@
-//! A run: ids of one stream that left memory, sorted, in a file that never changes.
+//! A run: rows of one stream that left memory, sorted by their keys, in a file that never changes.
 //!
 //! ```text
 //!  byte 0     88                                                                   end
@@ -7,47 +7,51 @@
 //!       └────────┴────────┴────────┴────────┴─ ─ ─┴────────┘
 //!  the header
 //!  byte 0       8        12       16        32       48    56    64      72     80       84
-//!       ┌───────┬────────┬────────┬─────────┬────────┬─────┬─────┬───────┬──────┬────────┬────────────┐
-//!       │ magic │ format │ filter │ store   │ stream │ run │ ids │ from  │ to   │ CRC of │ CRC32C of  │
-//!       │       │ u32    │ bytes  │ id u128 │ u128   │ u64 │ u64 │ u64   │ u64  │ filter │ bytes 0–83 │
-//!       └───────┴────────┴────────┴─────────┴────────┴─────┴─────┴───────┴──────┴────────┴────────────┘
+//!       ┌───────┬────────┬────────┬─────────┬────────┬─────┬──────┬───────┬──────┬────────┬────────────┐
+//!       │ magic │ format │ filter │ store   │ stream │ run │ rows │ from  │ to   │ CRC of │ CRC32C of  │
+//!       │       │ 2×u16  │ bytes  │ id u128 │ u128   │ u64 │ u64  │ u64   │ u64  │ filter │ bytes 0–83 │
+//!       └───────┴────────┴────────┴─────────┴────────┴─────┴──────┴───────┴──────┴────────┴────────────┘
+//!  the format: 1 and 0 where every value is the offset of a record, u64; else 2 and the bytes of each value
 //!  the filter: as in `domain::filter`, words of 4 bytes
-//!  a page:     up to 170 of (id u128, offset u64), ascending by the id │ CRC32C
+//!  a page:     as many of (key u128, value) as there is room for in 4,080 bytes, ascending by the key │ CRC32C
 //! ```
 //!
-//! Numbers are little-endian; `from` and `to` are the messages' own times. All checksums are seeded with the store's id
-//! and the run's number. An id takes 25.5 bytes: 24 in its page, 1.5 in the filter.
+//! Numbers are little-endian; `from` and `to` are the rows' own times. All checksums are seeded with the store's id
+//! and the run's number. A message's id takes 25.5 bytes: 24 in its page, 1.5 in the filter.
 //!
 //! A base names the runs of each stream: who opens the store removes all others, which a crash has left between a run
 //! and its base. No number is used twice by what any base may name.
 //!
 //! **Invariants.** A run is written to a temporary file, synced, read back whole, and only then gets its name; the
-//! directory is synced before the base that names it gets its own. A damaged page costs its ids, which then count as
+//! directory is synced before the base that names it gets its own. A damaged page costs its rows, which then count as
 //! unseen, and nothing else.
 
+use std::cmp::Ordering;
 use std::io;
 use std::sync::Arc;
 
 use super::StreamId;
 use super::disk::{Disk, DiskFile};
-use super::record::{u32_at, u64_at, u128_at};
+use super::record::{u16_at, u32_at, u64_at, u128_at};
 use super::scan::Found;
 use super::store::UNFINISHED;
+use crate::domain::aside::{Rows, RunId};
 use crate::domain::filter::Filter;
 use crate::domain::fingerprint::Fingerprint;
-use crate::domain::ids::{Offset, Timestamp};
-use crate::domain::recent_ids::RunId;
+use crate::domain::ids::Timestamp;
 
 const MAGIC: [u8; 8] = *b"\xffSLRUN\xff\x01";
-const FORMAT: u32 = 1;
+const FORMAT: u16 = 1;
+const FORMAT_WITH_VALUES: u16 = 2;
 const SUFFIX: &str = ".run";
 const HEADER_BYTES: usize = 88;
 const HEADER_CHECKED: usize = 84;
-/// Ids in a page: one read of 4 KiB.
-const PAGE_IDS: usize = 170;
-const ID_BYTES: usize = 24;
+/// Room for rows in a page: with its checksum one read of 4 KiB. A row alone may take more.
+const PAGE_ROOM: usize = 4_080;
+const KEY_BYTES: usize = 16;
+/// A value that is the offset of a record.
+const RECORD_BYTES: u16 = 8;
 const CRC_BYTES: usize = 4;
-const PAGE_BYTES: usize = PAGE_IDS * ID_BYTES + CRC_BYTES;
 /// What is written at a time, in bytes.
 const WRITE_BYTES: usize = 1 << 20;
 /// Most runs that are written for one base; what else may be laid aside waits for the next.
@@ -92,17 +96,17 @@ fn seed(store: u128, run: RunId) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&store.to_le_bytes()), &run.0.to_be_bytes())
 }
 
-/// Why a run, or a part of it, can not be had. Its ids count as unseen.
+/// Why a run, or a part of it, can not be had. Its rows count as unseen.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RunError {
     /// There is no such file.
-    #[error("the ids in {place} are missing")]
+    #[error("what was laid aside in {place} is missing")]
     Missing {
         /// The file.
         place: String,
     },
     /// A checksum does not match, or it is another stream's.
-    #[error("the ids in {place} are damaged at byte {position}")]
+    #[error("what was laid aside in {place} is damaged at byte {position}")]
     Damaged {
         /// The file.
         place: String,
@@ -110,7 +114,7 @@ pub enum RunError {
         position: u64,
     },
     /// The disk refused.
-    #[error("the ids in {place} can not be read")]
+    #[error("what was laid aside in {place} can not be read")]
     Io {
         /// The file.
         place: String,
@@ -123,14 +127,14 @@ pub enum RunError {
 /// What a run is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct RunOf<'a> {
-    /// Whose ids.
+    /// Whose rows.
     pub stream: StreamId,
     /// The earliest of their own times.
     pub from: Timestamp,
     /// The latest of their own times.
     pub to: Timestamp,
-    /// Each once with its record, ascending.
-    pub ids: &'a [(Fingerprint, Offset)],
+    /// The rows.
+    pub rows: &'a Rows,
 }
 
 /// Writes a run, and gives its filter. Its name is sure to stay only once the directory is synced.
@@ -141,19 +145,20 @@ pub(super) fn write(
     of: &RunOf<'_>,
     sync: bool,
 ) -> io::Result<Filter> {
-    debug_assert!(of.ids.is_sorted_by(|one, next| one.0 < next.0), "each id once, ascending");
     // No file has this name: the number is a new one.
     let unfinished = unfinished(run);
-    let filter = Filter::of(of.ids.iter().map(|(id, _)| *id), of.ids.len());
+    let filter = Filter::of(of.rows.keys().iter().copied(), of.rows.len());
     let file = disk.create(&unfinished)?;
     let put = || {
         let seed = seed(store, run);
-        let mut buffer = Vec::with_capacity(WRITE_BYTES + PAGE_BYTES);
+        let shape = Shape { value_bytes: u16::try_from(of.rows.value_bytes()).map_err(io::Error::other)? };
+        let mut buffer = Vec::with_capacity(WRITE_BYTES + shape.page_bytes());
         let mut raw = Vec::with_capacity(filter.bytes());
         filter.write(&mut raw);
         let header = Header {
             stream: of.stream,
-            ids: of.ids.len() as u64,
+            shape,
+            rows: of.rows.len() as u64,
             from: of.from,
             to: of.to,
             filter_bytes: u32::try_from(raw.len()).map_err(io::Error::other)?,
@@ -162,11 +167,12 @@ pub(super) fn write(
         buffer.extend_from_slice(&header.to_bytes(store, run, seed));
         buffer.extend_from_slice(&raw);
         let mut position = 0;
-        for page in of.ids.chunks(PAGE_IDS) {
+        let mut rows = of.rows.iter();
+        while rows.len() > 0 {
             let start = buffer.len();
-            for (id, offset) in page {
-                buffer.extend_from_slice(&id.as_u128().to_le_bytes());
-                buffer.extend_from_slice(&offset.0.to_le_bytes());
+            for (key, value) in rows.by_ref().take(shape.page_rows()) {
+                buffer.extend_from_slice(&key.as_u128().to_le_bytes());
+                buffer.extend_from_slice(value);
             }
             let crc = crc32c::crc32c_append(seed, buffer.get(start..).unwrap_or_default());
             buffer.extend_from_slice(&crc.to_le_bytes());
@@ -199,10 +205,49 @@ pub(super) fn write(
     Ok(filter)
 }
 
+/// How rows lie in pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    value_bytes: u16,
+}
+
+impl Shape {
+    const fn row_bytes(self) -> usize {
+        KEY_BYTES + self.value_bytes as usize
+    }
+
+    /// Rows in a whole page.
+    fn page_rows(self) -> usize {
+        (PAGE_ROOM / self.row_bytes()).max(1)
+    }
+
+    /// A whole page.
+    fn page_bytes(self) -> usize {
+        self.page_rows() * self.row_bytes() + CRC_BYTES
+    }
+
+    /// As the header says it: records in the format that is older than other values.
+    const fn format(self) -> (u16, u16) {
+        match self.value_bytes {
+            RECORD_BYTES => (FORMAT, 0),
+            value_bytes => (FORMAT_WITH_VALUES, value_bytes),
+        }
+    }
+
+    const fn of(format: (u16, u16)) -> Option<Self> {
+        match format {
+            (FORMAT, 0) => Some(Self { value_bytes: RECORD_BYTES }),
+            (FORMAT_WITH_VALUES, value_bytes) => Some(Self { value_bytes }),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Header {
     stream: StreamId,
-    ids: u64,
+    shape: Shape,
+    rows: u64,
     from: Timestamp,
     to: Timestamp,
     filter_bytes: u32,
@@ -213,12 +258,14 @@ impl Header {
     fn to_bytes(self, store: u128, run: RunId, seed: u32) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[0..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+        let (format, value_bytes) = self.shape.format();
+        bytes[8..10].copy_from_slice(&format.to_le_bytes());
+        bytes[10..12].copy_from_slice(&value_bytes.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.filter_bytes.to_le_bytes());
         bytes[16..32].copy_from_slice(&store.to_le_bytes());
         bytes[32..48].copy_from_slice(&self.stream.0.to_le_bytes());
         bytes[48..56].copy_from_slice(&run.0.to_le_bytes());
-        bytes[56..64].copy_from_slice(&self.ids.to_le_bytes());
+        bytes[56..64].copy_from_slice(&self.rows.to_le_bytes());
         bytes[64..72].copy_from_slice(&self.from.0.to_le_bytes());
         bytes[72..80].copy_from_slice(&self.to.0.to_le_bytes());
         bytes[80..84].copy_from_slice(&self.filter_crc.to_le_bytes());
@@ -230,12 +277,13 @@ impl Header {
     fn read(raw: &[u8; HEADER_BYTES], store: u128, run: RunId, seed: u32) -> Option<Self> {
         let ours = raw[..8] == MAGIC
             && crc32c::crc32c_append(seed, &raw[..HEADER_CHECKED]) == u32_at(raw, HEADER_CHECKED)
-            && u32_at(raw, 8) == FORMAT
             && u128_at(raw, 16) == store
             && u64_at(raw, 48) == run.0;
-        ours.then(|| Self {
+        let shape = Shape::of((u16_at(raw, 8), u16_at(raw, 10))).filter(|_| ours);
+        shape.map(|shape| Self {
             stream: StreamId(u128_at(raw, 32)),
-            ids: u64_at(raw, 56),
+            shape,
+            rows: u64_at(raw, 56),
             from: Timestamp(u64_at(raw, 64)),
             to: Timestamp(u64_at(raw, 72)),
             filter_bytes: u32_at(raw, 12),
@@ -291,20 +339,21 @@ impl Run {
         filter.ok_or_else(|| self.damaged(HEADER_BYTES as u64))
     }
 
-    /// The record that an id comes from; none where the run does not have it.
-    pub(super) fn find(&self, id: Fingerprint) -> Result<Option<Offset>, RunError> {
+    /// The value of a key; none where the run does not have it.
+    pub(super) fn find(&self, key: Fingerprint) -> Result<Option<Vec<u8>>, RunError> {
         let (mut low, mut high) = (0, self.pages());
         while low < high {
             let middle = low.midpoint(high);
             let page = self.page(middle)?;
-            let (Some(first), Some(last)) = (page.first(), page.last()) else { return Ok(None) };
-            if id < first.0 {
+            let (Some(first), Some(last)) = (page.key(0), page.key(page.len().saturating_sub(1))) else {
+                return Ok(None);
+            };
+            if key < first {
                 high = middle;
-            } else if id > last.0 {
+            } else if key > last {
                 low = middle + 1;
             } else {
-                let found = page.binary_search_by_key(&id, |(known, _)| *known).ok();
-                return Ok(found.and_then(|at| page.get(at)).map(|(_, offset)| *offset));
+                return Ok(page.find(key).map(<[u8]>::to_vec));
             }
         }
         Ok(None)
@@ -320,16 +369,16 @@ impl Run {
         }
         let mut before = None;
         for page in 0..self.pages() {
-            let ids = match self.page(page) {
-                Ok(ids) => ids,
+            let rows = match self.page(page) {
+                Ok(rows) => rows,
                 Err(RunError::Damaged { position, .. }) => {
                     report(position, "a page of a run");
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            if !ids.iter().all(|(id, _)| before.replace(*id).is_none_or(|before| before < *id)) {
-                report(self.page_at(page), "the ids of a run are not in order");
+            if !rows.keys().all(|key| before.replace(key).is_none_or(|before| before < key)) {
+                report(self.page_at(page), "the rows of a run are not in order");
             }
         }
         let length = self.file.length().map_err(|error| self.refused(error))?;
@@ -340,30 +389,33 @@ impl Run {
     }
 
     fn pages(&self) -> u64 {
-        self.header.ids.div_ceil(PAGE_IDS as u64)
+        self.header.rows.div_ceil(self.header.shape.page_rows() as u64)
     }
 
     fn page_at(&self, page: u64) -> u64 {
         let pages_at = HEADER_BYTES as u64 + u64::from(self.header.filter_bytes);
-        pages_at.saturating_add(page.saturating_mul(PAGE_BYTES as u64))
+        pages_at.saturating_add(page.saturating_mul(self.header.shape.page_bytes() as u64))
     }
 
     fn end(&self) -> u64 {
-        self.page_at(0) + self.header.ids * ID_BYTES as u64 + self.pages() * CRC_BYTES as u64
+        let rows = self.header.rows.saturating_mul(self.header.shape.row_bytes() as u64);
+        self.page_at(0).saturating_add(rows).saturating_add(self.pages().saturating_mul(CRC_BYTES as u64))
     }
 
-    fn page(&self, page: u64) -> Result<Vec<(Fingerprint, Offset)>, RunError> {
-        let left = self.header.ids.saturating_sub(page.saturating_mul(PAGE_IDS as u64));
-        let ids = usize::try_from(left).unwrap_or(PAGE_IDS).min(PAGE_IDS) * ID_BYTES;
-        let mut raw = vec![0; ids + CRC_BYTES];
+    fn page(&self, page: u64) -> Result<Page, RunError> {
+        let shape = self.header.shape;
+        let left = self.header.rows.saturating_sub(page.saturating_mul(shape.page_rows() as u64));
+        let rows = usize::try_from(left).unwrap_or(usize::MAX).min(shape.page_rows());
+        let bytes = rows * shape.row_bytes();
+        let mut raw = vec![0; bytes + CRC_BYTES];
         let position = self.page_at(page);
         let whole = self.fill(&mut raw, position)?
-            && crc32c::crc32c_append(self.seed, raw.get(..ids).unwrap_or_default()) == u32_at(&raw, ids);
+            && crc32c::crc32c_append(self.seed, raw.get(..bytes).unwrap_or_default()) == u32_at(&raw, bytes);
         if !whole {
             return Err(self.damaged(position));
         }
-        let ids = raw.get(..ids).unwrap_or_default().chunks_exact(ID_BYTES);
-        Ok(ids.map(|raw| (Fingerprint::from_u128(u128_at(raw, 0)), Offset(u64_at(raw, 16)))).collect())
+        raw.truncate(bytes);
+        Ok(Page { raw, row_bytes: shape.row_bytes() })
     }
 
     fn fill(&self, bytes: &mut [u8], position: u64) -> Result<bool, RunError> {
@@ -376,6 +428,44 @@ impl Run {
 
     fn refused(&self, error: io::Error) -> RunError {
         RunError::Io { place: self.place.clone(), error: Arc::new(error) }
+    }
+}
+
+/// The rows of a page.
+struct Page {
+    raw: Vec<u8>,
+    row_bytes: usize,
+}
+
+impl Page {
+    fn len(&self) -> usize {
+        self.raw.len() / self.row_bytes
+    }
+
+    fn row(&self, at: usize) -> Option<&[u8]> {
+        self.raw.get(at * self.row_bytes..(at + 1) * self.row_bytes)
+    }
+
+    fn key(&self, at: usize) -> Option<Fingerprint> {
+        self.row(at).map(|row| Fingerprint::from_u128(u128_at(row, 0)))
+    }
+
+    fn keys(&self) -> impl Iterator<Item = Fingerprint> {
+        (0..self.len()).filter_map(|at| self.key(at))
+    }
+
+    /// The value of a key.
+    fn find(&self, key: Fingerprint) -> Option<&[u8]> {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.key(middle)?.cmp(&key) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+                Ordering::Equal => return self.row(middle)?.get(KEY_BYTES..),
+            }
+        }
+        None
     }
 }
 
@@ -411,8 +501,9 @@ pub(super) fn verify(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::aside::record_in;
     use crate::domain::fingerprint::Key;
-    use crate::domain::ids::MessageId;
+    use crate::domain::ids::{MessageId, Offset};
     use crate::journal::sim_disk::SimDisk;
 
     const STORE: u128 = 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10;
@@ -423,14 +514,21 @@ mod tests {
         Key::new([9; 16]).message_id(&MessageId::trusted(&format!("wamid.{n}")))
     }
 
-    /// A disk with one run of ids 0 to `count`, each from the record of the next offset.
-    fn written(count: u64) -> (SimDisk, Filter) {
+    /// A disk with a run of these rows.
+    fn with(rows: &Rows) -> (SimDisk, Filter) {
         let disk = SimDisk::new(1);
-        let mut ids: Vec<_> = (0..count).map(|n| (id(n), Offset(n + 1))).collect();
-        ids.sort_unstable();
-        let of = RunOf { stream: STREAM, from: Timestamp(5), to: Timestamp(6), ids: &ids };
+        let of = RunOf { stream: STREAM, from: Timestamp(5), to: Timestamp(6), rows };
         let filter = write(&disk, STORE, RUN, &of, true).unwrap();
         (disk, filter)
+    }
+
+    /// A disk with one run of ids 0 to `count`, each from the record of the next offset.
+    fn written(count: u64) -> (SimDisk, Filter) {
+        with(&Rows::of_records((0..count).map(|n| (id(n), Offset(n + 1))).collect()))
+    }
+
+    fn record(run: &Run, n: u64) -> Result<Option<Offset>, RunError> {
+        run.find(id(n)).map(|value| value.as_deref().and_then(record_in))
     }
 
     fn open(disk: &SimDisk) -> Result<Run, RunError> {
@@ -450,13 +548,38 @@ mod tests {
             let run = open(&disk).unwrap();
             assert_eq!(run.filter().unwrap(), filter);
             for n in 0..count {
-                assert_eq!(run.find(id(n)).unwrap(), Some(Offset(n + 1)), "id {n} of {count}");
+                assert_eq!(record(&run, n).unwrap(), Some(Offset(n + 1)), "id {n} of {count}");
             }
             for n in count..count + 500 {
-                assert_eq!(run.find(id(n)).unwrap(), None);
+                assert_eq!(record(&run, n).unwrap(), None);
             }
             assert_eq!(found(&disk), []);
             assert!(disk.list().unwrap().iter().eq([&file_name(RUN)]), "nothing unfinished is left");
+        }
+    }
+
+    #[test]
+    fn values_of_every_width_are_found_and_their_flipped_bytes_named() {
+        for width in [0, 1, 12, 62, 300, 5_000] {
+            let value = |n: u8| vec![n | 1; width];
+            let mut keys: Vec<(Fingerprint, u8)> = (0..150).map(|n| (id(n.into()), n)).collect();
+            keys.sort_unstable();
+            let mut rows = Rows::new(width, 150);
+            keys.iter().for_each(|(key, n)| rows.push(*key, &value(*n)));
+            let (disk, _) = with(&rows);
+            let run = open(&disk).unwrap();
+            for n in 0..150 {
+                assert_eq!(run.find(id(n.into())).unwrap(), Some(value(n)), "{n} of values of {width} bytes");
+            }
+            assert_eq!(run.find(id(150)).unwrap(), None);
+            assert_eq!(found(&disk), []);
+            let name = file_name(RUN);
+            let bytes = disk.snapshot()[&name].len() as u64;
+            for byte in (0..bytes).step_by(if width > 62 { 997 } else { 7 }) {
+                disk.flip(&name, byte, 3);
+                assert!(!found(&disk).is_empty(), "byte {byte}");
+                disk.flip(&name, byte, 3);
+            }
         }
     }
 
@@ -476,7 +599,7 @@ mod tests {
             disk.flip(&name, byte, u8::try_from(byte % 8).unwrap());
             assert!(!found(&disk).is_empty(), "byte {byte}");
             for n in [0, 50, 199] {
-                match open(&disk).and_then(|run| run.find(id(n))) {
+                match open(&disk).and_then(|run| record(&run, n)) {
                     Ok(Some(record)) => assert_eq!(record, Offset(n + 1), "byte {byte}"),
                     Ok(None) => panic!("byte {byte} hides id {n} without a word"),
                     Err(RunError::Damaged { .. }) => {}

@@ -10,6 +10,7 @@
 use bytes::Bytes;
 
 use super::codec::{Reader, put_number};
+use crate::domain::aside::Shelf;
 use crate::domain::channel::Channel;
 use crate::domain::fingerprint::Key;
 use crate::domain::ids::{ChannelId, Number, ServiceId};
@@ -17,10 +18,12 @@ use crate::domain::portal::Portal;
 use crate::domain::saved::{Put, Saved, Take, Unreadable, restore_all};
 use crate::domain::senders::Senders;
 
-/// The version that is written of a portal, and of a channel none of whose ids lie in runs.
+/// The version that is written of a portal, and of a channel of which nothing lies in runs.
 const VERSION: u64 = 1;
-/// The version of a channel some of whose ids do: what is known of them follows.
+/// The version of a channel of which ids of customers' messages do: what is known of their runs follows.
 const VERSION_WITH_RUNS: u64 = 2;
+/// The version of a channel of which replies do, too: what is known of the runs of each shelf follows.
+const VERSION_WITH_SHELVES: u64 = 3;
 
 /// Where a channel is found: its number, and its one service on plan `isolated`.
 pub type Place = (Number, Option<ServiceId>);
@@ -29,14 +32,33 @@ pub type Place = (Number, Option<ServiceId>);
 #[must_use]
 pub fn save_channel(channel: &Channel, senders: &Senders) -> Vec<u8> {
     let mut out = Vec::new();
-    let has_runs = channel.ids_aside().next().is_some();
-    put_number(&mut out, if has_runs { VERSION_WITH_RUNS } else { VERSION });
+    let version = version_of(channel);
+    put_number(&mut out, version);
     channel.save(&mut out);
     senders.save(&mut out);
-    if has_runs {
-        channel.save_aside(&mut out);
+    for shelf in shelves_in(version) {
+        channel.save_aside(*shelf, &mut out);
     }
     out
+}
+
+/// The oldest version that can say what is to be said.
+fn version_of(channel: &Channel) -> u64 {
+    let used = Shelf::ALL.into_iter().rfind(|shelf| !channel.aside(*shelf).is_empty());
+    match used {
+        None => VERSION,
+        Some(Shelf::MessageIds) => VERSION_WITH_RUNS,
+        Some(_) => VERSION_WITH_SHELVES,
+    }
+}
+
+/// The shelves that a version tells of, in order.
+const fn shelves_in(version: u64) -> &'static [Shelf] {
+    match version {
+        VERSION_WITH_RUNS => &[Shelf::MessageIds],
+        VERSION_WITH_SHELVES => &Shelf::ALL,
+        _ => &[],
+    }
 }
 
 /// Reads back what was saved; `new` is the channel before its first record, and `key` that of the fingerprints.
@@ -46,14 +68,16 @@ pub fn save_channel(channel: &Channel, senders: &Senders) -> Vec<u8> {
 pub fn restore_channel(bytes: &Bytes, new: Channel, key: Key) -> Result<(Channel, Senders), Unreadable> {
     let mut reader = Reader::new(bytes);
     let version = Take::number(&mut reader)?;
-    if ![VERSION, VERSION_WITH_RUNS].contains(&version) {
+    if ![VERSION, VERSION_WITH_RUNS, VERSION_WITH_SHELVES].contains(&version) {
         return Err(UNKNOWN);
     }
     let mut channel = new.restore(&mut reader)?;
-    let senders = Senders::restore(key, &mut reader)?;
-    if version == VERSION_WITH_RUNS {
-        channel.restore_aside(&mut reader)?;
+    let mut senders = Senders::new(key, channel.id());
+    senders.restore(&mut reader)?;
+    for shelf in shelves_in(version) {
+        channel.restore_aside(*shelf, &mut reader)?;
     }
+    senders.set_aside(channel.aside(Shelf::Sent).clone());
     reader.end().map_err(|_| Unreadable("it goes on behind its end"))?;
     Ok((channel, senders))
 }
@@ -97,12 +121,12 @@ const UNKNOWN: Unreadable = Unreadable("a version that this broker does not know
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::aside::{LaidAside, RunId};
     use crate::domain::channel::Keys;
     use crate::domain::content::Content;
     use crate::domain::event::{ClearTo, Customer, Event, Message, Record};
     use crate::domain::filter::Filter;
     use crate::domain::ids::{ConversationId, CustomerName, MessageId, Offset, Timestamp};
-    use crate::domain::recent_ids::{LaidAside, RunId};
 
     const KEYS: Keys = Keys { fingerprint: [1; 16], confirm: [2; 16], digest: [3; 16] };
 
@@ -130,7 +154,7 @@ mod tests {
     }
 
     fn saved(channel: &Channel) -> Bytes {
-        save_channel(channel, &Senders::new(Key::new(KEYS.fingerprint))).into()
+        save_channel(channel, &Senders::new(Key::new(KEYS.fingerprint), channel.id())).into()
     }
 
     #[test]
@@ -138,21 +162,23 @@ mod tests {
         let mut channel = with_messages(50);
         assert_eq!(saved(&channel).first(), Some(&1));
         let (restored, _) = restore_channel(&saved(&channel), new(), Key::new(KEYS.fingerprint)).unwrap();
-        assert!(restored.ids_aside().next().is_none());
+        assert!(restored.aside(Shelf::MessageIds).is_empty());
         assert_eq!(restored.ids_bytes(), channel.ids_bytes());
 
-        let period = channel.movable_periods(1).next().unwrap();
-        let movable = channel.movable_ids(period).unwrap();
-        let filter = Some(Filter::of(movable.ids.iter().map(|(id, _)| *id), movable.ids.len()));
-        channel.lay_ids_aside(LaidAside { run: RunId(9), filter: filter.clone(), ..movable.about });
+        let shelf = Shelf::MessageIds;
+        let period = channel.movable_periods(shelf, 1, None)[0];
+        let movable = channel.movable(shelf, period).unwrap();
+        let filter = Some(Filter::of(movable.rows.keys().iter().copied(), movable.rows.len()));
+        channel.lay_aside(shelf, LaidAside { run: RunId(9), filter: filter.clone(), ..movable.about });
         let bytes = saved(&channel);
         assert_eq!(bytes.first(), Some(&2));
         assert!(bytes.len() * 3 < saved(&with_messages(50)).len(), "its ids are not in it");
         let (mut restored, _) = restore_channel(&bytes, new(), Key::new(KEYS.fingerprint)).unwrap();
-        restored.set_ids_filter(RunId(9), filter);
-        assert!(restored.ids_aside().eq(channel.ids_aside()) && channel.ids_aside().count() == 1);
+        restored.aside_mut(shelf).set_filter(RunId(9), filter.clone());
+        assert_eq!(restored.aside(shelf), channel.aside(shelf));
+        assert_eq!(channel.aside(shelf).iter().count(), 1);
         assert_eq!(restored.ids_bytes(), channel.ids_bytes());
-        let older = Bytes::from([&[3], &bytes[1..]].concat());
+        let older = Bytes::from([&[4], &bytes[1..]].concat());
         assert_eq!(restore_channel(&older, new(), Key::new(KEYS.fingerprint)).err(), Some(UNKNOWN));
     }
 }

@@ -110,18 +110,23 @@ impl ChannelActor {
     }
 
     pub(super) fn ask(&mut self, origin: Option<&Arc<Outlet>>, asked: Asked, now: Timestamp) {
-        let Asked { ask, reply_to } = asked;
-        if is_new_work(&ask) && !self.shared.journal.has_room() {
-            self.hold(origin, reply_to, Answered::Refused(Refusal::Unavailable));
-            return;
+        if is_new_work(&asked.ask) && !self.shared.journal.has_room() {
+            self.hold(origin, asked.reply_to, Answered::Refused(Refusal::Unavailable));
+        } else {
+            self.ask_in_turn(origin, asked, now);
         }
+    }
+
+    /// Decides what needs no look at the journal any more.
+    pub(super) fn ask_now(&mut self, origin: Option<&Arc<Outlet>>, asked: Asked, now: Timestamp) {
+        let Asked { ask, reply_to } = asked;
         match ask {
             Ask::Ack(offset) => {
                 if let Some(outlet) = origin {
                     self.ack(outlet, offset);
                 }
             }
-            Ask::Inbound(inbound) => self.inbound(origin, inbound, reply_to, now),
+            Ask::Inbound(_) => self.ask_in_turn(origin, Asked { ask, reply_to }, now),
             Ask::Command(command) => {
                 let answered = match (self.decide(&command, now), *command) {
                     (Ok(Answer::Accepted { offset, conversation, duplicate }), Command::Reply(reply)) => {

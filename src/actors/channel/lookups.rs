@@ -1,90 +1,158 @@
-//! Message ids that must be compared with the full id in the journal before a message counts as a repeat (B6).
+//! What must be looked for in the journal before it can be decided: whether a message came before, by its full id (B6);
+//! what became of a reply that memory knows no more (B4, B7); who sent the message that a customer answers (B7).
 //!
 //! What the channel still holds in memory is compared at once. Else the record is read off the Arbiter, where need be
 //! after the runs were asked for it; meanwhile a second copy waits for the first, and so does all that the same
-//! connection sends later to this channel. Others go on.
+//! connection asks later of this channel, acknowledgements and mere questions apart. Others go on.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::error::Error;
+use std::sync::{Arc, PoisonError};
 
+use super::asks::answer;
+use super::replay::look;
 use super::{ChannelActor, LookedAt};
-use crate::actors::asking::{Permits, ReplyTo};
+use crate::actors::asking::{Ask, Asked, Permits};
 use crate::actors::batch::BatchEntry;
 use crate::actors::outlet::Outlet;
 use crate::actors::port::{Answered, Refusal};
+use crate::domain::aside::{LaidAside, RunId, Shelf, record_in};
 use crate::domain::channel::Received;
 use crate::domain::command::{Inbound, LookedUp};
 use crate::domain::delivery::ConnectionId;
 use crate::domain::event::{Event, Record};
-use crate::domain::ids::{MessageId, Offset, Timestamp};
+use crate::domain::fingerprint::Fingerprint;
+use crate::domain::ids::{ChannelId, MessageId, Offset, Timestamp};
+use crate::domain::outbox::recalling::{Recall, Recalled};
 use crate::domain::recent_ids::Suspect;
-use crate::journal::{Entry, Journal, ReadError, StreamId, payload};
+use crate::domain::senders::Suspects;
+use crate::journal::{Entry, Journal, ReadError, RunError, StreamId, payload};
 
-/// A customer's message that waits.
+/// What waits.
 #[derive(Debug)]
-struct WaitingInbound {
+struct Waiting {
     origin: Option<Arc<Outlet>>,
-    inbound: Inbound,
-    reply_to: ReplyTo,
+    asked: Asked,
 }
 
-impl WaitingInbound {
+impl Waiting {
+    fn new(origin: Option<&Arc<Outlet>>, asked: Asked) -> Self {
+        Self { origin: origin.cloned(), asked }
+    }
+
     fn connection(&self) -> Option<ConnectionId> {
         self.origin.as_ref().map(|outlet| outlet.connection())
     }
 }
 
-/// The message that is looked at, and those behind it. Bounded by the requests in flight of all connections.
+/// What is to be looked for.
+#[derive(Debug, Clone)]
+enum Look {
+    /// A record of the same message.
+    Repeat(MessageId, Suspect),
+    /// What became of a reply.
+    Reply(Recall),
+    /// Who sent the message that it answers.
+    Sender(Suspects),
+}
+
+/// What a look has shown.
+#[derive(Debug)]
+pub(super) enum Looked {
+    /// The record that has the same message id, if one does.
+    Repeat(Option<Offset>),
+    /// What became of the reply; nothing can be said of it while the disk refuses.
+    Reply(Result<Recalled, RunError>),
+    /// The channel that sent the message, and what its run says of it.
+    Sender(Option<(ChannelId, Vec<u8>)>),
+}
+
+/// What is looked at, and those behind it. Bounded by the requests in flight of all connections.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
-    /// The first is being looked at; those behind it may not be suspected of anything yet.
-    waiting: VecDeque<(WaitingInbound, Option<Suspect>)>,
+    /// The first is being looked at; those behind it may need no look.
+    waiting: VecDeque<(Waiting, Option<Look>)>,
     /// Room that they take up.
     permits: Vec<Arc<Permits>>,
 }
 
 impl Lookups {
-    fn blocks(&self, connection: Option<ConnectionId>, message_id: &MessageId) -> bool {
+    fn blocks(&self, connection: Option<ConnectionId>, ask: &Ask) -> bool {
+        let message_id = message_id_in(ask);
         self.waiting.iter().any(|(other, _)| {
-            other.connection() == connection || other.inbound.message.message_id == *message_id
+            other.connection() == connection
+                || (message_id.is_some() && message_id_in(&other.asked.ask) == message_id)
         })
     }
 }
 
+/// The customer's message that is asked about.
+fn message_id_in(ask: &Ask) -> Option<&MessageId> {
+    match ask {
+        Ask::Inbound(inbound) => Some(&inbound.message.message_id),
+        _ => None,
+    }
+}
+
+/// Whether it must not overtake what the same connection asked before.
+fn keeps_its_turn(ask: &Ask) -> bool {
+    match ask {
+        Ask::Inbound(_)
+        | Ask::Command(_)
+        | Ask::Standing(_)
+        | Ask::Fate { .. }
+        | Ask::Withdraw { .. }
+        | Ask::Outcome { .. }
+        | Ask::Again { .. } => true,
+        Ask::Ack(_)
+        | Ask::Get
+        | Ask::List(_)
+        | Ask::Open { .. }
+        | Ask::Look { .. }
+        | Ask::ThreadOwner { .. }
+        | Ask::Presence { .. }
+        | Ask::OpenNames { .. }
+        | Ask::Whom { .. } => false,
+    }
+}
+
 impl ChannelActor {
-    /// A customer's message arrives.
-    pub(super) fn inbound(
-        &mut self,
-        origin: Option<&Arc<Outlet>>,
-        inbound: Inbound,
-        reply_to: ReplyTo,
-        now: Timestamp,
-    ) {
+    /// Decides what is asked, or has it wait for a look at the journal, its own or an earlier one's.
+    pub(super) fn ask_in_turn(&mut self, origin: Option<&Arc<Outlet>>, asked: Asked, now: Timestamp) {
         let connection = origin.map(|outlet| outlet.connection());
-        let arrived = WaitingInbound { origin: origin.cloned(), inbound, reply_to };
-        if !self.lookups.waiting.is_empty()
-            && self.lookups.blocks(connection, &arrived.inbound.message.message_id)
-        {
-            self.lookups.waiting.push_back((arrived, None));
-            return;
-        }
-        if let Some((arrived, suspect)) = self.settle_inbound(arrived, now) {
+        let must_wait = !self.lookups.waiting.is_empty()
+            && keeps_its_turn(&asked.ask)
+            && self.lookups.blocks(connection, &asked.ask);
+        if must_wait {
+            self.lookups.waiting.push_back((Waiting::new(origin, asked), None));
+        } else if let Some((waiting, look)) = self.settle(origin, asked, false, now) {
             let idle = self.lookups.waiting.is_empty();
-            self.lookups.waiting.push_back((arrived, Some(suspect)));
+            self.lookups.waiting.push_back((waiting, Some(look)));
             if idle {
                 self.look_at_first();
             }
         }
     }
 
-    /// Decides and answers, unless a look at the journal is needed: then gives it back, with where to look.
-    fn settle_inbound(
+    /// Decides and answers, unless a look at the journal is needed: then says for what.
+    fn settle(
         &mut self,
-        arrived: WaitingInbound,
+        origin: Option<&Arc<Outlet>>,
+        asked: Asked,
+        is_sender_known: bool,
         now: Timestamp,
-    ) -> Option<(WaitingInbound, Suspect)> {
-        let WaitingInbound { origin, mut inbound, reply_to } = arrived;
-        self.name_sender(&mut inbound);
+    ) -> Option<(Waiting, Look)> {
+        let Asked { ask: Ask::Inbound(mut inbound), reply_to } = asked else {
+            if let Some(recall) = self.recall(&asked.ask) {
+                return Some((Waiting::new(origin, asked), Look::Reply(recall)));
+            }
+            self.ask_now(origin, asked, now);
+            return None;
+        };
+        let waits = |inbound, reply_to| Waiting::new(origin, Asked { ask: Ask::Inbound(inbound), reply_to });
+        if !is_sender_known && let Some(suspects) = self.name_sender(&mut inbound) {
+            return Some((waits(inbound, reply_to), Look::Sender(suspects)));
+        }
         let decided = loop {
             match self.receive(inbound, now) {
                 Ok(Received::Answered(answer)) => break Ok(answer),
@@ -96,7 +164,10 @@ impl ChannelActor {
                     suspected.looked_up = match here {
                         Some((at, known)) if known == suspected.message.message_id => LookedUp::Same(at),
                         Some(_) => LookedUp::Different,
-                        None => return Some((WaitingInbound { origin, inbound: suspected, reply_to }, at)),
+                        None => {
+                            let message_id = suspected.message.message_id.clone();
+                            return Some((waits(suspected, reply_to), Look::Repeat(message_id, at)));
+                        }
                     };
                     inbound = suspected;
                 }
@@ -104,18 +175,35 @@ impl ChannelActor {
             }
         };
         let answered = self.answered(decided);
-        self.hold(origin.as_ref(), reply_to, answered);
+        self.hold(origin, reply_to, answered);
         None
     }
 
-    /// Who sent the message that it answers: only where its content has something for him alone (B7).
-    fn name_sender(&self, inbound: &mut Inbound) {
-        if inbound.message.content.is_redactable()
-            && let Some(refers_to) = &inbound.message.refers_to
-        {
-            let senders = self.number.senders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            inbound.sender = senders.find(refers_to).map(|sender| sender.service);
+    /// What must be known of a reply before it is decided about it.
+    fn recall(&self, ask: &Ask) -> Option<Recall> {
+        match ask {
+            Ask::Command(command) => self.channel.recall(command),
+            Ask::Fate { service, reply_id, .. } | Ask::Withdraw { service, reply_id, .. } => {
+                self.channel.outbox().recall_named(service, reply_id)
+            }
+            Ask::Outcome { reply, .. } => self.channel.outbox().recall_reply(*reply),
+            _ => None,
         }
+    }
+
+    /// Who sent the message that it answers: only where its content has something for him alone (B7). Gives where to
+    /// look, if that may lie in runs.
+    fn name_sender(&self, inbound: &mut Inbound) -> Option<Suspects> {
+        let refers_to = inbound.message.refers_to.as_ref()?;
+        if !inbound.message.content.is_redactable() {
+            return None;
+        }
+        let senders = self.number.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        match senders.find(refers_to) {
+            Some(sender) => inbound.sender = Some(sender.service),
+            None => return senders.suspects(refers_to),
+        }
+        None
     }
 
     /// The message id of a record that is still in memory.
@@ -130,50 +218,35 @@ impl ChannelActor {
     }
 
     fn look_at_first(&self) {
-        let Some((first, Some(suspect))) = self.lookups.waiting.front() else { return };
-        let (message_id, suspect) = (first.inbound.message.message_id.clone(), suspect.clone());
+        let Some((_, Some(wanted))) = self.lookups.waiting.front() else { return };
+        let wanted = wanted.clone();
         let (stream, me) = (StreamId::from(self.channel.id()), self.me.clone());
         self.shared.readers.read(move |journal| {
-            let found = match suspect {
-                Suspect::At(record) => Some(record).filter(|at| is_same(journal, stream, *at, &message_id)),
-                Suspect::In(id, runs) => runs.into_iter().find_map(|run| {
-                    let record = journal.find_in_run(stream, run, id);
-                    let record = record.unwrap_or_else(|error| {
-                        tracing::error!(
-                            error = &error as &dyn std::error::Error,
-                            "ids can not be looked up: they count as unseen"
-                        );
-                        None
-                    });
-                    record.filter(|at| is_same(journal, stream, *at, &message_id))
-                }),
+            let looked = match wanted {
+                Look::Repeat(message_id, suspect) => {
+                    Looked::Repeat(find_repeat(journal, stream, suspect, &message_id))
+                }
+                Look::Reply(recall) => Looked::Reply(look(journal, stream, &recall)),
+                Look::Sender(suspects) => Looked::Sender(find_sender(journal, suspects)),
             };
-            let _ = me.try_send(LookedAt { message_id, found });
+            let _ = me.try_send(LookedAt(looked));
         });
     }
 
     /// The first that waits was looked at: it is decided, and all that may follow it.
-    pub(super) fn looked_at(&mut self, message_id: &MessageId, found: Option<Offset>) {
+    pub(super) fn looked_at(&mut self, looked: Looked) {
         let now = super::now();
-        let Some((mut first, _)) = self.lookups.waiting.pop_front() else { return };
-        debug_assert_eq!(first.inbound.message.message_id, *message_id, "one look at a time, in order");
-        first.inbound.looked_up = found.map_or(LookedUp::Different, LookedUp::Same);
-        if self.shared.halt.is_halted() {
-            super::asks::answer(
-                first.origin.as_ref(),
-                first.reply_to,
-                Answered::Refused(Refusal::Unavailable),
-            );
-        } else {
-            self.settle_inbound(first, now);
+        let Some((first, _)) = self.lookups.waiting.pop_front() else { return };
+        if let Some((first, look)) = self.settle_looked_at(first, looked, now) {
+            self.lookups.waiting.push_front((first, Some(look)));
+            return self.look_at_first();
         }
-        for (waiting, _) in std::mem::take(&mut self.lookups.waiting) {
-            self.inbound(
-                waiting.origin.as_ref().map(Arc::clone).as_ref(),
-                waiting.inbound,
-                waiting.reply_to,
-                now,
-            );
+        for (Waiting { origin, asked }, _) in std::mem::take(&mut self.lookups.waiting) {
+            if self.shared.halt.is_halted() {
+                answer(origin.as_ref(), asked.reply_to, Answered::Refused(Refusal::Unavailable));
+            } else {
+                self.ask_in_turn(origin.as_ref(), asked, now);
+            }
         }
         let permits = std::mem::take(&mut self.lookups.permits);
         if self.lookups.waiting.is_empty() {
@@ -185,19 +258,109 @@ impl ChannelActor {
         }
     }
 
+    /// Decides and answers what was looked at; gives it back where something else must be looked for.
+    fn settle_looked_at(
+        &mut self,
+        first: Waiting,
+        looked: Looked,
+        now: Timestamp,
+    ) -> Option<(Waiting, Look)> {
+        let Waiting { origin, mut asked } = first;
+        let origin = origin.as_ref();
+        let is_halted = self.shared.halt.is_halted();
+        match (looked, &mut asked.ask) {
+            (Looked::Repeat(found), Ask::Inbound(inbound)) if !is_halted => {
+                inbound.looked_up = found.map_or(LookedUp::Different, LookedUp::Same);
+                self.settle(origin, asked, true, now)
+            }
+            (Looked::Sender(found), Ask::Inbound(inbound)) if !is_halted => {
+                let senders = self.number.senders.lock().unwrap_or_else(PoisonError::into_inner);
+                inbound.sender = found.and_then(|(channel, value)| senders.service_in(channel, &value));
+                drop(senders);
+                self.settle(origin, asked, true, now)
+            }
+            (Looked::Reply(Ok(recalled)), _) if !is_halted => {
+                self.channel.outbox_mut().recalled(recalled);
+                self.ask_now(origin, asked, now);
+                self.channel.outbox_mut().forget_recalled();
+                None
+            }
+            (looked, _) => {
+                if let Looked::Reply(Err(error)) = looked {
+                    tracing::error!(
+                        channel = %self.channel.id(),
+                        error = &error as &dyn Error,
+                        "what was laid aside can not be looked up now: who asks is to come again"
+                    );
+                }
+                answer(origin, asked.reply_to, Answered::Refused(Refusal::Unavailable));
+                None
+            }
+        }
+    }
+
+    /// What of the channel's memory lies in runs from now on.
+    pub(super) fn lay_aside(&mut self, laid: Vec<(Shelf, LaidAside)>) {
+        for (shelf, laid) in laid {
+            if shelf == Shelf::Sent {
+                let mut senders = self.number.senders.lock().unwrap_or_else(PoisonError::into_inner);
+                senders.lay_aside(self.channel.id(), laid.clone());
+            }
+            self.channel.lay_aside(shelf, laid);
+        }
+    }
+
     /// Ids have left memory: it goes back off the Arbiter, and then `waits`.
     pub(super) fn free_ids(&mut self, waits: Arc<()>) {
         self.note_levels();
-        let discarded = self.channel.take_discarded_ids();
-        self.shared.readers.read(move |_| drop((discarded, waits)));
+        let discarded = self.channel.take_discarded();
+        let senders = Arc::clone(&self.number.senders);
+        self.shared.readers.read(move |_| {
+            let of_senders = senders.lock().unwrap_or_else(PoisonError::into_inner).take_discarded();
+            drop((discarded, of_senders, waits));
+        });
     }
 
-    /// Whether messages wait for a look; then the room of a batch stays taken until they are decided.
+    /// Whether something waits for a look; then the room of a batch stays taken until it is decided.
     pub(super) fn keep_for_lookups(&mut self, permits: &Arc<Permits>) {
         if !self.lookups.waiting.is_empty() {
             self.lookups.permits.push(Arc::clone(permits));
         }
     }
+}
+
+/// The record of the same message, if one that is suspected has the same full id. Blocks.
+fn find_repeat(
+    journal: &dyn Journal,
+    stream: StreamId,
+    suspect: Suspect,
+    message_id: &MessageId,
+) -> Option<Offset> {
+    let is_it = |at: &Offset| is_same(journal, stream, *at, message_id);
+    match suspect {
+        Suspect::At(record) => Some(record).filter(is_it),
+        Suspect::In(id, runs) => runs.into_iter().find_map(|run| {
+            let value = find_in_run(journal, stream, run, id);
+            value.as_deref().and_then(record_in).filter(is_it)
+        }),
+    }
+}
+
+/// The channel that sent a message, and what its run says of it. Blocks.
+fn find_sender(journal: &dyn Journal, Suspects { key, runs }: Suspects) -> Option<(ChannelId, Vec<u8>)> {
+    runs.into_iter().find_map(|(channel, runs)| {
+        let stream = StreamId::from(channel);
+        let value = runs.into_iter().find_map(|run| find_in_run(journal, stream, run, key));
+        value.map(|value| (channel, value))
+    })
+}
+
+/// What a run has for a key; nothing, where it can not be read.
+fn find_in_run(journal: &dyn Journal, stream: StreamId, run: RunId, key: Fingerprint) -> Option<Vec<u8>> {
+    journal.find_in_run(stream, run, key).unwrap_or_else(|error| {
+        tracing::error!(error = &error as &dyn Error, "ids can not be looked up: they count as unseen");
+        None
+    })
 }
 
 /// Whether the record there is of the message with this full id. Blocks.

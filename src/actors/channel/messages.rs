@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::lookups::Looked;
 use crate::actors::asking::Asked;
 use crate::actors::outlet::Outlet;
 use crate::actors::registry::{Deliver, Generation};
+use crate::domain::aside::{self, Shelf};
 use crate::domain::delivery::ConnectionId;
-use crate::domain::ids::{ConversationId, MessageId, Offset, ServiceId};
+use crate::domain::ids::{ConversationId, Offset, ServiceId};
 use crate::domain::portal::Portal;
 use crate::domain::presence::PresenceChange;
-use crate::domain::recent_ids;
 
 /// A connection wants what its service is delivered here.
 #[derive(Debug, actix::Message)]
@@ -72,19 +73,16 @@ pub(super) struct Flush;
 #[rtype(result = "()")]
 pub(super) struct Wake;
 
-/// A message id was compared with those in the journal: the record that has the same, if one does.
+/// What the first that waits was looked for has been looked for.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
-pub(super) struct LookedAt {
-    pub(super) message_id: MessageId,
-    pub(super) found: Option<Offset>,
-}
+pub(super) struct LookedAt(pub(super) Looked);
 
-/// Ids of the channel lie in runs, durably.
+/// What of the channel's memory lies in runs, durably, and on which shelf.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
 pub(in crate::actors) struct LaidAside {
-    pub(in crate::actors) laid: Vec<recent_ids::LaidAside>,
+    pub(in crate::actors) laid: Vec<(Shelf, aside::LaidAside)>,
     /// Held until their memory is free.
     pub(in crate::actors) waits: Arc<()>,
 }

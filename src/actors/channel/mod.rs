@@ -17,7 +17,7 @@
 //! - `cursors`: how far each service and each watcher has got · `feeds`: connections, acknowledgements, backlogs
 //! - `sending`: the outbox and its gateway
 //! - `messages`: what it is told beside requests · `observing`: what it lets others see of itself
-//! - `lookups`: message ids that must be compared with the journal (B6)
+//! - `lookups`: what must be looked for in the journal before it is decided (B4, B6, B7)
 //! - `replay`: the state from the records, at start
 //!
 //! **Invariants:** every answer, refusals included, leaves behind the records that it was decided on. Offsets are given
@@ -462,7 +462,7 @@ impl Handler<LookedAt> for ChannelActor {
     type Result = ();
 
     fn handle(&mut self, looked: LookedAt, ctx: &mut Self::Context) {
-        self.looked_at(&looked.message_id, looked.found);
+        self.looked_at(looked.0);
         self.after(ctx);
     }
 }
@@ -471,7 +471,7 @@ impl Handler<LaidAside> for ChannelActor {
     type Result = ();
 
     fn handle(&mut self, LaidAside { laid, waits }: LaidAside, _: &mut Self::Context) {
-        laid.into_iter().for_each(|laid| self.channel.lay_ids_aside(laid));
+        self.lay_aside(laid);
         self.free_ids(waits);
     }
 }

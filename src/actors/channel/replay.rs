@@ -7,14 +7,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::actors::reader::READ_BYTES;
 use crate::actors::registry::NumberEntry;
+use crate::domain::aside::{RunId, Shelf};
 use crate::domain::channel::{Channel, Keys};
 use crate::domain::event::Record;
 use crate::domain::fingerprint::Key;
 use crate::domain::ids::{ChannelId, Number, Offset, ServiceId};
-use crate::domain::recent_ids::RunId;
+use crate::domain::outbox::recalling::{Recall, Recalled};
 use crate::domain::saved::Unreadable;
 use crate::domain::senders::Senders;
-use crate::journal::{Entry, Journal, RawRecord, ReadError, SavedError, StreamId, payload, state};
+use crate::journal::{Entry, Journal, RawRecord, ReadError, RunError, SavedError, StreamId, payload, state};
 
 /// Why a channel's state can not be had.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,9 @@ pub(in crate::actors) enum Quarantine {
     /// The disk refuses.
     #[error("the journal can not be read")]
     Read(#[from] ReadError),
+    /// The disk refuses what was laid aside.
+    #[error("what the channel remembers can not be read")]
+    Run(#[from] RunError),
     /// The newest base does not have it, or has set it aside.
     #[error("its saved state can not be had")]
     Saved(#[from] SavedError),
@@ -67,26 +71,50 @@ pub(in crate::actors) fn replay(
     keys: Keys,
 ) -> Result<(Channel, Senders), Quarantine> {
     let channel = Channel::new(id, number.0.clone(), only, keys, number.1.send_ttl_ms());
-    let senders = Senders::new(Key::new(keys.fingerprint));
-    let (mut channel, senders) = replay_with(journal, channel, senders, &mut |_, _, _| true)?;
+    let senders = Senders::new(Key::new(keys.fingerprint), id);
+    let (mut channel, mut senders) = replay_with(journal, channel, senders, &mut |_, _, _| true)?;
     channel.leap_to(journal.head(StreamId::from(id)).offset);
-    read_filters(journal, &mut channel);
+    read_filters(journal, &mut channel, Shelf::MessageIds);
+    senders.set_aside(channel.aside(Shelf::Sent).clone());
     Ok((channel, senders))
 }
 
-/// What may be in the channel's runs; of one that can not be read nothing is known, and its ids count as unseen.
-fn read_filters(journal: &dyn Journal, channel: &mut Channel) {
-    let runs: Vec<RunId> = channel.ids_aside().map(|laid| laid.run).collect();
+/// What may be in the channel's runs; of one that can not be read nothing is known, and its rows count as unseen.
+fn read_filters(journal: &dyn Journal, channel: &mut Channel, shelf: Shelf) {
+    let runs: Vec<RunId> = channel.aside(shelf).iter().map(|laid| laid.run).collect();
     for run in runs {
         match journal.run_filter(StreamId::from(channel.id()), run) {
-            Ok(filter) => channel.set_ids_filter(run, Some(filter)),
+            Ok(filter) => channel.aside_mut(shelf).set_filter(run, Some(filter)),
             Err(error) => tracing::error!(
                 channel = %channel.id(),
                 error = &error as &dyn std::error::Error,
-                "ids of a run can not be had: they count as unseen"
+                "a run can not be had: what is in it counts as unseen"
             ),
         }
     }
+}
+
+/// Looks into a channel's runs for what is in memory no more. Where one is damaged or missing, what is in it counts as
+/// unseen. Blocks.
+///
+/// # Errors
+/// When the disk refuses.
+pub(in crate::actors) fn look(
+    journal: &dyn Journal,
+    stream: StreamId,
+    recall: &Recall,
+) -> Result<Recalled, RunError> {
+    recall.look(|run, key| match journal.find_in_run(stream, run, key) {
+        Err(error @ (RunError::Missing { .. } | RunError::Damaged { .. })) => {
+            tracing::error!(
+                %stream,
+                error = &error as &dyn std::error::Error,
+                "what was laid aside can not be looked up: it counts as unseen"
+            );
+            Ok(None)
+        }
+        found => found,
+    })
 }
 
 /// The same into a channel before its first record; `applied` is told each record that was folded, and whether to
@@ -114,6 +142,9 @@ fn fold(
     let mut first = journal.first(stream);
     if let Some(saved) = saved {
         (channel, senders) = state::restore_channel(&saved.state, channel, senders.key())?;
+        for shelf in [Shelf::ReplyIds, Shelf::Outcomes, Shelf::Sent] {
+            read_filters(journal, &mut channel, shelf);
+        }
         from = saved.as_of.next();
         // What lies before is in the state, there or not.
         first = from;
@@ -129,8 +160,12 @@ fn fold(
                     let offset = raw.offset;
                     let record = payload::decode_record(&raw)
                         .map_err(|error| Quarantine::Payload { offset, error })?;
+                    if let Some(recall) = channel.recall_for(&record.event) {
+                        channel.outbox_mut().recalled(look(journal, stream, &recall)?);
+                    }
                     channel.apply(&record);
-                    senders.apply(id, &record);
+                    channel.outbox_mut().forget_recalled();
+                    senders.apply(&record);
                     if !applied(&channel, &raw, &record) {
                         return Err(Quarantine::Stopped);
                     }

@@ -137,7 +137,7 @@ pub(super) static METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         unit: None,
         labels: &[],
-        help: "Files of messages' ids that the installed base names.",
+        help: "Files of ids, of messages and of replies, that the installed base names.",
         read: |seen| level(seen.broker.journal.runs),
     },
     Metric {
@@ -153,7 +153,7 @@ pub(super) static METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         unit: Some(Unit::Bytes),
         labels: &[],
-        help: "What ids may take in memory; past it those of messages go to disk, and then the oldest are forgotten.",
+        help: "What ids may take in memory; past it more of them go to disk, and then the oldest are forgotten.",
         read: |seen| level(seen.broker.ids_bytes_max),
     },
     Metric {

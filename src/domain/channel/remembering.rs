@@ -4,44 +4,87 @@
 //! **Invariant:** none of it is in a record, and laying aside changes no answer.
 
 use super::Channel;
-use crate::domain::buckets::BucketMap;
-use crate::domain::filter::Filter;
-use crate::domain::fingerprint::Fingerprint;
-use crate::domain::ids::Offset;
-use crate::domain::recent_ids::{LaidAside, Movable, RunId};
+use crate::domain::aside::{Aside, LaidAside, Movable, Shelf};
+use crate::domain::command::{Command, StatusOf};
+use crate::domain::event::Event;
+use crate::domain::ids::Timestamp;
+use crate::domain::outbox::recalling::Recall;
 use crate::domain::saved::{Put, Take, Unreadable};
 
 impl Channel {
-    /// The periods that have so many message ids in memory at least.
-    pub fn movable_periods(&self, ids_min: usize) -> impl Iterator<Item = u64> {
-        self.message_ids.movable_periods(ids_min)
-    }
-
-    /// Message ids that may be laid aside: all of a period that are in memory. Looks at each.
+    /// What must be looked for in runs before a command is decided, and then be [given](Outbox::recalled) to the outbox;
+    /// nothing, where all is in memory. A customer's message is [suspected](super::Received::Suspected) instead.
+    ///
+    /// [`Outbox::recalled`]: crate::domain::outbox::Outbox::recalled
     #[must_use]
-    pub fn movable_ids(&self, period: u64) -> Option<Movable> {
-        self.message_ids.movable(period)
+    pub fn recall(&self, command: &Command) -> Option<Recall> {
+        match command {
+            Command::Reply(reply) => self.outbox.recall_named(&reply.service, &reply.reply_id),
+            Command::Withdraw { service, reply_id, .. } => self.outbox.recall_named(service, reply_id),
+            Command::Echo(echo) => self.outbox.recall_message(&echo.message_id),
+            Command::Status(status) => match &status.of {
+                StatusOf::Message(message_id) => self.outbox.recall_message(message_id),
+                StatusOf::Reply(reply) => self.outbox.recall_reply(*reply),
+            },
+            Command::Outcome { reply, .. } => self.outbox.recall_reply(*reply),
+            _ => None,
+        }
     }
 
-    /// The message ids of a period up to a record lie in a run from now on.
-    pub fn lay_ids_aside(&mut self, laid: LaidAside) {
-        self.message_ids.lay_aside(laid);
-    }
-
-    /// Message ids that were dropped and still take memory: for who can let go of them elsewhere, at once.
+    /// The same before a record is applied that was decided in another life.
     #[must_use]
-    pub fn take_discarded_ids(&mut self) -> Vec<BucketMap<Fingerprint, Offset>> {
-        self.message_ids.take_discarded()
+    pub fn recall_for(&self, event: &Event) -> Option<Recall> {
+        match event {
+            Event::Receipt(receipt) => self.outbox.recall_reply(receipt.reply),
+            _ => None,
+        }
     }
 
-    /// What lies in runs.
-    pub fn ids_aside(&self) -> impl Iterator<Item = &LaidAside> {
-        self.message_ids.aside()
+    /// The periods of a shelf that have so many rows in memory at least. Of replies only whole periods, where `now` is
+    /// given; those of senders are not the channel's.
+    #[must_use]
+    pub fn movable_periods(&self, shelf: Shelf, rows_min: usize, now: Option<Timestamp>) -> Vec<u64> {
+        match shelf {
+            Shelf::MessageIds => self.message_ids.movable_periods(rows_min).collect(),
+            _ => self.outbox.movable_periods(shelf, rows_min, now),
+        }
     }
 
-    /// What may be in a run has become known; nothing, where the run can not be read.
-    pub fn set_ids_filter(&mut self, run: RunId, filter: Option<Filter>) {
-        self.message_ids.set_filter(run, filter);
+    /// What may be laid aside of a period: all of it that is in memory. Looks at each.
+    #[must_use]
+    pub fn movable(&self, shelf: Shelf, period: u64) -> Option<Movable> {
+        match shelf {
+            Shelf::MessageIds => self.message_ids.movable(period),
+            _ => self.outbox.movable(shelf, period),
+        }
+    }
+
+    /// What comes from records up to `laid.last` in a period lies in this run from now on, or in one before.
+    pub fn lay_aside(&mut self, shelf: Shelf, laid: LaidAside) {
+        match shelf {
+            Shelf::MessageIds => self.message_ids.lay_aside(laid),
+            _ => self.outbox.lay_aside(shelf, laid),
+        }
+    }
+
+    /// What was dropped and still takes memory: for who can let go of it elsewhere, at once.
+    #[must_use]
+    pub fn take_discarded(&mut self) -> impl Send + use<> {
+        (self.message_ids.take_discarded(), self.outbox.take_discarded())
+    }
+
+    /// What lies in runs of a shelf.
+    #[must_use]
+    pub fn aside(&self, shelf: Shelf) -> &Aside {
+        self.outbox.aside(shelf).unwrap_or_else(|| self.message_ids.aside())
+    }
+
+    /// The same, where filters become known.
+    pub fn aside_mut(&mut self, shelf: Shelf) -> &mut Aside {
+        match self.outbox.aside_mut(shelf) {
+            Some(aside) => aside,
+            None => self.message_ids.aside_mut(),
+        }
     }
 
     /// What its ids take in memory, in bytes, about: of messages, and of replies with an outcome.
@@ -69,16 +112,17 @@ impl Channel {
         dropped
     }
 
-    /// Writes down what [`save`](Self::save) does not: what lies in runs.
-    pub fn save_aside(&self, out: &mut dyn Put) {
-        self.message_ids.save_aside(out);
+    /// Writes down what [`save`](Self::save) does not: what lies in runs of a shelf.
+    pub fn save_aside(&self, shelf: Shelf, out: &mut dyn Put) {
+        self.aside(shelf).save(out);
     }
 
     /// Reads that back into a channel that was restored. No filter is known yet.
     ///
     /// # Errors
     /// When it is none.
-    pub fn restore_aside(&mut self, from: &mut dyn Take) -> Result<(), Unreadable> {
-        self.message_ids.restore_aside(from)
+    pub fn restore_aside(&mut self, shelf: Shelf, from: &mut dyn Take) -> Result<(), Unreadable> {
+        *self.aside_mut(shelf) = Aside::restore(from)?;
+        Ok(())
     }
 }

@@ -17,20 +17,22 @@
 //! - `deciding`: hand, outcome, status, deadlines
 //! - `queue`: one at a time per conversation, services in fair turns (B14) · [`turns`]: whose turn it is, by weight
 //! - [`budget`]: how much may be handed over, how fast, from which channel (B14) · `pairs`: to one customer
-//! - `done`: replies with an outcome, by id and by message (B4, B7)
+//! - `done`: replies with an outcome, by id and by message (B4, B7) · [`recalling`]: those that lie in runs on disk
 //! - `parked`: statuses that came before their message was known (B7)
 //!
 //! **Invariants:** `apply` is total. A reply is open or done, never both. A status never goes backwards. Replay of the
 //! records and a `forget` of the same time give an equal state under the same weights; only
-//! [`Outbox::put_back`], [`Outbox::rest`] and [`Outbox::drop_oldest_remembered`] are in no record.
+//! [`Outbox::put_back`], [`Outbox::rest`] and [`Outbox::drop_oldest_remembered`] are in no record, and what is laid aside, which
+//! changes no answer.
 
 pub mod budget;
 mod deciding;
-mod done;
+pub(super) mod done;
 mod name;
 mod pairs;
 mod parked;
 mod queue;
+pub mod recalling;
 #[cfg(test)]
 mod tests;
 pub mod turns;
@@ -415,7 +417,7 @@ impl Outbox {
             let message = self.fingerprints.message_id(message_id);
             let outcome = Outcome::new(&facts, Status::Sent, record.offset, true);
             self.done.insert(id, record.offset, outcome, record.at);
-            self.done.name(message, record.offset, record.at);
+            self.done.name(message, record.offset, record.offset, record.at);
             self.parked.take(&message);
             return;
         }
@@ -452,8 +454,8 @@ impl Outbox {
             self.open_ids.remove(&id);
             let outcome = Outcome::new(&open.facts, receipt.status, record.offset, false);
             self.done.insert(id, receipt.reply, outcome, record.at);
-        } else if let Some(done) = self.done.get_mut(receipt.reply)
-            && done.status.may_become(receipt.status)
+        } else if self.done.get(receipt.reply).is_some_and(|done| done.status.may_become(receipt.status))
+            && let Some(done) = self.done.change(receipt.reply, record.offset, record.at)
         {
             if done.status == Status::Unknown {
                 done.outcome = record.offset;
@@ -462,11 +464,11 @@ impl Outbox {
         }
         let Some(message_id) = &receipt.message_id else { return };
         let message = self.fingerprints.message_id(message_id);
-        if let Some(done) = self.done.get_mut(receipt.reply)
-            && !done.named
+        if self.done.get(receipt.reply).is_some_and(|done| !done.named)
+            && let Some(done) = self.done.change(receipt.reply, record.offset, record.at)
         {
             done.named = true;
-            self.done.name(message, receipt.reply, record.at);
+            self.done.name(message, receipt.reply, record.offset, record.at);
         }
         self.parked.take(&message);
     }
@@ -569,7 +571,18 @@ impl Services {
 
 impl Saved for Status {
     fn save(&self, out: &mut dyn Put) {
-        out.number(match self {
+        out.number(u64::from(self.number()));
+    }
+
+    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
+        Self::from_number(from.number()?).ok_or(Unreadable("a status that is none"))
+    }
+}
+
+impl Status {
+    /// As it is saved.
+    const fn number(self) -> u8 {
+        match self {
             Self::Accepted => 0,
             Self::Unknown => 1,
             Self::Sent => 2,
@@ -577,11 +590,11 @@ impl Saved for Status {
             Self::Read => 4,
             Self::Played => 5,
             Self::Failed => 6,
-        });
+        }
     }
 
-    fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
-        Ok(match from.number()? {
+    const fn from_number(number: u64) -> Option<Self> {
+        Some(match number {
             0 => Self::Accepted,
             1 => Self::Unknown,
             2 => Self::Sent,
@@ -589,12 +602,10 @@ impl Saved for Status {
             4 => Self::Read,
             5 => Self::Played,
             6 => Self::Failed,
-            _ => return Err(Unreadable("a status that is none")),
+            _ => return None,
         })
     }
-}
 
-impl Status {
     /// Whether a reply that has come this far may come to `next` (B7): forwards only; `failed` from the first three
     /// alone, and then nothing.
     #[must_use]

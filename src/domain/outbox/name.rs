@@ -22,6 +22,15 @@ pub(super) enum Name {
 }
 
 impl Name {
+    /// How many bytes the id has.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Short { length, .. } => usize::from(*length),
+            Self::Uuid(_) => UUID_TEXT_BYTES,
+            Self::Long(id) => id.as_bytes().len(),
+        }
+    }
+
     /// The id.
     pub(super) fn id(&self) -> ReplyId {
         match self {
@@ -117,6 +126,7 @@ mod tests {
             text in "[ -~é]{1,64}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-fA-F-]{36}",
         ) {
             let id = ReplyId::trusted(&text);
+            prop_assert_eq!(Name::from(&id).len(), text.len());
             prop_assert_eq!(Name::from(&id).id(), id);
         }
     }

@@ -18,6 +18,8 @@ use crate::domain::event::{
 };
 use crate::domain::ids::AgentId;
 
+mod aside;
+
 const TTL_MS: u64 = 3_600_000;
 const START: Timestamp = Timestamp(1_700_000_000_000);
 const DAY_MS: u64 = 86_400_000;
