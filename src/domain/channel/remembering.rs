@@ -12,10 +12,9 @@ use crate::domain::outbox::recalling::Recall;
 use crate::domain::saved::{Put, Take, Unreadable};
 
 impl Channel {
-    /// What must be looked for in runs before a command is decided, and then be [given](Outbox::recalled) to the outbox;
-    /// nothing, where all is in memory. A customer's message is [suspected](super::Received::Suspected) instead.
-    ///
-    /// [`Outbox::recalled`]: crate::domain::outbox::Outbox::recalled
+    /// What must be looked for in runs before a command is decided, and then be given to the outbox
+    /// ([`recalled`](crate::domain::outbox::Outbox::recalled)); nothing, where all is in memory. A customer's message is
+    /// [suspected](super::Received::Suspected) instead.
     #[must_use]
     pub fn recall(&self, command: &Command) -> Option<Recall> {
         match command {
