@@ -10,7 +10,8 @@
 //! ```
 //!
 //! # Layout
-//! - [`broker`]: the handle; starting, connecting, submitting, stopping · `reload`: another configuration, under way
+//! - [`broker`]: the handle; starting, stopping · `session`: connections · `submission`: what comes without one ·
+//!   `reload`: another configuration, under way
 //! - `settings`: what the configuration says now
 //! - [`operator`]: the operator's way in
 //! - `caller`: a service, as callers in this process speak for it
@@ -56,9 +57,11 @@ mod reader;
 mod registry;
 mod reload;
 pub mod sender;
+mod session;
 mod settings;
 mod setup;
 mod shared;
+mod submission;
 
 pub use asking::Ask;
 pub use broker::Broker;

@@ -340,6 +340,7 @@ mod tests {
 
     use super::super::content::Content;
     use super::super::event::{Customer, Receipt, Reply, Settings, Status};
+    use super::super::filter::Filter;
     use super::super::ids::{ConversationId, ReplyId};
     use super::*;
 
@@ -383,6 +384,38 @@ mod tests {
         assert_eq!(senders.find(&message(2)), sender(2, "crm"));
         assert_eq!(senders.find(&message(3)), sender(2, "desk"));
         assert_eq!(senders.find(&message(4)), None);
+    }
+
+    #[test]
+    fn who_sent_what_lies_in_a_run_is_found_in_the_channel_that_sent_it() {
+        let mut senders = senders();
+        for (channel, service, n) in [(1, "crm", 1), (2, "desk", 2), (2, "crm", 3)] {
+            let record = receipt(service, Some(message(n)), Status::Sent, NOW);
+            senders.apply(ChannelId(channel), &record);
+        }
+        let mut folded = senders.channels[&ChannelId(2)].clone();
+        let movable = folded.movable(folded.movable_periods(2, None)[0]).unwrap();
+        let filter = Some(Filter::of(movable.rows.keys().iter().copied(), movable.rows.len()));
+        let laid = LaidAside { run: RunId(5), last: Offset(9), filter, ..movable.about };
+        folded.lay_aside(laid.clone());
+        senders.lay_aside(ChannelId(2), laid);
+        assert_eq!(senders.bytes(), SENDER_BYTES, "one is left in memory");
+        assert!(senders.suspects(&message(1)).is_none() && senders.find(&message(1)).is_some());
+        for (n, service) in [(2, "desk"), (3, "crm")] {
+            assert_eq!(senders.find(&message(n)), None);
+            let Suspects { key, runs } = senders.suspects(&message(n)).unwrap();
+            assert_eq!(runs, [(ChannelId(2), vec![RunId(5)])]);
+            let (_, value) = movable.rows.iter().find(|(known, _)| *known == key).unwrap();
+            assert_eq!(senders.service_in(ChannelId(2), value).unwrap().as_str(), service);
+        }
+        assert!(senders.suspects(&message(4)).is_none());
+        // What is named again since is in memory again, from then.
+        let read_at = NOW.plus_ms(20 * DAY_MS);
+        senders.apply(ChannelId(2), &receipt("desk", Some(message(2)), Status::Read, read_at));
+        assert_eq!(senders.find(&message(2)).map(|sender| sender.at), Some(read_at));
+        senders.forget(NOW.plus_ms(36 * DAY_MS));
+        assert!(senders.suspects(&message(3)).is_none(), "the run is forgotten");
+        assert!(senders.find(&message(2)).is_some());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! What the channel still holds in memory is compared at once. Else the record is read off the Arbiter, where need be
 //! after the runs were asked for it; meanwhile a second copy waits for the first, and so does all that the same
-//! connection asks later of this channel, acknowledgements and mere questions apart. Others go on.
+//! connection asks later of this channel, acknowledgements apart. Others go on.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -94,34 +94,12 @@ fn message_id_in(ask: &Ask) -> Option<&MessageId> {
     }
 }
 
-/// Whether it must not overtake what the same connection asked before.
-fn keeps_its_turn(ask: &Ask) -> bool {
-    match ask {
-        Ask::Inbound(_)
-        | Ask::Command(_)
-        | Ask::Standing(_)
-        | Ask::Fate { .. }
-        | Ask::Withdraw { .. }
-        | Ask::Outcome { .. }
-        | Ask::Again { .. } => true,
-        Ask::Ack(_)
-        | Ask::Get
-        | Ask::List(_)
-        | Ask::Open { .. }
-        | Ask::Look { .. }
-        | Ask::ThreadOwner { .. }
-        | Ask::Presence { .. }
-        | Ask::OpenNames { .. }
-        | Ask::Whom { .. } => false,
-    }
-}
-
 impl ChannelActor {
     /// Decides what is asked, or has it wait for a look at the journal, its own or an earlier one's.
     pub(super) fn ask_in_turn(&mut self, origin: Option<&Arc<Outlet>>, asked: Asked, now: Timestamp) {
         let connection = origin.map(|outlet| outlet.connection());
         let must_wait = !self.lookups.waiting.is_empty()
-            && keeps_its_turn(&asked.ask)
+            && !matches!(asked.ask, Ask::Ack(_))
             && self.lookups.blocks(connection, &asked.ask);
         if must_wait {
             self.lookups.waiting.push_back((Waiting::new(origin, asked), None));
