@@ -64,8 +64,8 @@ const REPLIES: u64 = 20;
 /// Replies of each step where they are many, and for how many days.
 const MANY_REPLIES: u64 = 400;
 const REPLYING_DAYS: u64 = 33;
-/// What is remembered of these may take in memory, in bytes: all of it would be three times that.
-const REPLIES_BYTES_MAX: u64 = 2 << 20;
+/// What is remembered of these may take in memory, in bytes: all of it would be four times that.
+const REPLIES_BYTES_MAX: u64 = 3 << 19;
 const CUSTOMERS: u64 = 50;
 /// So small that a year fills thousands of segments' worth of history, in bytes.
 const SEGMENT_BYTES: u64 = 64 << 10;
