@@ -581,7 +581,7 @@ async fn replying() {
             stand.read(then, 19, now, 1).await;
             assert!(stand.tap_goes_to_its_sender(then, now).await, "step {step}: sent 29.5 days ago");
         }
-        if step % 30 == 29 {
+        if step % 58 == 57 {
             stand.stop().await;
             stand = start().await;
             if let Some(then) = step.checked_sub(8 * DAY / STEP) {
