@@ -29,7 +29,7 @@ use bytes::Bytes;
 use sharedline::actors::adapter::{Peer, Request};
 use sharedline::actors::batch::BatchEntry;
 use sharedline::actors::broker::{Connected, Hello, Setup};
-use sharedline::actors::port::{Answered, Outgoing};
+use sharedline::actors::port::{Answered, Outgoing, Refusal};
 use sharedline::actors::{Ask, Broker, Deliver, Limits, simulate};
 use sharedline::domain::command::{Addressee, Command, ReplyCommand, SendOutcome, StatusCommand, StatusOf};
 use sharedline::domain::event::{ClearTo, Customer, Message, Status, StatusError};
@@ -593,6 +593,29 @@ async fn replying() {
     println!("replies: {most} bytes of memory at most, {runs_most} runs at most");
     assert!(runs_most > 0 && runs_most < 80, "{runs_most} runs");
     assert!(most < REPLIES_BYTES_MAX + MANY_REPLIES * 3 * 256, "{most} bytes of ids in memory");
+
+    // While the disk refuses, a name that may be in use is neither taken nor called free; what is gone counts as unseen.
+    let then = REPLYING_DAYS * DAY / STEP - 14;
+    let again = |stand: &Stand| reply(&format!("r{then}.3"), stand.channel, 3);
+    let files = runs(directory.path());
+    let away = |path: &Path| path.with_extension("away");
+    for file in &files {
+        std::fs::rename(file, away(file)).unwrap();
+        std::fs::create_dir(file).unwrap();
+    }
+    let answer = stand.desk.ask(again(&stand)).await;
+    assert!(matches!(answer, Answered::Refused(Refusal::Unavailable)), "{answer:?}");
+    for file in &files {
+        std::fs::remove_dir(file).unwrap();
+        std::fs::rename(away(file), file).unwrap();
+    }
+    let answer = stand.desk.ask(again(&stand)).await;
+    assert!(matches!(answer, Answered::Accepted { duplicate: true, .. }), "{answer:?}");
+    for file in &files {
+        std::fs::remove_file(file).unwrap();
+    }
+    let answer = stand.desk.ask(again(&stand)).await;
+    assert!(matches!(answer, Answered::Accepted { duplicate: false, .. }), "{answer:?}");
     stand.stop().await;
 }
 
