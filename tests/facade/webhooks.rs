@@ -46,7 +46,9 @@ fn told_content(message: &Value, to_parent: bool, at_url: bool) -> Value {
         machines.push(cut("/interactive/list_reply", "description"));
     }
     if at_url {
-        MEDIA.iter().for_each(|kind| drop(cut(&format!("/{kind}"), "url")));
+        for parent in ["", "/edit/message"] {
+            MEDIA.iter().for_each(|kind| drop(cut(&format!("{parent}/{kind}"), "url")));
+        }
     }
     if let Some(Value::String(json)) = told.pointer_mut("/interactive/nfm_reply/response_json") {
         let mut answers: Map<String, Value> = serde_json::from_str(json).unwrap();

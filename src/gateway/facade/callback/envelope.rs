@@ -22,6 +22,8 @@ use crate::gateway::json::Object;
 
 /// What stands for the role of any other service.
 const ANOTHER: &str = "another";
+/// The type of a message that brings another one, in the place of one of before.
+const EDIT: &str = "edit";
 
 /// How a service is told of what others reply, and of what becomes of threads.
 #[derive(Debug)]
@@ -172,14 +174,26 @@ pub(super) fn message(
 /// A message object without the `url` of its media.
 fn without_address<'c>(kind: &str, content: &'c [u8]) -> Option<Cow<'c, str>> {
     let content = std::str::from_utf8(content).ok()?;
-    if !MEDIA_KINDS.contains(&kind) {
+    if kind != EDIT && !MEDIA_KINDS.contains(&kind) {
         return Some(Cow::Borrowed(content));
     }
-    let whole = Object::read(content)?;
-    Some(match whole.object(kind) {
-        Some(media) if media.get("url").is_some() => Cow::Owned(whole.with(kind, &media.without(&["url"]))),
-        _ => Cow::Borrowed(content),
-    })
+    Some(address_cut(kind, &Object::read(content)?).map_or(Cow::Borrowed(content), Cow::Owned))
+}
+
+/// The same, where there is one to cut; of a message that an edit brings, too. Goes as deep as content may be nested.
+fn address_cut(kind: &str, message: &Object<'_>) -> Option<String> {
+    if kind == EDIT {
+        let edit = message.object(EDIT)?;
+        let edited = edit.object("message")?;
+        let cut = address_cut(&edited.text("type")?, &edited)?;
+        return Some(message.with(EDIT, &edit.with("message", &cut)));
+    }
+    if !MEDIA_KINDS.contains(&kind) {
+        return None;
+    }
+    let media = message.object(kind)?;
+    media.get("url")?;
+    Some(message.with(kind, &media.without(&["url"])))
 }
 
 /// A reply that was written on the phone, for who gets it in full.
@@ -363,6 +377,29 @@ mod tests {
         let change = &whole["entry"][0]["changes"][0];
         assert_eq!(change["value"]["metadata"]["phone_number_id"], "1065");
         change["value"].clone()
+    }
+
+    #[test]
+    fn media_have_no_address_wherever_they_stand_and_all_else_stays_as_it_is() {
+        let told = |content: &str| {
+            let kind: Value = serde_json::from_str(content).unwrap();
+            without_address(kind["type"].as_str().unwrap(), content.as_bytes()).unwrap().into_owned()
+        };
+        let image = r#"{"id":"7","caption":"c\u00e9","n":1.0}"#;
+        let with_url = image.replace(r#""n""#, r#""url":"https://x/y","n""#);
+        let of = |image: &str| format!(r#"{{"type":"image","context":{{"id":"M0"}},"image":{image}}}"#);
+        assert_eq!(told(&of(&with_url)), of(image));
+        let edit = |message: &str| {
+            format!(
+                r#"{{"type":"edit","edit":{{"original_message_id":"wamid.0","message":{message},"new":[1.50]}}}}"#
+            )
+        };
+        assert_eq!(told(&edit(&of(&with_url))), edit(&of(image)));
+        assert_eq!(told(&edit(&edit(&of(&with_url)))), edit(&edit(&of(image))));
+        let text = r#"{ "type" : "text","text":{"body":"b","url":"https://x/y"}}"#;
+        for as_it_is in [of(image), edit(&of(image)), edit(text), text.to_owned(), edit("7")] {
+            assert_eq!(told(&as_it_is), as_it_is);
+        }
     }
 
     #[test]
