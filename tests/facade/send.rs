@@ -127,6 +127,26 @@ fn what_is_wrong_is_said_in_metas_shape() {
 }
 
 #[test]
+fn a_group_is_refused_in_metas_shape_and_nothing_leaves() {
+    let broker = plain();
+    Lines::service(&broker, "crm").create();
+    let gateway = Gateway::start(&broker, sent);
+    let mut body = text_to("120363012345678901", "Hi all");
+    body["recipient_type"] = json!("group");
+    let refused = broker.post("bot", "messages", &body);
+    assert_eq!(code(&refused), (400, 100));
+    let error = &refused.1["error"];
+    assert_eq!((&error["type"], &error["message"]), (&json!("OAuthException"), &json!("(#100) Invalid parameter")));
+    assert_eq!(
+        error["error_data"]["details"],
+        "groups are not supported: recipient_type must be individual"
+    );
+    // Behind it, so that it would have come.
+    assert_eq!(broker.post("bot", "messages", &text_to(CUSTOMER, "Hi")).0, 200);
+    assert_eq!(gateway.sends().len(), 1);
+}
+
+#[test]
 fn one_name_is_one_message_also_after_the_process_was_killed() {
     let broker = plain();
     Lines::service(&broker, "crm").create();

@@ -63,9 +63,7 @@ pub(super) fn read(body: &[u8]) -> Result<Wanted, GraphError> {
     if let Some(status) = object.text("status") {
         return sign(&object, &status);
     }
-    if object.text("recipient_type").is_some_and(|kind| kind != "individual") {
-        return Err(GraphError::bad_parameter("recipient_type must be individual"));
-    }
+    check_recipient_type(&object)?;
     let (input, to) = addressee(&object)?;
     let mut message = object.given_without(&ENVELOPE);
     match object.text("type") {
@@ -80,6 +78,18 @@ pub(super) fn read(body: &[u8]) -> Result<Wanted, GraphError> {
     let content =
         check_reply(&Bytes::from(message)).map_err(|error| GraphError::bad_parameter(error.to_string()))?;
     Ok(Wanted::Send(Box::new(Send { to, input, content, bytes: body.len() })))
+}
+
+/// Meta knows groups as well. The broker does not: a conversation is one customer's.
+fn check_recipient_type(object: &Object<'_>) -> Result<(), GraphError> {
+    match object.text("recipient_type").as_deref() {
+        Some("individual") => Ok(()),
+        None if object.get("recipient_type").is_none() => Ok(()),
+        Some("group") => Err(GraphError::bad_parameter(
+            "groups are not supported: recipient_type must be individual",
+        )),
+        _ => Err(GraphError::bad_parameter("recipient_type must be individual")),
+    }
 }
 
 fn sign(object: &Object<'_>, status: &str) -> Result<Wanted, GraphError> {
@@ -199,9 +209,27 @@ mod tests {
             r#"{"messaging_product":"whatsapp","status":"read"}"#,
             r#"{"messaging_product":"whatsapp","status":"gone","message_id":"wamid.1"}"#,
             r#"{"messaging_product":"whatsapp","to":"1","type":7,"text":{"body":"x"}}"#,
-            r#"{"messaging_product":"whatsapp","to":"1","recipient_type":"group","type":"text","text":{}}"#,
         ] {
             assert!(read(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_group_is_no_recipient_and_the_error_says_so() {
+        let body = |kind: &str| {
+            format!(
+                r#"{{"messaging_product":"whatsapp","recipient_type":{kind},"to":"1","type":"text","text":{{}}}}"#
+            )
+        };
+        for wrong in [r#""group""#, r#""everybody""#, "7"] {
+            let error = read(body(wrong).as_bytes()).unwrap_err().body();
+            assert_eq!(error["error"]["code"], 100, "{wrong}");
+            let details = error["error"]["error_data"]["details"].as_str().unwrap();
+            assert_eq!(details.contains("groups are not supported"), wrong.contains("group"), "{details}");
+            assert!(details.contains("recipient_type must be individual"), "{details}");
+        }
+        for right in [r#""individual""#, "null"] {
+            assert!(read(body(right).as_bytes()).is_ok(), "{right}");
         }
     }
 }
