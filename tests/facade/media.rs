@@ -1,13 +1,14 @@
 //! Media and what is read of numbers and accounts: by whom, with whose token, and what nobody gets.
 
 use std::io::{BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::stand::{Broker, CUSTOMER, Callback, ID, Lines, http, read_message, webhook};
+use crate::stand::{Broker, CUSTOMER, Callback, ID, Lines, WAIT, http, pause, read_message, webhook};
 
 pub(crate) const WABA: &str = "102290129340398";
 const PICTURE: &[u8] = b"\x89PNG, as good as one";
@@ -137,6 +138,130 @@ fn media_that_a_service_was_shown_come_with_the_numbers_token_and_for_nobody_els
     let broker = broker.kill_and_restart();
     assert_eq!(get(&broker, "bot", path).0, 200);
     assert_eq!(get(&broker, "late", path).0, 400);
+}
+
+/// Fetches the picture as the bot; it must come.
+fn fetch(broker: &Broker) {
+    let (status, _, body) =
+        http(broker.http, "GET", "/facade/media/777", &[("authorization", "Bearer bot")], b"");
+    assert_eq!((status, body.as_slice()), (200, PICTURE));
+}
+
+/// Waits until so many media lie on disk.
+fn until_kept(broker: &Broker, count: usize) {
+    let until = Instant::now() + WAIT;
+    while broker.media_kept() != count {
+        assert!(Instant::now() < until, "{} media lie on disk, not {count}", broker.media_kept());
+        pause(5);
+    }
+}
+
+/// A broker whose bot was shown the picture.
+fn shown(meta: &Meta) -> Broker {
+    let broker = Broker::start_with(&[("bot", String::new())], &meta.config());
+    Lines::service(&broker, "bot").create();
+    image(&mut Lines::bringer(&broker), "wamid.1");
+    broker
+}
+
+#[test]
+fn how_much_is_kept_and_for_how_long_changes_with_a_reload_and_with_0_bytes_nothing_is() {
+    let meta = Meta::start();
+    let broker = shown(&meta);
+    let fetched = || meta.asked("/files/777");
+    fetch(&broker);
+    fetch(&broker);
+    assert_eq!((fetched(), broker.media_kept()), (1, 1), "kept");
+    let limits = |ttl: &str, bytes: &str| format!("cache_ttl = \"{ttl}\"\ncache_bytes = \"{bytes}\"\n");
+    broker.reload("cache_ttl = \"1h\"\n", &limits("1h", "0"));
+    until_kept(&broker, 0);
+    fetch(&broker);
+    fetch(&broker);
+    assert_eq!(fetched(), 3, "each time anew, and whole all the same");
+    until_kept(&broker, 0);
+    broker.reload(&limits("1h", "0"), &limits("1h", "1MiB"));
+    fetch(&broker);
+    fetch(&broker);
+    assert_eq!((fetched(), broker.media_kept()), (4, 1), "kept again");
+    broker.reload(&limits("1h", "1MiB"), &limits("1s", "1MiB"));
+    until_kept(&broker, 0);
+    fetch(&broker);
+    assert_eq!(fetched(), 5, "too old");
+}
+
+#[test]
+fn addresses_of_media_begin_with_the_public_url_where_there_is_one_and_webhooks_have_none() {
+    let (meta, server) = (Meta::start(), Callback::start(|_| 200));
+    let services = [("crm", String::new()), ("bot", webhook(&server))];
+    let broker = Broker::start_with(&services, &meta.config());
+    let mut crm = Lines::service(&broker, "crm");
+    let channel = crm.create();
+    crm.until_joined(&channel, 2);
+    let mut bringer = Lines::bringer(&broker);
+    let url = || get(&broker, "bot", "/v23.0/777").1["url"].as_str().unwrap().to_owned();
+    let mut told = 0;
+    let mut no_address_is_told = |message_id: &str| {
+        let picture = json!({ "id": "777", "mime_type": "image/png", "url": "https://lookaside.example/777" });
+        bringer.inbound(message_id, CUSTOMER, json!({ "type": "image", "image": picture }));
+        told += 1;
+        let change = server.taken(told).pop().unwrap();
+        let image = &change["value"]["messages"][0]["image"];
+        assert_eq!(*image, json!({ "id": "777", "mime_type": "image/png" }));
+    };
+    no_address_is_told("wamid.1");
+    let called = format!("http://{}", broker.http);
+    assert!(url().starts_with(&format!("{called}/facade/media/777?")), "as it was called: {}", url());
+    let public = "[http]\npublic_url = \"https://broker.example/wa/\"\n";
+    broker.reload("[http]\n", public);
+    no_address_is_told("wamid.2");
+    let link = url();
+    let path = link.strip_prefix("https://broker.example/wa").unwrap_or_else(|| panic!("{link}"));
+    assert!(path.starts_with("/facade/media/777?"), "{path}");
+    // What stands before the broker takes its own part of the path away.
+    assert_eq!(http(broker.http, "GET", path, &[], b"").2, PICTURE);
+    broker.reload(public, "[http]\n");
+    assert!(url().starts_with(&called), "{}", url());
+}
+
+#[test]
+fn of_uploads_two_go_at_once_and_who_comes_later_is_told_so_in_metas_shape() {
+    let meta = Meta::start();
+    let broker = Broker::start_with(&[("bot", String::new())], &meta.config());
+    Lines::service(&broker, "bot").create();
+    let path = format!("/v23.0/{ID}/media");
+    let dawdle = || {
+        let mut stream = TcpStream::connect(broker.http).unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer bot\r\n\
+             content-type: multipart/form-data; boundary=x\r\ncontent-length: 100\r\n\r\n--x"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let form = b"--x\r\ncontent-disposition: form-data; name=\"file\"\r\n\r\nabc\r\n--x--\r\n";
+    let headers = [("authorization", "Bearer bot"), ("content-type", "multipart/form-data; boundary=x")];
+    let upload = || broker.request("POST", &path, &headers, form);
+    assert_eq!(upload().0, 200);
+    let mut dawdlers = vec![dawdle(), dawdle()];
+    let until = Instant::now() + WAIT;
+    let refused = loop {
+        let answer = upload();
+        if answer.0 != 200 {
+            break answer;
+        }
+        assert!(Instant::now() < until, "there is always room for one more");
+        // One of them may have come while this one had its place.
+        dawdlers.push(dawdle());
+    };
+    let error = &refused.1["error"];
+    assert_eq!((refused.0, &error["code"]), (400, &json!(130_429)), "{error}");
+    assert_eq!((&error["type"], &error["message"]), (&json!("OAuthException"), &json!("(#130429) Rate limit hit")));
+    let details = error["error_data"]["details"].as_str().unwrap();
+    assert!(details.contains("as many uploads as there may be"), "{details}");
+    drop(dawdlers);
+    while upload().0 != 200 {
+        assert!(Instant::now() < until, "who has gone makes room");
+    }
 }
 
 #[test]

@@ -147,6 +147,38 @@ fn a_group_is_refused_in_metas_shape_and_nothing_leaves() {
 }
 
 #[test]
+fn a_mark_is_answered_whatever_message_it_names_and_one_that_names_none_is_refused() {
+    let broker = plain();
+    Lines::service(&broker, "crm").create();
+    let gateway = Gateway::start(&broker, sent);
+    let mut bringer = Lines::bringer(&broker);
+    bringer.text("wamid.known", CUSTOMER, "Hi");
+    let mark = |id: &Value, typing: bool| {
+        let mut mark = json!({ "messaging_product": "whatsapp", "status": "read", "message_id": id });
+        if typing {
+            mark["typing_indicator"] = json!({ "type": "text" });
+        }
+        mark
+    };
+    for (id, typing) in [("wamid.known", false), ("wamid.nobody", false), ("wamid.nobody", true)] {
+        let answer = broker.post("bot", "messages", &mark(&json!(id), typing));
+        assert_eq!(answer, (200, json!({ "success": true })), "{id}");
+    }
+    for id in [json!(""), Value::Null, json!(7)] {
+        for typing in [false, true] {
+            let refused = broker.post("bot", "messages", &mark(&id, typing));
+            assert_eq!(code(&refused), (400, 100), "{id}");
+            assert_eq!(refused.1["error"]["error_data"]["details"], "message_id is needed", "{id}");
+        }
+    }
+    let mut sent_mark = mark(&json!("wamid.known"), false);
+    sent_mark["status"] = json!("delivered");
+    assert_eq!(code(&broker.post("bot", "messages", &sent_mark)), (400, 100), "only reading is marked");
+    assert_eq!(code(&broker.post("spy", "messages", &mark(&json!("wamid.known"), false))), (400, 100));
+    assert_eq!(gateway.sends(), [] as [Value; 0]);
+}
+
+#[test]
 fn one_name_is_one_message_also_after_the_process_was_killed() {
     let broker = plain();
     Lines::service(&broker, "crm").create();

@@ -135,6 +135,11 @@ impl Broker {
         log_of(&self.config)
     }
 
+    /// How many media lie on disk.
+    pub(crate) fn media_kept(&self) -> usize {
+        fs::read_dir(self.directory.path().join("data/media")).unwrap().count()
+    }
+
     /// Posts to an edge of the number, with a service's token; gives status and body.
     pub(crate) fn post(&self, token: &str, edge: &str, body: &Value) -> (u16, Value) {
         let path = format!("/v23.0/{ID}/{edge}");

@@ -1,12 +1,12 @@
 //! The admin API's door: who is let in, what is said of calls that can not be, and that the description is the truth.
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use sharedline::admin::api::{BODY_BYTES_MAX, CALLS_MAX, DESCRIPTION, DESCRIPTION_PATH, PREFIX, ROUTES};
+use sharedline::admin::api::{BODY_BYTES_MAX, BODY_WITHIN, CALLS_MAX, DESCRIPTION, DESCRIPTION_PATH, PREFIX, ROUTES};
 
 use crate::house::{House, TOKEN, request};
 use crate::openmetrics;
@@ -218,6 +218,55 @@ async fn what_can_not_be_is_refused_with_what_is_wrong() {
     post(&format!("{conversation}/release"), r#"{"service":"crm"}"#, 400, "bad_message");
     post(&format!("{conversation}/transfer"), r#"{"service":"crm","holder":"ann"}"#, 400, "bad_message");
     assert_eq!(house.look(&base).1["subscribers"], json!(["crm"]), "nothing has changed");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_408_and_ends_the_connection() {
+    let house = House::open();
+    let (document, began) = (description(), Instant::now());
+    let mut stream = TcpStream::connect(house.address()).unwrap();
+    stream.set_read_timeout(Some(3 * BODY_WITHIN)).unwrap();
+    let head = format!(
+        "POST {PREFIX}/channels HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: 9\r\n\r\n{{"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(began.elapsed() >= BODY_WITHIN, "{:?}", began.elapsed());
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
+    let said = held(&document, "/channels", "POST", (408, serde_json::from_str(body).unwrap()));
+    assert_eq!((&said["code"], &said["message"]), (&json!("bad_message"), &json!("the body did not come in time")));
+    assert_eq!(house.look("/channels").1["channels"], json!([]), "nothing was done");
+}
+
+#[tokio::test]
+async fn a_broker_that_has_stopped_is_503_and_says_so() {
+    let mut house = House::open();
+    let (_peers, channel) = house.stage.sharing(&["crm"]).await;
+    let document = description();
+    house.stage.stop().await;
+    let one = "/channels/{channel}";
+    for (template, method, (status, said)) in [
+        ("/channels", "POST", house.tell("/channels", &json!({"portal": "acme", "service": "desk", "number": NUMBER}))),
+        (one, "GET", house.look(&format!("/channels/{channel}"))),
+        (
+            "/channels/{channel}/activate",
+            "POST",
+            house.tell(&format!("/channels/{channel}/activate"), &json!({"service": "crm"})),
+        ),
+        (
+            "/channels/{channel}/conversations",
+            "GET",
+            house.look(&format!("/channels/{channel}/conversations?as=crm")),
+        ),
+    ] {
+        let said = held(&document, template, method, (status, said));
+        assert_eq!((status, &said["code"]), (503, &json!("unavailable")), "{method} {template}: {said}");
+    }
+    // What needs no channel is answered all the same: that it is not ready.
+    let (status, health) = house.look("/health");
+    assert_eq!((status, &health["ready"]), (200, &json!(false)), "{health}");
 }
 
 #[tokio::test]

@@ -122,18 +122,58 @@ fn who_speaks_plain_text_to_a_port_with_tls_is_named_once_a_minute_over_tcp_and_
     );
 }
 
+const UPGRADE: &str = "GET /v1/ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                       sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+
+#[test]
+fn beyond_its_connections_an_address_gets_429_over_websocket_and_an_end_over_tcp() {
+    let stage = Stage::new();
+    stage.configure("", "", &format!("[limits]\npeer_connections_per_second = 1\n{}", usual()));
+    let serving = stage.serve();
+    let upgrade = |source: [u8; 4]| {
+        let mut stream = from(source, serving.http);
+        stream.write_all(UPGRADE.as_bytes()).unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).unwrap();
+        (String::from_utf8_lossy(&head[9..]).into_owned(), stream)
+    };
+    let flood = [127, 0, 0, 6];
+    let mut upgraded = Vec::new();
+    let mut refused = loop {
+        match upgrade(flood) {
+            (status, stream) if status == "101" => upgraded.push(stream),
+            (status, stream) => {
+                assert_eq!(status, "429");
+                break stream;
+            }
+        }
+        assert!(upgraded.len() < 60, "there is no end of them");
+    };
+    assert!((10..30).contains(&upgraded.len()), "{}", upgraded.len());
+    let mut rest = vec![0; 256];
+    let length = refused.read(&mut rest).unwrap();
+    let rest = String::from_utf8_lossy(&rest[..length]).into_owned();
+    assert!(rest.contains("too many connections or wrong tokens from this address"), "{rest}");
+    // The same count over TCP, which has no words for it; other requests over HTTP do not count.
+    assert!(Peer::over(from(flood, serving.tcp)).ask(&hello("crm", "crm")).is_null());
+    assert_eq!(get(from(flood, serving.http), "/livez").as_deref(), Some("200"));
+    assert_eq!(upgrade([127, 0, 0, 1]).0, "101", "nobody else notices");
+    let until = Instant::now() + WITHIN;
+    while upgrade(flood).0 != "101" {
+        assert!(Instant::now() < until, "a second later there is room for one");
+    }
+}
+
 #[test]
 fn a_flood_over_websockets_counts_as_one_over_tcp() {
     let stage = Stage::new();
     stage.configure("", "", &format!("[limits]\npeer_failed_hellos_per_minute = 3\n{}", usual()));
     let serving = stage.serve();
     let flood = [127, 0, 0, 4];
-    let upgrade = "GET /v1/ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-                   sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
     let mut answers = Vec::new();
     for _ in 0..30 {
         let mut stream = from(flood, serving.http);
-        stream.write_all(upgrade.as_bytes()).unwrap();
+        stream.write_all(UPGRADE.as_bytes()).unwrap();
         let mut head = [0; 12];
         stream.read_exact(&mut head).unwrap();
         answers.push(String::from_utf8_lossy(&head[9..]).into_owned());

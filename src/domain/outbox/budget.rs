@@ -493,6 +493,23 @@ mod tests {
     }
 
     #[test]
+    fn of_many_channels_those_that_owe_nothing_are_forgotten_and_it_changes_no_turn() {
+        let mut budget = Budget::new(usize::MAX);
+        let channel = |at: usize| ChannelId(at as u128);
+        let mut go = |at: usize| {
+            assert_eq!(ask(&mut budget, channel(at), ConversationId(0), START), Say::Go);
+            (budget.turns.len(), budget.turns.rank(channel(at)) > budget.turns.rank(channel(1)))
+        };
+        for at in 0..REMEMBERED_MAX {
+            assert_eq!(go(at).0, at + 1, "each has a turn that the others have yet to have");
+        }
+        // A second turn: what the others paid is what everybody has by now.
+        assert_eq!(go(0), (REMEMBERED_MAX, true), "so many are remembered all the same");
+        assert_eq!(go(REMEMBERED_MAX).0, 2, "one more is too many");
+        assert_eq!(go(0), (2, true), "who has had more than the rest is behind it");
+    }
+
+    #[test]
     fn another_rate_holds_at_once() {
         let mut budget = Budget::of_number(usize::MAX, 100);
         assert_eq!(campaigns(&mut budget, &[1], 1_000), [100]);

@@ -427,3 +427,34 @@ impl Queue {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    #[test]
+    fn a_clock_that_goes_back_keeps_nobody_at_rest_for_longer_than_a_rest_lasts() {
+        let (short, long) = (ConversationId(1), ConversationId(2));
+        let mut queue = Queue::default();
+        for (conversation, offset) in [(short, Offset(1)), (long, Offset(2))] {
+            let waiting = Waiting { offset, accepted_at: NOW, service: 0, class: Class::Bot };
+            queue.accept(conversation, waiting);
+        }
+        queue.rest(short, NOW.plus_ms(60_000));
+        queue.rest(long, NOW.plus_ms(REST_MS_MAX));
+        let awake = |queue: &mut Queue, now: Timestamp| {
+            queue.wake(now);
+            (queue.is_sendable(short, Offset(1)), queue.is_sendable(long, Offset(2)))
+        };
+        assert_eq!(awake(&mut queue, NOW), (false, false), "the longest rest is one");
+        let back = |ms: u64| Timestamp(NOW.0 - ms);
+        assert_eq!(awake(&mut queue, back(1)), (false, true), "nobody ever asks for a longer one");
+        assert_eq!(queue.next_wake(), Some(NOW.plus_ms(60_000)));
+        let edge = REST_MS_MAX - 60_000;
+        assert_eq!(awake(&mut queue, back(edge)), (false, true), "as long as it may still be");
+        assert_eq!(awake(&mut queue, back(edge + 1)), (true, true));
+        assert_eq!((queue.next_wake(), queue.next(9, |_| 1)), (None, vec![Offset(1), Offset(2)]));
+    }
+}
