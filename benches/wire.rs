@@ -70,6 +70,7 @@ fn main() {
             content: Content::checked(content(), 9..13, &[]),
             refers_to: None,
             clear_to: ClearTo::Everyone,
+            contact: None,
         }),
     };
     let service: ServiceId = "crm".parse().unwrap();

@@ -193,6 +193,7 @@ impl Connection {
             content: checked.content,
             refers_to: checked.refers_to,
             clear_to: ClearTo::Everyone,
+            contact: None,
         });
         Request::Inbound { number: NUMBER.parse().unwrap(), inbound }
     }

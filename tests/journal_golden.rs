@@ -91,6 +91,7 @@ fn events() -> Vec<Event> {
             content: content("hello"),
             refers_to: None,
             clear_to: ClearTo::Everyone,
+            contact: None,
         }),
         Event::from(ClaimChange {
             action: ClaimAction::PickedUp,

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use serde_json::Value;
 use sharedline::domain::command::StatusOf;
-use sharedline::domain::content::CARRIED_BYTES_MAX;
+use sharedline::domain::content::{CARRIED_BYTES_MAX, CONTACT_BYTES_MAX};
 use sharedline::domain::event::Status;
 use sharedline::domain::ids::{ChannelId, Offset};
 use sharedline::gateway::intent::Intent;
@@ -1033,6 +1033,80 @@ fn where_that_is_over_its_limit_the_status_is_taken_without_it_and_that_is_count
         assert!(matches!((left_out.part, left_out.reason), (Part::StatusDetails, Reason::OverLimit(_))));
         assert_eq!(told.len(), 2);
     }
+}
+
+/// What a webhook with these contacts and these messages or statuses comes to.
+fn beside(contacts: &str, key: &str, elements: &str) -> Vec<Result<Update, LeftOut>> {
+    let numbers = numbers();
+    let body = format!(
+        "{{\"object\":\"whatsapp_business_account\",\"entry\":[{{\"changes\":[{{\"field\":\"messages\",\"value\":\
+         {{\"metadata\":{{\"phone_number_id\":\"{PHONE_NUMBER_ID}\"}},\"contacts\":[{contacts}],\"{key}\":[{elements}]}}}}]}}]}}"
+    );
+    let signature = sign(SECRET, body.as_bytes());
+    let matched = numbers.secrets().check(Some(signature.as_bytes()), body.as_bytes()).unwrap();
+    translate(body.as_bytes(), &numbers, &matched).unwrap()
+}
+
+fn contact_of(update: &Result<Update, LeftOut>) -> Option<String> {
+    let Ok(Update { news: News::Message(inbound), .. }) = update else { panic!("{update:?}") };
+    let contact = inbound.message.contact.as_ref()?;
+    Some(String::from_utf8(contact.expose().to_vec()).unwrap())
+}
+
+const TEXT: &str = r#"{"from":"1","id":"a","timestamp":"1","type":"text","text":{"body":"Hi"}}"#;
+
+#[test]
+fn what_a_contact_says_besides_goes_with_its_message_byte_for_byte() {
+    let of = |contact: &str| beside(contact, "messages", TEXT);
+    for (contact, besides) in [
+        (
+            r#"{"new":1.50,"profile":{"user\u006eame":"eve.e", "name":"Eve","n":"\u00e9 \/"},"wa_id":"1","user_id":"US.1","parent_user_id":"US.ENT.1"}"#,
+            Some(
+                r#"{"new":1.50,"profile":{"user\u006eame":"eve.e","n":"\u00e9 \/"},"parent_user_id":"US.ENT.1"}"#,
+            ),
+        ),
+        (r#"{"wa_id":"1","profile":{"name":"Eve"},"new":[null]}"#, Some(r#"{"new":[null]}"#)),
+        (r#"{"wa_id":"1","profile":{"name":"Eve"}}"#, None),
+        (r#"{"wa_id":"1","profile":null}"#, None),
+        (r#"{"wa_id":"2","new":"another's"}"#, None),
+    ] {
+        let told = of(contact);
+        assert_eq!((told.len(), contact_of(&told[0])), (1, besides.map(str::to_owned)), "{contact}");
+    }
+}
+
+#[test]
+fn where_a_contact_is_over_its_limit_the_message_is_taken_without_it_and_that_is_counted() {
+    let of = |bytes: usize| {
+        let text = "x".repeat(bytes - r#"{"n":""}"#.len());
+        beside(&format!(r#"{{"wa_id":"1","n":"{text}"}}"#), "messages", TEXT)
+    };
+    assert_eq!(contact_of(&of(CONTACT_BYTES_MAX)[0]).unwrap().len(), CONTACT_BYTES_MAX);
+    let told = of(CONTACT_BYTES_MAX + 1);
+    assert_eq!((told.len(), contact_of(&told[0])), (2, None));
+    let left_out = told[1].as_ref().unwrap_err();
+    assert!(matches!((left_out.part, left_out.reason), (Part::Contact, Reason::OverLimit(_))));
+}
+
+#[test]
+fn what_is_said_of_a_customer_beside_a_status_goes_with_it() {
+    let contact = r#"{"wa_id":"1","user_id":"US.1","profile":{"name":"Eve","username":"eve.e"}}"#;
+    let of = |contact: &str, besides: &str| {
+        let status = format!(r#"{{"id":"a","status":"read","timestamp":"1"{besides}}}"#);
+        carried(&beside(contact, "statuses", &status)[0])
+    };
+    for recipient in [r#""recipient_id":"1""#, r#""recipient_user_id":"US.1""#] {
+        assert_eq!(
+            of(contact, &format!(",{recipient}")),
+            Some(format!(r#"{{{recipient},"contacts":[{{"profile":{{"username":"eve.e"}}}}]}}"#))
+        );
+    }
+    let another = r#","recipient_id":"2""#;
+    assert_eq!(of(contact, another).unwrap(), r#"{"recipient_id":"2"}"#, "it is of somebody else");
+    let plain = r#"{"wa_id":"1","profile":{"name":"Eve"}}"#;
+    assert_eq!(of(plain, r#","recipient_id":"1""#).unwrap(), r#"{"recipient_id":"1"}"#);
+    let own = r#","recipient_id":"1","contacts":[{"wa_id":"1"}]"#;
+    assert_eq!(of(contact, own), Some(format!("{{{}}}", &own[1..])), "its own stay as they are");
 }
 
 // ---------------------------------------------------------------------------------------- verification and health

@@ -194,6 +194,7 @@ fn inbound(id: &str, from: u64, sent_at: Timestamp, content: &str) -> Request {
         content: checked.content,
         refers_to: checked.refers_to,
         clear_to: ClearTo::Everyone,
+        contact: None,
     };
     Request::Inbound { number: NUMBER.parse().unwrap(), inbound: message.into() }
 }

@@ -82,7 +82,9 @@ impl BatchEntry {
     pub fn weight(&self) -> u32 {
         let content = match self {
             Self::Record(record) => match &record.event {
-                Event::Message(message) => message.content.len(),
+                Event::Message(message) => {
+                    message.content.len() + Carried::size_of(message.contact.as_deref())
+                }
                 Event::Reply(reply) => reply.content.len(),
                 Event::Notice(notice) => notice.content.len(),
                 Event::Receipt(receipt) => Carried::size_of(receipt.carried.as_ref()),

@@ -422,6 +422,7 @@ fn without_history(conversation: ConversationId, meta: Meta, customer: Customer)
         content: Content::checked(bytes::Bytes::new(), 0..0, &[]),
         refers_to: None,
         clear_to: ClearTo::Everyone,
+        contact: None,
     });
     let mut bytes = Vec::new();
     payload::encode(&event, &mut bytes);

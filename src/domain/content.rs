@@ -18,6 +18,10 @@ pub const CONTENT_DEPTH_MAX: usize = 64;
 /// and an error's details are texts.
 pub const CARRIED_BYTES_MAX: usize = 16 << 10;
 
+/// Largest contact that is carried through with a customer's message, in bytes: the message's content may have all but
+/// 16 KiB of a frame, and its other fields take up to 4 KiB.
+pub const CONTACT_BYTES_MAX: usize = 4 << 10;
+
 /// The members of an object of WhatsApp's that the broker has no fields for, as one JSON object: checked once, at the
 /// edge, carried through, and read by nobody. As with [`Content`], the only way out is [`crate::domain::view`].
 #[derive(Clone, PartialEq, Eq)]

@@ -189,6 +189,8 @@ pub struct Message {
     pub refers_to: Option<MessageId>,
     /// Who sees it in clear.
     pub clear_to: ClearTo,
+    /// What else WhatsApp says of the customer beside the message. It goes where his name goes.
+    pub contact: Option<Box<Carried>>,
 }
 
 /// A reply to a customer, as its service gave it.

@@ -100,6 +100,13 @@ impl<'a> Object<'a> {
     }
 }
 
+/// One object of the members of two; nothing where one of them is none.
+pub(super) fn joined(first: &str, second: &str) -> Option<String> {
+    let (head, tail) = (first.strip_suffix('}')?, second.strip_prefix('{')?);
+    let comma = if head.len() > 1 && tail.len() > 1 { "," } else { "" };
+    Some(format!("{head}{comma}{tail}"))
+}
+
 /// The text of a JSON string; nothing where it is none, or holds half a surrogate pair.
 fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
     let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;

@@ -2,7 +2,8 @@
 //!
 //! Stands behind the signature and before [`super::Intake`]; pure. A message's content is the message object as it
 //! came, without the four keys that a delivery has fields of its own for: `from`, `from_user_id`, `id`, `timestamp`.
-//! Everything else stays, known or not: `type` and its object, `context`, `referral`, `errors`, `group_id` …
+//! Everything else stays, known or not: `type` and its object, `context`, `referral`, `errors`, `group_id` … What `contacts`
+//! says of a customer beyond his names goes with his message, and with a status as its member `contacts`.
 //!
 //! # Invariants
 //! - One wrong update costs only itself: each is read by itself, and what is left out is told with its reason.
@@ -15,12 +16,12 @@ use serde_json::value::RawValue;
 
 use super::echo::echo_of;
 use super::intent::Intent;
-use super::json::Object;
+use super::json::{Object, joined};
 use super::numbers::Numbers;
 use super::signature::Matched;
 use super::{News, Route, Update};
 use crate::domain::command::{Inbound, StatusCommand, StatusOf};
-use crate::domain::content::{CARRIED_BYTES_MAX, Carried, Content};
+use crate::domain::content::{CARRIED_BYTES_MAX, CONTACT_BYTES_MAX, Carried, Content};
 use crate::domain::event::{ClearTo, Customer, Message, Status, StatusError};
 use crate::domain::ids::{CustomerName, MessageId, NAME_BYTES_MAX, Timestamp};
 use crate::wire::content::{ContentError, check_inbound, check_notice};
@@ -58,6 +59,8 @@ pub struct LeftOut {
 pub enum Part {
     /// A customer's message.
     Message,
+    /// What is said of a customer beside his message beyond what the broker has fields for; the message itself is taken.
+    Contact,
     /// A status.
     Status,
     /// What a status says beyond what the broker has fields for; the status itself is taken.
@@ -181,13 +184,17 @@ impl Translation<'_> {
         let messages = self.elements(value, "messages", Part::Message);
         let statuses = self.elements(value, "statuses", Part::Status);
         for message in &messages {
-            self.push(Part::Message, to, || message_of(message, &contacts).map(News::Message));
+            let mut carried = Ok(());
+            self.push(Part::Message, to, || message_of(message, &contacts, &mut carried).map(News::Message));
+            if let Err(reason) = carried {
+                self.leave_out(Part::Contact, reason);
+            }
         }
         for status in &statuses {
             let mut carried = Ok(());
             self.push(Part::Status, to, || {
                 let status = Object::read(status.get()).ok_or(Reason::Malformed("a status is no object"))?;
-                let rest = carried_of(status.without(&OF_STATUS));
+                let rest = carried_of(details_of(&status, &contacts), CARRIED_BYTES_MAX);
                 carried = rest.as_ref().map(drop).map_err(Clone::clone);
                 status_of(&status, rest.ok().flatten())
             });
@@ -258,6 +265,8 @@ pub(super) struct Contact {
     wa_id: Option<CustomerName>,
     user_id: Option<CustomerName>,
     name: Option<Arc<str>>,
+    /// The other members of the contact and of its profile, an object.
+    more: String,
 }
 
 impl Contact {
@@ -267,9 +276,15 @@ impl Contact {
 
     fn read(raw: &RawValue) -> Option<Self> {
         let contact = Object::read(raw.get())?;
-        let name =
-            contact.object("profile").and_then(|profile| Some(cut(&profile.text("name")?, NAME_BYTES_MAX)));
+        let profile = contact.object("profile");
+        let name = profile.as_ref().and_then(|profile| Some(cut(&profile.text("name")?, NAME_BYTES_MAX)));
+        let of_profile = profile.map(|profile| profile.without(&["name"])).filter(|rest| rest != "{}");
+        let more = match of_profile {
+            Some(rest) => Object::read(&contact.with("profile", &rest))?.without(&["wa_id", "user_id"]),
+            None => contact.without(&["wa_id", "user_id", "profile"]),
+        };
         Some(Self {
+            more,
             wa_id: name_of(&contact, "wa_id").ok().flatten(),
             user_id: name_of(&contact, "user_id").ok().flatten(),
             name: name.filter(|name| !name.is_empty()),
@@ -295,19 +310,31 @@ pub(super) fn name_of(object: &Object<'_>, key: &str) -> Result<Option<CustomerN
         .transpose()
 }
 
-fn message_of(raw: &RawValue, contacts: &[Contact]) -> Result<Inbound, Reason> {
+/// A message; `carried` says why what its contact says besides is not taken.
+fn message_of(
+    raw: &RawValue,
+    contacts: &[Contact],
+    carried: &mut Result<(), Reason>,
+) -> Result<Inbound, Reason> {
     let message = Object::read(raw.get()).ok_or(Reason::Malformed("a message is no object"))?;
     let message_id = message_id_of(&message)?;
     let sent_at = time_of(&message)?;
-    let (customer, formerly) = who(&message, contacts)?;
+    let (customer, formerly, contact) = who(&message, contacts)?;
     let (content, refers_to) = checked_message(message.without(&ENVELOPE))?;
     let clear_to = ClearTo::Everyone;
-    let message = Message { message_id, customer, formerly, sent_at, content, refers_to, clear_to };
+    let more = contact.map_or(Ok(None), |contact| carried_of(contact.more.clone(), CONTACT_BYTES_MAX));
+    *carried = more.as_ref().map(drop).map_err(Clone::clone);
+    let contact = more.ok().flatten().map(Box::new);
+    let message = Message { message_id, customer, formerly, sent_at, content, refers_to, clear_to, contact };
     Ok(message.into())
 }
 
-/// Who wrote, by all names that the message and its contact give, and who he was before a change that it reports.
-fn who(message: &Object<'_>, contacts: &[Contact]) -> Result<(Customer, Vec<CustomerName>), Reason> {
+/// Who wrote, by all names that the message and its contact give, who he was before a change that it reports, and the
+/// contact.
+fn who<'c>(
+    message: &Object<'_>,
+    contacts: &'c [Contact],
+) -> Result<(Customer, Vec<CustomerName>, Option<&'c Contact>), Reason> {
     let mut customer =
         Customer { wa_id: name_of(message, "from")?, user_id: name_of(message, "from_user_id")?, name: None };
     if customer.user_id.is_none() && customer.wa_id.as_ref().is_some_and(CustomerName::is_user_id) {
@@ -328,7 +355,7 @@ fn who(message: &Object<'_>, contacts: &[Contact]) -> Result<(Customer, Vec<Cust
     if customer.id().is_none() {
         return Err(Reason::Malformed("a message says not who wrote it"));
     }
-    Ok((customer, formerly))
+    Ok((customer, formerly, contact))
 }
 
 /// What a `user_changed_*` message says.
@@ -390,12 +417,26 @@ fn status_of(status: &Object<'_>, carried: Option<Carried>) -> Result<News, Reas
     })
 }
 
+/// What a status says besides, and what is said of its recipient beside it. A status object that has such a member of its
+/// own keeps that.
+fn details_of(status: &Object<'_>, contacts: &[Contact]) -> String {
+    let rest = status.without(&OF_STATUS);
+    let named = |key| name_of(status, key).ok().flatten();
+    let recipient =
+        Customer { wa_id: named("recipient_id"), user_id: named("recipient_user_id"), name: None };
+    let contact = contacts.iter().find(|contact| contact.is(&recipient) && contact.more != "{}");
+    match contact.filter(|_| status.get("contacts").is_none()) {
+        Some(contact) => joined(&rest, &format!("{{\"contacts\":[{}]}}", contact.more)).unwrap_or(rest),
+        None => rest,
+    }
+}
+
 /// What is carried through of an object, if there is anything.
-fn carried_of(object: String) -> Result<Option<Carried>, Reason> {
+fn carried_of(object: String, bytes_max: usize) -> Result<Option<Carried>, Reason> {
     if object == "{}" {
         return Ok(None);
     }
-    if object.len() > CARRIED_BYTES_MAX {
+    if object.len() > bytes_max {
         return Err(Reason::OverLimit("what it says besides is too large"));
     }
     Ok(Some(Carried::checked(checked_value(object)?.expose().clone())))

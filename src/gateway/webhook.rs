@@ -402,7 +402,7 @@ impl Counters {
     /// What counts a fate, and what to say of it where nobody gets the update.
     fn of_fate(&self, part: Part, fate: Fate) -> (&AtomicU64, Option<&'static str>) {
         match (fate, part) {
-            (Fate::Recorded, Part::Message) => (&self.messages, None),
+            (Fate::Recorded, Part::Message | Part::Contact) => (&self.messages, None),
             (Fate::Recorded, Part::Status | Part::StatusDetails) => (&self.statuses, None),
             (Fate::Recorded, Part::Echo) => (&self.echoes, None),
             (Fate::Recorded, Part::Change) => (&self.notices, None),

@@ -23,6 +23,7 @@
 //!  12 thread         flags action by agent?0 owner?1 previous?2 until?3 metadata?4
 //!  13 receipt        as 5, then carried
 //!  14 status parked  as 6, then carried
+//!  15 message        as 2, then contact
 //!  64 roster         flags(0 replace) service count·(agent name lead) count·removed
 //!  65 channel opened flags channel number service?0
 //!  66 channel closed channel
@@ -71,6 +72,8 @@ pub mod kind {
     pub const RECEIPT_WITH_MORE: u16 = 13;
     /// A status for a message not yet known, and what else it says.
     pub const STATUS_PARKED_WITH_MORE: u16 = 14;
+    /// A customer wrote, and what else WhatsApp says of him.
+    pub const MESSAGE_WITH_CONTACT: u16 = 15;
     /// A service named its agents.
     pub const ROSTER: u16 = 64;
     /// A channel's id was given out.
@@ -90,6 +93,7 @@ pub mod kind {
 pub fn kind_of(event: &Event) -> u16 {
     match event {
         Event::Membership(_) => kind::MEMBERSHIP,
+        Event::Message(message) if message.contact.is_some() => kind::MESSAGE_WITH_CONTACT,
         Event::Message(_) => kind::MESSAGE,
         Event::Reply(_) => kind::REPLY,
         Event::Handed(_) => kind::HANDED,

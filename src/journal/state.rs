@@ -146,6 +146,7 @@ mod tests {
                 content: Content::checked(Bytes::new(), 0..0, &[]),
                 refers_to: None,
                 clear_to: ClearTo::Everyone,
+                contact: None,
             });
             let at = Timestamp(1_700_000_000_000 + n);
             channel.apply(&Record { offset: Offset(n), at, conversation: Some(ConversationId(1)), event });

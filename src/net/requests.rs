@@ -119,6 +119,7 @@ fn gateway_inbound(inbound: message::requests::Inbound) -> Result<Asking, Refusa
             content: checked.content,
             refers_to: inbound.refers_to.or(checked.refers_to),
             clear_to: ClearTo::Everyone,
+            contact: None,
         }),
     })
 }

@@ -198,7 +198,8 @@ fn decode_json_request(frame: &Bytes) -> Result<(u64, Request), Refused> {
     let id = from.id().ok().flatten().filter(|id| (1..=REQUEST_ID_MAX).contains(id));
     let known_id = id.unwrap_or(0);
     let name = from.type_name().map_err(|fault| refused(known_id, fault))?;
-    let Some((_, number)) = Request::NAMES.iter().find(|(known, _)| *known == name) else {
+    let mut known = Request::NAMES.iter().rev().filter(|(known, _)| *known == name);
+    let Some((_, number)) = known.find(|(_, number)| may_be(*number, Request::LATER, &from)) else {
         return Err(unknown_type(known_id));
     };
     let is_ack = *number == Request::ACK;
@@ -248,6 +249,9 @@ fn decode_json_server(frame: &Bytes) -> Result<ServerMessage, DecodeError> {
     // Of two deliveries of one name the newer has what the older has, and more.
     let known = Response::NAMES.iter().chain(Delivery::NAMES.iter().rev());
     for (_, number) in known.filter(|(known, _)| *known == name) {
+        if !may_be(*number, Response::LATER, &from) || !may_be(*number, Delivery::LATER, &from) {
+            continue;
+        }
         from.rewind();
         let read = take_server(*number, &mut from).ok_or(DecodeError::UnknownType)?;
         let read = read.and_then(|body| from.finish().map(|()| body)).and_then(|body| match from.foreign() {
@@ -260,6 +264,12 @@ fn decode_json_server(frame: &Bytes) -> Result<ServerMessage, DecodeError> {
         }
     }
     Err(first_fault.map_or(DecodeError::UnknownType, bad))
+}
+
+/// Whether a message in JSON has the field that makes it the variant with this number, where that is a later one.
+fn may_be(number: u32, later: &[(u32, &'static str)], from: &JsonReader<'_>) -> bool {
+    let field = later.iter().find(|(later, _)| *later == number);
+    field.is_none_or(|(_, field)| from.has(field))
 }
 
 fn decode_binary_server(frame: &Bytes) -> Result<ServerMessage, DecodeError> {

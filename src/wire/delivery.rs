@@ -9,7 +9,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::domain::content::Carried;
-use crate::domain::event::{Receipt, Record, Reply};
+use crate::domain::event::{Message, Receipt, Record, Reply};
 use crate::domain::ids::{ChannelId, ConversationId, Offset, Timestamp};
 use crate::domain::presence::PresenceSeen;
 use crate::domain::view::{ThreadView, View};
@@ -103,6 +103,11 @@ impl<'a> Viewed<'a> {
         }
     }
 
+    /// What a message says so of its customer.
+    fn contact(&self, message: &'a Message) -> Option<&'a Bytes> {
+        message.contact.as_deref().filter(|_| !self.is_in_timeline).map(Carried::expose)
+    }
+
     fn put_place<W: Writer>(&self, at: Timestamp, to: &mut W) {
         self.channel.put_as("channel", to);
         self.record.offset.put_as("offset", to);
@@ -117,6 +122,7 @@ impl Fields for Viewed<'_> {
     #[inline]
     fn variant(&self) -> (u32, &'static str) {
         match self.view {
+            View::Message { message, .. } if self.contact(message).is_some() => (27, "message"),
             View::Message { .. } => (13, "message"),
             View::Reply(_) => (14, "reply"),
             View::MaskedReply { .. } => (15, "masked_reply"),
@@ -142,6 +148,9 @@ impl Fields for Viewed<'_> {
                 message.customer.put_as("customer", to);
                 Raw(content).put_as("content", to);
                 to.flag("redacted", *redacted);
+                if let Some(contact) = self.contact(message) {
+                    Raw(contact).put_as("contact", to);
+                }
             }
             View::Reply(reply) => put_reply(reply, to),
             View::MaskedReply { service, kind, content } => {

@@ -273,6 +273,11 @@ impl<'a> JsonReader<'a> {
         self.text()
     }
 
+    /// Whether the message has a member of this name that is not null.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.members.iter().any(|member| member.name == name && member.value != "null")
+    }
+
     /// Where the message's members begin to be read anew, because it may be another variant.
     pub(super) fn rewind(&mut self) {
         self.next = 0;
@@ -349,9 +354,7 @@ impl<'a> Reader<'a> for JsonReader<'a> {
     }
 
     fn choice(&mut self, alternatives: &[&'static str]) -> Result<usize, Fault> {
-        let is_there =
-            |name: &&str| self.members.iter().any(|member| member.name == **name && member.value != "null");
-        let mut there = alternatives.iter().enumerate().filter(|(_, name)| is_there(name));
+        let mut there = alternatives.iter().enumerate().filter(|(_, name)| self.has(name));
         match (there.next(), there.next()) {
             (Some((alternative, _)), None) => Ok(alternative),
             _ => Err(Fault::Bad(format!("exactly one of `{}` must be there", alternatives.join("`, `")))),

@@ -279,6 +279,7 @@ impl Stage {
             content: text(body),
             refers_to: None,
             clear_to: ClearTo::Everyone,
+            contact: None,
         })
     }
 

@@ -74,7 +74,8 @@ fn read_answers(mut message: Value) -> Value {
 }
 
 /// A customer as he is told at a callback URL: by his names, the phone's id in the place of a `user_id` that WhatsApp did
-/// not give; a change of names is told with the new ones. Nothing else that WhatsApp says of contacts is kept.
+/// not give; a change of names is told with the new ones. What else WhatsApp says of a customer is kept, but beside what was
+/// written on the phone.
 fn told_contact(value: &Value, message: &Value) -> Value {
     let (contact, system) = (&value["contacts"][0], &message["system"]);
     let is_of_customer = message["to"].is_null() && message["to_user_id"].is_null();
@@ -83,16 +84,27 @@ fn told_contact(value: &Value, message: &Value) -> Value {
     let wa_id = first([&system["wa_id"], &contact["wa_id"], &message[names[0]]]);
     let user_id = first([&system["user_id"], &contact["user_id"], &message[names[1]]]);
     let id = user_id.or_else(|| wa_id.clone()).unwrap();
-    let mut told = json!({ "user_id": id });
+    let mut told = if is_of_customer { besides(contact) } else { json!({}) };
+    told["user_id"] = id;
     if let Some(wa_id) = wa_id {
         told["wa_id"] = wa_id;
     }
     match contact["profile"]["name"].as_str() {
-        Some(name) => told["profile"] = json!({ "name": name }),
-        None if is_of_customer => told["profile"] = json!({ "name": told["user_id"] }),
+        Some(name) => told["profile"]["name"] = json!(name),
+        None if is_of_customer => told["profile"]["name"] = told["user_id"].clone(),
         None => {}
     }
     told
+}
+
+/// What a contact says beyond the names.
+fn besides(contact: &Value) -> Value {
+    let Value::Object(_) = contact else { return json!({}) };
+    let mut told = without(contact, &["wa_id", "user_id"]);
+    if let Some(profile) = told.get_mut("profile").and_then(Value::as_object_mut) {
+        profile.remove("name");
+    }
+    if told["profile"] == json!({}) { without(&told, &["profile"]) } else { told }
 }
 
 /// A status as the service that sent the message is told it: with its own callback data, and the customer's `user_id`
@@ -197,6 +209,8 @@ impl Play {
             let seconds = delivery["at"].as_u64().unwrap() / 1_000;
             assert_eq!(message["timestamp"], json!(seconds.to_string()), "{name}");
             assert_eq!(delivery.get("redacted"), is_redacted.then_some(&json!(true)), "{name}");
+            let more = besides(&value["contacts"][0]);
+            assert_eq!(delivery.get("contact"), (more != json!({})).then_some(&more), "{name}");
             let contact = told_contact(value, message);
             assert_eq!(delivery["customer"]["id"], contact["user_id"], "{name}");
             assert_eq!(delivery["customer"]["phone"], contact["wa_id"], "{name}");
@@ -220,7 +234,7 @@ impl Play {
         assert_eq!(self.url(1)["value"]["statuses"][0]["status"], "sent");
     }
 
-    fn status(&mut self, name: &str, status: &Value) {
+    fn status(&mut self, name: &str, value: &Value, status: &Value) {
         if status["status"] == "sent" {
             // Nothing new: it is known from the answer to the request.
             return self.nothing_more(name);
@@ -232,6 +246,8 @@ impl Play {
             json!({ "contacts": change["value"]["contacts"], "statuses": [told_status(status, &user_id)] }),
         );
         assert_eq!(change, expected, "{name}");
+        let more = besides(&value["contacts"][0]);
+        assert_eq!(besides(&change["value"]["contacts"][0]), more, "{name}");
         let receipt = self.tcp(1);
         assert_eq!((&receipt["type"], &receipt["status"]), (&json!("receipt"), &status["status"]), "{name}");
         assert_eq!(receipt["message_id"], status["id"], "{name}");
@@ -241,7 +257,11 @@ impl Play {
             assert_eq!(receipt["error"], json!({ "code": code, "title": title, "details": details }));
         }
         let own = ["id", "status", "timestamp", "biz_opaque_callback_data"];
-        assert_eq!(receipt["details"], without(status, &own), "{name}");
+        let mut details = without(status, &own);
+        if more != json!({}) {
+            details["contacts"] = json!([more]);
+        }
+        assert_eq!(receipt["details"], details, "{name}");
         self.nothing_more(name);
     }
 
@@ -287,7 +307,7 @@ fn every_webhook_comes_out_at_every_service_as_it_came_in() {
             webhook["entry"][0]["changes"][0]["value"]["statuses"][0] = status.clone();
             play.send(&format!("wamid.{name}"), status["recipient_id"].as_str().unwrap());
             play.broker.webhook(&webhook);
-            play.status(&name, &status);
+            play.status(&name, value, &status);
             counts[0] += 1;
             continue;
         }

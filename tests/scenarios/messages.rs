@@ -1,11 +1,17 @@
 //! What customers write: once to every service, whatever their names, and to each what it may see.
 
-use sharedline::domain::event::Customer;
+use bytes::Bytes;
+use sharedline::actors::broker::Submission;
+use sharedline::domain::command::Inbound;
+use sharedline::domain::content::Carried;
+use sharedline::domain::event::{ClearTo, Customer, Message};
+use sharedline::domain::ids::Timestamp;
+use sharedline::wire::content::check_inbound;
 use sharedline::wire::frame::Encoding;
 use sharedline::wire::message::requests::{ListConversations, Sent};
 use sharedline::wire::message::{Delivery, ErrorCode, Response, SentOutcome};
 
-use crate::stage::{MARIA, Stage, Tallied, by, inbound, pick_up, reply, text_content, word};
+use crate::stage::{MARIA, NUMBER, Stage, Tallied, by, inbound, now_ms, pick_up, reply, text_content, word};
 
 pub(crate) async fn a_message_reaches_every_service_once(encoding: Encoding, tally: &Tallied) {
     let stage = Stage::set(encoding, tally);
@@ -34,6 +40,25 @@ pub(crate) async fn a_message_reaches_every_service_once(encoding: Encoding, tal
     }
     offsets.dedup();
     assert_eq!(offsets.len(), 1, "the same offsets to everybody");
+    // One that came by webhook may say more of the customer.
+    let contact = r#"{"profile":{"username":"maria.m"}}"#;
+    let by_webhook = Inbound::from(Message {
+        message_id: "wamid.by_webhook".parse().unwrap(),
+        customer: Customer { wa_id: Some(MARIA.parse().unwrap()), ..Customer::default() },
+        formerly: Vec::new(),
+        sent_at: Timestamp(now_ms()),
+        content: check_inbound(&Bytes::from(text_content("more"))).unwrap().content,
+        refers_to: None,
+        clear_to: ClearTo::Everyone,
+        contact: Some(Box::new(Carried::checked(Bytes::from(contact)))),
+    });
+    let submitted = stage.broker().submit(&NUMBER.parse().unwrap(), &Submission::Message(by_webhook));
+    submitted.unwrap().answers().await;
+    for peer in &mut peers {
+        let told = peer.message().await;
+        assert_eq!(told.contact.as_ref().map(|contact| &contact.0[..]), Some(contact.as_bytes()));
+        assert_eq!(told.content.0, text_content("more"));
+    }
     // In JSON lines what is no JSON spoils the whole line, so that its id can not be read.
     let wrong = ["[1]", "{}", r#"{"type":5}"#, "{\"type\":\"text\"", ""];
     let wrong = if encoding == Encoding::Binary { &wrong[..] } else { &wrong[..3] };

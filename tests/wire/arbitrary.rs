@@ -335,7 +335,7 @@ fn listed() -> impl Strategy<Value = ConversationEntry> {
 
 /// What a timeline may have.
 fn entry() -> impl Strategy<Value = Delivery> {
-    let is_of_before = |delivery: &Delivery| !matches!(delivery, Delivery::DetailedReceipt(_));
+    let is_of_before = |delivery: &Delivery| delivery.number() < 26;
     delivery().prop_filter("the first version of the protocol has no details", is_of_before)
 }
 
@@ -413,8 +413,8 @@ pub(crate) fn response() -> BoxedStrategy<Response> {
 
 fn message_delivery() -> BoxedStrategy<Delivery> {
     prop_oneof![
-        (place(), message_id(), customer(), content(), any::<bool>()).prop_map(
-            |((channel, offset, conversation, at), message_id, customer, content, redacted)| {
+        (place(), message_id(), customer(), content(), any::<bool>(), of(content())).prop_map(
+            |((channel, offset, conversation, at), message_id, customer, content, redacted, contact)| {
                 let redacted = Flag(redacted);
                 deliveries::Message {
                     channel,
@@ -425,6 +425,7 @@ fn message_delivery() -> BoxedStrategy<Delivery> {
                     customer,
                     content,
                     redacted,
+                    contact,
                 }
                 .into()
             }

@@ -452,6 +452,7 @@ pub(crate) fn all_deliveries() -> Vec<Delivery> {
     let mut all = timeline();
     all.extend(thread_deliveries());
     all.extend(detailed_receipts());
+    all.extend(messages_with_a_contact());
     all
 }
 
@@ -483,6 +484,24 @@ fn detailed_receipts() -> Vec<Delivery> {
         ..failed.clone()
     };
     vec![failed.into(), read.into()]
+}
+
+fn messages_with_a_contact() -> Vec<Delivery> {
+    let json = r#"{"profile":{"username":"eve.e"},"identity_key_hash":"Sjvjlx8G6Z0="}"#;
+    let full = deliveries::Message {
+        channel: CHANNEL,
+        offset: Offset(251),
+        conversation: CONVERSATION,
+        at: AT,
+        message_id: id("wamid.HBgLMTY1MDU1NTEyMzQ="),
+        customer: customer(),
+        content: content(),
+        redacted: Flag(false),
+        contact: Some(RawContent(Bytes::from_static(json.as_bytes()))),
+    };
+    let contact = Some(RawContent(Bytes::from_static(b"{}")));
+    let least = deliveries::Message { redacted: Flag(true), customer: phone_only(), contact, ..full.clone() };
+    vec![full.into(), least.into()]
 }
 
 fn thread_deliveries() -> Vec<Delivery> {
@@ -523,6 +542,7 @@ fn message_deliveries() -> Vec<Delivery> {
         customer: customer(),
         content: content(),
         redacted: Flag(false),
+        contact: None,
     };
     let reply = deliveries::Reply {
         channel,

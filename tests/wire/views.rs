@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use sharedline::domain::command::{ClaimSeen, Warning, Window};
-use sharedline::domain::content::{CONTENT_BYTES_MAX, Carried, Content};
+use sharedline::domain::content::{CONTACT_BYTES_MAX, CONTENT_BYTES_MAX, Carried, Content};
 use sharedline::domain::event::{
     Actor, ClaimAction, ClaimChange, ClearTo, Event, Membership, MembershipAction, Merged, Message, Notice,
     Receipt, Record, Reply, Settings, Status, StatusError, ThreadAction, ThreadChange,
@@ -56,6 +56,7 @@ fn message(clear_to: ClearTo, content: Content) -> Record {
         content,
         refers_to: None,
         clear_to,
+        contact: None,
     }))
 }
 
@@ -85,6 +86,16 @@ fn detailed() -> Record {
         status_at: Timestamp(1),
         carried: Some(Carried::checked(Bytes::from(format!(r#"{{"pricing":"{SECRET}"}}"#)))),
     }))
+}
+
+const CONTACT: &str = r#"{"profile":{"username":"eve.e"}}"#;
+
+/// A message with what else WhatsApp says of its customer.
+fn with_contact(clear_to: ClearTo, content: Content) -> Record {
+    let mut record = message(clear_to, content);
+    let Event::Message(message) = &mut record.event else { panic!() };
+    message.contact = Some(Box::new(Carried::checked(Bytes::from_static(CONTACT.as_bytes()))));
+    record
 }
 
 fn records() -> Vec<Record> {
@@ -159,6 +170,7 @@ fn records() -> Vec<Record> {
             metadata: Some(SECRET.into()),
         })),
         detailed(),
+        with_contact(ClearTo::Only(id("crm")), button()),
     ]
 }
 
@@ -196,7 +208,7 @@ fn written(encoding: Encoding, delivery: &Delivery) -> Bytes {
 fn what_is_written_from_a_view_is_what_the_owned_delivery_writes() {
     for encoding in ENCODINGS {
         let deliveries = deliveries(encoding);
-        assert_eq!(deliveries.len(), 15 + 11 + 11, "{encoding:?}");
+        assert_eq!(deliveries.len(), 16 + 12 + 12, "{encoding:?}");
         for (delivery, bytes) in deliveries {
             assert_eq!(written(encoding, &delivery), bytes, "{delivery:?}");
         }
@@ -213,7 +225,7 @@ fn both_encodings_say_the_same_of_a_view() {
 fn a_view_says_of_the_record_what_its_viewer_may_know() {
     let seen: Vec<Delivery> =
         deliveries(Encoding::Binary).into_iter().map(|(delivery, _)| delivery).collect();
-    let (crm, desk, trusted) = (&seen[..15], &seen[15..26], &seen[26..]);
+    let (crm, desk, trusted) = (&seen[..16], &seen[16..28], &seen[28..]);
 
     let Delivery::Message(message) = &crm[0] else { panic!("{:?}", crm[0]) };
     assert_eq!(
@@ -258,6 +270,13 @@ fn a_view_says_of_the_record_what_its_viewer_may_know() {
     let Delivery::DetailedReceipt(receipt) = &crm[14] else { panic!("{:?}", crm[14]) };
     assert_eq!(receipt.status, Status::Read);
     assert_eq!(receipt.details.0, format!(r#"{{"pricing":"{SECRET}"}}"#));
+    for (seen, redacted) in [(&crm[15], false), (&desk[11], true)] {
+        let Delivery::Message(message) = seen else { panic!("{seen:?}") };
+        assert_eq!(
+            (message.redacted, message.contact.as_ref().map(|contact| &contact.0[..])),
+            (Flag(redacted), Some(CONTACT.as_bytes()))
+        );
+    }
     let Delivery::Thread(thread) = &desk[10] else { panic!("{:?}", desk[10]) };
     assert_eq!((thread.own, thread.was_own, &thread.agent, &thread.metadata), (false, false, &None, &None));
 }
@@ -266,7 +285,7 @@ fn a_view_says_of_the_record_what_its_viewer_may_know() {
 fn no_byte_of_a_masked_reply_is_written_for_another_service() {
     for encoding in ENCODINGS {
         let canary = SECRET.as_bytes();
-        for (at, (delivery, bytes)) in deliveries(encoding).iter().enumerate().skip(15).take(11) {
+        for (at, (delivery, bytes)) in deliveries(encoding).iter().enumerate().skip(16).take(12) {
             let shows = bytes.windows(canary.len()).any(|window| window == canary);
             assert!(!shows, "delivery {at}: {delivery:?}");
         }
@@ -382,6 +401,39 @@ fn a_timeline_has_only_what_the_first_version_of_the_protocol_has() {
         let told = conversation_in(encoding, &out);
         let [Delivery::Receipt(receipt)] = &told.timeline[..] else { panic!("{:?}", told.timeline) };
         assert_eq!(receipt.status, Status::Read);
+    }
+    let record = with_contact(ClearTo::Everyone, text("Hi"));
+    let (_, seen) = view(&record, &Viewer { service: &crm, masking: Masking::Broker }).unwrap();
+    for encoding in ENCODINGS {
+        let mut timeline = TimelineWriter::new(encoding, 7, &response);
+        assert_eq!(timeline.push(CHANNEL, &record, &seen), Ok(true));
+        let mut out = BytesMut::new();
+        timeline.finish(7, &response, &mut out).unwrap();
+        let told = conversation_in(encoding, &out);
+        let [Delivery::Message(message)] = &told.timeline[..] else { panic!("{:?}", told.timeline) };
+        assert_eq!((told.timeline[0].number(), &message.contact), (13, &None));
+        assert!(!String::from_utf8_lossy(&out).contains("username"));
+    }
+}
+
+/// Content, names and contact at their limits, each written as long as it can be.
+#[test]
+fn the_largest_message_with_the_largest_contact_fits_a_frame() {
+    let largest = CONTENT_BYTES_MAX - text("").len();
+    let mut record = with_contact(ClearTo::Everyone, text(&"x".repeat(largest)));
+    let Event::Message(message) = &mut record.event else { panic!() };
+    let contact = format!(r#"{{"n":"{}"}}"#, "x".repeat(CONTACT_BYTES_MAX - 8));
+    assert_eq!((message.content.len(), contact.len()), (CONTENT_BYTES_MAX, CONTACT_BYTES_MAX));
+    message.contact = Some(Box::new(Carried::checked(Bytes::from(contact))));
+    message.message_id = id(&"\"".repeat(256));
+    message.customer.user_id = Some(id(&format!("US.{}", "1".repeat(189))));
+    message.customer.wa_id = Some(id(&"1".repeat(192)));
+    message.customer.name = Some("\u{1}".repeat(256).into());
+    let crm = id("crm");
+    let (_, seen) = view(&record, &Viewer { service: &crm, masking: Masking::Broker }).unwrap();
+    for encoding in ENCODINGS {
+        let mut out = BytesMut::new();
+        assert_eq!(encode_delivery(encoding, CHANNEL, &record, &seen, &mut out), Ok(()));
     }
 }
 

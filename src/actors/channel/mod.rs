@@ -282,7 +282,9 @@ impl ChannelActor {
 fn content_bytes(event: &Event) -> usize {
     match event {
         Event::Message(message) => {
-            message.content.len() + message.customer.name.as_ref().map_or(0, |name| name.len())
+            message.content.len()
+                + message.customer.name.as_ref().map_or(0, |name| name.len())
+                + Carried::size_of(message.contact.as_deref())
         }
         Event::Reply(reply) => {
             reply.content.len() + reply.callback_data.as_ref().map_or(0, bytes::Bytes::len)

@@ -34,6 +34,7 @@ impl StandIn {
             customer: Customer { wa_id: Some(name), name: Some("Zoë".into()), ..Customer::default() },
             content: RawContent(Bytes::from(content)),
             redacted: Flag(false),
+            contact: None,
         };
         (conversation, Delivery::Message(message))
     }

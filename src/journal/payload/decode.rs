@@ -26,6 +26,10 @@ pub(super) fn event(kind: u16, payload: &Bytes) -> Read<Event> {
     let event = match kind {
         kind::MEMBERSHIP => Event::from(membership(r)?),
         kind::MESSAGE => Event::from(message(r)?),
+        kind::MESSAGE_WITH_CONTACT => {
+            let message = message(r)?;
+            Event::from(Message { contact: Some(Box::new(carried(r)?)), ..message })
+        }
         kind::REPLY => Event::from(reply(r)?),
         kind::HANDED => Event::Handed(Handed { reply: offset(r)?, attempt: r.number32("attempt")? }),
         kind::RECEIPT => Event::from(receipt(r)?),
@@ -127,6 +131,7 @@ fn message(r: &mut Reader<'_>) -> Read<Message> {
         clear_to: flags.optional(4, || service(r))?.map_or(ClearTo::Everyone, ClearTo::Only),
         formerly: flags.optional(5, || several(r, "formerly", customer_name))?.unwrap_or_default(),
         content: content(r)?,
+        contact: None,
     })
 }
 

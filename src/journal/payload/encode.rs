@@ -83,7 +83,8 @@ fn membership(event: &Membership, out: &mut Vec<u8>) {
 }
 
 fn message(event: &Message, out: &mut Vec<u8>) {
-    let Message { message_id, customer, formerly, sent_at, content: object, refers_to, clear_to } = event;
+    let Message { message_id, customer, formerly, sent_at, content: object, refers_to, clear_to, contact } =
+        event;
     let clear_to = match clear_to {
         ClearTo::Everyone => None,
         ClearTo::Only(service) => Some(service),
@@ -102,6 +103,7 @@ fn message(event: &Message, out: &mut Vec<u8>) {
         }
     }
     content(object, out);
+    carried(contact.as_deref(), out);
 }
 
 fn reply(event: &Reply, out: &mut Vec<u8>) {

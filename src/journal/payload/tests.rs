@@ -63,6 +63,7 @@ fn golden_events() -> Vec<(Event, &'static str)> {
                 content: content(),
                 refers_to: Some(MessageId::trusted("wamid.B")),
                 clear_to: ClearTo::Only(service()),
+                contact: None,
             }),
             "3f0455532e310431363530034576650777616d69642e4180d095ffbc310777616d69642e42036372\
              6d010431363531090d0101030f7b2274797065223a2274657874227d",
@@ -161,6 +162,20 @@ fn golden_events() -> Vec<(Event, &'static str)> {
             }),
             "000777616d69642e430405077b2261223a317d",
         ),
+        (
+            Event::from(Message {
+                message_id: MessageId::trusted("wamid.A"),
+                customer: customer(),
+                formerly: Vec::new(),
+                sent_at: Timestamp(1_700_000_000_000),
+                content: content(),
+                refers_to: None,
+                clear_to: ClearTo::Everyone,
+                contact: Some(Box::new(Carried::checked(Bytes::from_static(br#"{"a":1}"#)))),
+            }),
+            "070455532e310431363530034576650777616d69642e4180d095ffbc31\
+             090d0101030f7b2274797065223a2274657874227d077b2261223a317d",
+        ),
     ]
 }
 
@@ -208,7 +223,7 @@ fn every_kind_has_the_bytes_that_it_always_had() {
 fn the_golden_events_leave_no_kind_out() {
     let mut kinds: Vec<u16> = golden_events().iter().map(|(event, _)| kind_of(event)).collect();
     kinds.extend(golden_portal_events().iter().map(|(event, _)| portal_kind_of(event)));
-    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 64, 65, 66]);
+    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 64, 65, 66]);
 }
 
 #[test]
@@ -339,13 +354,25 @@ fn any_membership() -> impl Strategy<Value = Event> {
 fn any_message() -> impl Strategy<Value = Event> {
     (
         (any_message_id(), any_customer(), vec(any_name(), 0..3), any::<u64>()),
-        (any_content(), option::of(any_message_id()), option::of(any_service())),
+        (any_content(), option::of(any_message_id()), option::of(any_service()), option::of(any_text())),
     )
-        .prop_map(|((message_id, customer, formerly, sent_at), (content, refers_to, clear_to))| {
-            let clear_to = clear_to.map_or(ClearTo::Everyone, ClearTo::Only);
-            let sent_at = Timestamp(sent_at);
-            Event::from(Message { message_id, customer, formerly, sent_at, content, refers_to, clear_to })
-        })
+        .prop_map(
+            |((message_id, customer, formerly, sent_at), (content, refers_to, clear_to, contact))| {
+                let clear_to = clear_to.map_or(ClearTo::Everyone, ClearTo::Only);
+                let sent_at = Timestamp(sent_at);
+                let contact = contact.map(|contact| Box::new(Carried::checked(Bytes::from(contact))));
+                Event::from(Message {
+                    message_id,
+                    customer,
+                    formerly,
+                    sent_at,
+                    content,
+                    refers_to,
+                    clear_to,
+                    contact,
+                })
+            },
+        )
 }
 
 fn any_reply() -> impl Strategy<Value = Event> {

@@ -37,6 +37,10 @@ messages! {
             /// Whether what another service wrote for machines was left out.
             redacted: Flag,
         }
+        or 27 with {
+            /// The other members of WhatsApp's object about the customer.
+            contact: RawContent,
+        }
         /// A reply of the service that is told.
         14 Reply = "reply" {
             /// The channel.

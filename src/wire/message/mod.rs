@@ -87,6 +87,9 @@ pub enum ServerBody {
 }
 
 /// Declares an enum of messages, and a struct for the fields of each.
+///
+/// `or 27 with { field: Type }` behind a variant's fields gives the struct one more, optional field: with it the message is
+/// the variant of that later number, which has all of the older one's fields and then this, and without it the older.
 macro_rules! messages {
     (
         $(#[$doc:meta])*
@@ -96,6 +99,7 @@ macro_rules! messages {
                 $number:literal $variant:ident = $json:literal $(checked by $check:ident)? {
                     $( $(#[$field_doc:meta])* $field:ident : $type:ty $(= $default:expr)? ),* $(,)?
                 }
+                $(or $later:literal with { $(#[$more_doc:meta])* $more:ident : $more_type:ty $(,)? })?
             )*
         }
     ) => {
@@ -104,19 +108,26 @@ macro_rules! messages {
             #[derive(Debug, Clone, PartialEq)]
             pub struct $variant {
                 $( $(#[$field_doc])* pub $field: $type, )*
+                $( $(#[$more_doc])* pub $more: Option<$more_type>, )?
             }
 
             impl $variant {
                 fn put_fields<W: Writer>(&self, _to: &mut W) {
                     $( self.$field.put_as(stringify!($field), _to); )*
+                    $( if let Some(more) = &self.$more { more.put_as(stringify!($more), _to); } )?
                 }
 
-                fn take_fields<'a, R: Reader<'a>>(_from: &mut R) -> Result<Self, Fault> {
+                fn take_fields<'a, R: Reader<'a>>(_from: &mut R, _is_later: bool) -> Result<Self, Fault> {
                     let fields = Self {
                         $( $field: take_member!(_from, stringify!($field) $(, or $default)?), )*
+                        $( $more: if _is_later { Some(take_member!(_from, stringify!($more))) } else { None }, )?
                     };
                     $( $check(&fields)?; )?
                     Ok(fields)
+                }
+
+                fn field_infos() -> Vec<FieldInfo> {
+                    vec![$( FieldInfo { name: stringify!($field), kind: <$type as Take>::kind() } ),*]
                 }
             }
 
@@ -143,23 +154,36 @@ macro_rules! messages {
             /// The number of this variant in the binary encoding.
             #[must_use]
             pub fn number(&self) -> u32 {
-                match self { $( Self::$variant(_) => $number, )* }
+                match self {
+                    $( Self::$variant(_fields) => {
+                        $( if _fields.$more.is_some() { return $later; } )?
+                        $number
+                    } )*
+                }
             }
 
             /// Every variant, by its number.
             #[must_use]
             pub fn variants() -> Vec<VariantInfo> {
-                vec![$(
-                    VariantInfo {
-                        number: $number,
-                        name: $json,
-                        fields: vec![$( FieldInfo { name: stringify!($field), kind: <$type as Take>::kind() } ),*],
-                    }
-                ),*]
+                let mut all = vec![$(
+                    VariantInfo { number: $number, name: $json, fields: $variant::field_infos() }
+                ),*];
+                $( $(
+                    let mut fields = $variant::field_infos();
+                    fields.push(FieldInfo { name: stringify!($more), kind: <$more_type as Take>::kind() });
+                    all.push(VariantInfo { number: $later, name: $json, fields });
+                )? )*
+                all.sort_by_key(|variant| variant.number);
+                all
             }
 
             /// The names in JSON, with the variants' numbers.
-            pub(in crate::wire) const NAMES: &[(&'static str, u32)] = &[$( ($json, $number) ),*];
+            pub(in crate::wire) const NAMES: &[(&'static str, u32)] =
+                &[$( ($json, $number), )* $( $( ($json, $later), )? )*];
+
+            /// The field without which a message is not of that later variant but of the older of its name.
+            pub(in crate::wire) const LATER: &[(u32, &'static str)] =
+                &[$( $( ($later, stringify!($more)), )? )*];
 
             /// Reads the fields of the variant with this number; nothing, where there is none.
             pub(in crate::wire) fn take_fields<'a, R: Reader<'a>>(
@@ -167,7 +191,8 @@ macro_rules! messages {
                 from: &mut R,
             ) -> Option<Result<Self, Fault>> {
                 match number {
-                    $( $number => Some($variant::take_fields(from).map(Self::$variant)), )*
+                    $( $number => Some($variant::take_fields(from, false).map(Self::$variant)), )*
+                    $( $( $later => Some($variant::take_fields(from, true).map(Self::$variant)), )? )*
                     _ => None,
                 }
             }

@@ -48,10 +48,10 @@ const ANSWERS: [(&str, &[&str]); 22] = [
     ("thread_owner", &["thread"]),
 ];
 
-/// A message's key in the document. Two responses share a name, and two deliveries.
+/// A message's key in the document. Where two share a name the later one's has its number.
 pub(crate) fn key(sort: &str, name: &str, number: u32) -> String {
     match (sort, number) {
-        ("response", 9) | ("delivery", 26) => format!("{sort}.{name}.{number}"),
+        ("response", 9) | ("delivery", 26 | 27) => format!("{sort}.{name}.{number}"),
         _ => format!("{sort}.{name}"),
     }
 }
@@ -160,6 +160,10 @@ impl Shape {
             }
             "content" if name == "details" => {
                 let told = "The other members of WhatsApp's status object, as Meta sent them.";
+                self.put(name, json!({"description": told, "type": "object"}), true);
+            }
+            "content" if name == "contact" => {
+                let told = "The other members of WhatsApp's object about the customer, as Meta sent them.";
                 self.put(name, json!({"description": told, "type": "object"}), true);
             }
             "addressee" => self.choose(&[&[("conversation", "conversation id")], &[("to", "customer id")]]),

@@ -114,8 +114,8 @@ fn what_a_schema_requires_is_what_the_code_can_not_do_without() {
             if member == "parent" {
                 continue;
             }
-            // Without them it is the receipt of before.
-            if member == "details" {
+            // Without it it is the message of before.
+            if ["details", "contact"].contains(&member) {
                 continue;
             }
             let mut without = message.clone();

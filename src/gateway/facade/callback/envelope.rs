@@ -18,12 +18,15 @@ use crate::domain::event::{Customer, Message, Notice, Receipt, Reply, Status, St
 use crate::domain::ids::{ChannelId, CustomerName, Offset, Timestamp};
 use crate::gateway::facade::known::FacadeNumber;
 use crate::gateway::facade::media::MEDIA_KINDS;
-use crate::gateway::json::Object;
+use crate::gateway::json::{Object, joined};
 
 /// What stands for the role of any other service.
 const ANOTHER: &str = "another";
 /// The type of a message that brings another one, in the place of one of before.
 const EDIT: &str = "edit";
+
+/// Where a status carries what WhatsApp said of the customer beside it.
+const CONTACTS: &str = "contacts";
 
 /// How a service is told of what others reply, and of what becomes of threads.
 #[derive(Debug)]
@@ -166,8 +169,11 @@ pub(super) fn message(
         head.push_str("\"redacted\":true,");
     }
     let content = without_address(message.content.kind(), content)?;
-    let value =
-        format!("\"contacts\":[{}],\"messages\":[{}]", sender(customer), head + content.strip_prefix('{')?);
+    let contact = match message.contact.as_deref() {
+        Some(more) => with_more(sender(customer), std::str::from_utf8(more.expose()).ok()?)?,
+        None => sender(customer).to_string(),
+    };
+    let value = format!("\"contacts\":[{contact}],\"messages\":[{}]", head + content.strip_prefix('{')?);
     Some(envelope(number, "messages", &value))
 }
 
@@ -239,6 +245,13 @@ pub(super) fn status(
         ("errors", receipt.error.as_ref().map(|error| json!([failure(error)]))),
     ];
     let mut replaced = Vec::new();
+    let contact = match beside(&carried) {
+        Some(more) => {
+            replaced.push(CONTACTS);
+            with_more(contact(customer), &more)?
+        }
+        None => contact(customer).to_string(),
+    };
     for (name, known) in known.into_iter().filter(|(name, _)| carried.get(name).is_none()) {
         if let Some(known) = known {
             fields.insert(name.to_owned(), known);
@@ -246,18 +259,18 @@ pub(super) fn status(
         }
     }
     let value = format!(
-        "\"contacts\":[{}],\"statuses\":[{}]",
-        contact(customer),
+        "\"contacts\":[{contact}],\"statuses\":[{}]",
         joined(&told.to_string(), &carried.without(&replaced))?
     );
     Some(envelope(number, "messages", &value))
 }
 
-/// One object of the members of two.
-fn joined(first: &str, second: &str) -> Option<String> {
-    let (head, tail) = (first.strip_suffix('}')?, second.strip_prefix('{')?);
-    let comma = if head.len() > 1 && tail.len() > 1 { "," } else { "" };
-    Some(format!("{head}{comma}{tail}"))
+/// What WhatsApp said of the customer beside a status. One that names him would be the status object's own.
+fn beside(carried: &Object<'_>) -> Option<String> {
+    let contacts = carried.array(CONTACTS)?;
+    let [only] = contacts[..] else { return None };
+    let more = Object::read(only.get())?;
+    (more.get("wa_id").is_none() && more.get("user_id").is_none()).then(|| more.without(&[]))
 }
 
 /// A change that is neither message nor status nor echo, as it came.
@@ -290,6 +303,18 @@ fn contact(customer: &Customer) -> Value {
         }
     }
     contact
+}
+
+/// A contact with what else WhatsApp said of the customer, which has none of its members but those of the profile.
+fn with_more(mut contact: Value, more: &str) -> Option<String> {
+    let more = Object::read(more)?;
+    let known = contact.as_object_mut()?.remove("profile").unwrap_or_else(|| json!({}));
+    let profile = match more.object("profile") {
+        Some(more) => joined(&known.to_string(), &more.without(&[]))?,
+        None => known.to_string(),
+    };
+    let profile = if profile == "{}" { profile } else { format!("{{\"profile\":{profile}}}") };
+    joined(&joined(&profile, &contact.to_string())?, &more.without(&["profile"]))
 }
 
 /// Who wrote: as [`contact`], and always with a name, which Meta always gives.
