@@ -159,6 +159,7 @@ fn gateways_request(random: &mut Random, heard: &Heard) -> Request {
             ]),
             at: Timestamp(1),
             error: None,
+            details: random.of(&[None, Some(RawContent(Bytes::from_static(b"{\"pricing\":1}")))]).clone(),
         }),
     }
 }

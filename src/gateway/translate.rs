@@ -24,15 +24,12 @@ use crate::domain::command::{Inbound, StatusCommand, StatusOf};
 use crate::domain::content::{CARRIED_BYTES_MAX, CONTACT_BYTES_MAX, Carried, Content};
 use crate::domain::event::{ClearTo, Customer, Message, Status, StatusError};
 use crate::domain::ids::{CustomerName, MessageId, NAME_BYTES_MAX, Timestamp};
-use crate::wire::content::{ContentError, check_inbound, check_notice};
+use crate::wire::content::{ContentError, OF_STATUS, check_inbound, check_notice};
 
 /// The `object` of every webhook of WhatsApp's.
 const OBJECT: &str = "whatsapp_business_account";
 /// What is taken out of a message object: a delivery says it in fields of its own.
 const ENVELOPE: [&str; 4] = ["from", "from_user_id", "id", "timestamp"];
-/// What is taken out of a status object: a receipt has fields of its own for it, and what the request said of itself is
-/// between it and this broker.
-const OF_STATUS: [&str; 4] = ["id", "status", "timestamp", "biz_opaque_callback_data"];
 /// Longest code of an error, in bytes; Meta's are numbers of six digits.
 const ERROR_CODE_BYTES_MAX: usize = 64;
 /// Longest title and details of an error, in bytes each; what is longer is cut. Meta's have about a hundred.

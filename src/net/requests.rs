@@ -16,7 +16,7 @@ use crate::domain::command::{
 };
 use crate::domain::event::{Actor, ClearTo, Message, RosterChange, Status};
 use crate::domain::ids::{ECHO_PREFIX, ServiceId};
-use crate::wire::content::{ContentError, check_inbound, check_reply};
+use crate::wire::content::{ContentError, check_details, check_inbound, check_reply};
 use crate::wire::message::requests::Hello;
 use crate::wire::message::{
     self, Addressee, DeliverMode, Private, Request, SentOutcome, StatusOf, ThreadVerb, Who,
@@ -132,9 +132,12 @@ fn gateway_status(status: message::requests::Status) -> Result<Asking, Refusal> 
         StatusOf::Reply { channel, offset } => (Some(channel), command::StatusOf::Reply(offset)),
         StatusOf::Message(message_id) => (None, command::StatusOf::Message(message_id)),
     };
+    let details = status.details.as_ref();
+    let carried = details.map_or(Ok(None), |details| check_details(&details.0));
+    let carried = carried.map_err(|error| content_refusal(&error))?;
     let number = status.number;
     let status =
-        StatusCommand { of, status: status.status, error: status.error, status_at: status.at, carried: None };
+        StatusCommand { of, status: status.status, error: status.error, status_at: status.at, carried };
     Ok(Asking::Status { number, channel, status: Box::new(status) })
 }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::domain::content::{CONTENT_BYTES_MAX, CONTENT_DEPTH_MAX, Content};
+use crate::domain::content::{CARRIED_BYTES_MAX, CONTENT_BYTES_MAX, CONTENT_DEPTH_MAX, Carried, Content};
 use crate::domain::ids::MessageId;
 use crate::wire::{outermost, redaction};
 
@@ -21,6 +21,10 @@ use crate::wire::{outermost, redaction};
 const ADDRESS_NAMES: [&str; 4] = ["to", "recipient", "recipient_type", "messaging_product"];
 /// What a service wrote for itself and gets back in the statuses.
 const CALLBACK_DATA: &str = "biz_opaque_callback_data";
+
+/// What is taken out of a status object: a receipt has fields of its own for it, and what the request said of itself is
+/// between who sent it and WhatsApp.
+pub const OF_STATUS: [&str; 4] = ["id", "status", "timestamp", CALLBACK_DATA];
 
 /// A customer's message object that passed.
 #[derive(Debug)]
@@ -43,10 +47,16 @@ pub struct CheckedReply {
 /// Why a message object was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ContentError {
-    /// Over [`CONTENT_BYTES_MAX`]: `too_large`. Everything else is `bad_message`.
+    /// Over [`CONTENT_BYTES_MAX`]: `too_large`. All but this and the next is `bad_message`.
     #[error("content of {bytes} bytes is over the limit of {CONTENT_BYTES_MAX}")]
     TooLarge {
         /// Its size as it came.
+        bytes: usize,
+    },
+    /// The other members of a status over [`CARRIED_BYTES_MAX`]: `too_large`.
+    #[error("details of {bytes} bytes are over the limit of {CARRIED_BYTES_MAX}")]
+    DetailsTooLarge {
+        /// Their size.
         bytes: usize,
     },
     /// Nested deeper than [`CONTENT_DEPTH_MAX`].
@@ -88,7 +98,7 @@ impl ContentError {
     /// Whether the answer is `too_large` instead of `bad_message`.
     #[must_use]
     pub fn is_too_large(&self) -> bool {
-        matches!(self, Self::TooLarge { .. })
+        matches!(self, Self::TooLarge { .. } | Self::DetailsTooLarge { .. })
     }
 }
 
@@ -130,6 +140,25 @@ pub fn check_notice(raw: &Bytes) -> Result<Content, ContentError> {
     let formed = Formed::of(raw)?;
     for_each_member(formed.text(), |_, _| ()).map_err(ContentError::NotJson)?;
     Ok(Content::checked(formed.bytes(), 0..0, &[]))
+}
+
+/// Checks the other members of WhatsApp's status object; those of [`OF_STATUS`] are taken out. Nothing, where none is left.
+///
+/// # Errors
+/// When it is no object, or over a limit.
+pub fn check_details(raw: &Bytes) -> Result<Option<Carried>, ContentError> {
+    let formed = Formed::of(raw)?;
+    let rules = OF_STATUS.map(|name| (name, redaction::Rule::Cut));
+    let cuts = redaction::cuts(formed.text(), &rules).map_err(ContentError::NotJson)?;
+    let rest = redaction::without(formed.text(), &cuts);
+    // Every member has a name.
+    if !rest.contains('"') {
+        return Ok(None);
+    }
+    if rest.len() > CARRIED_BYTES_MAX {
+        return Err(ContentError::DetailsTooLarge { bytes: rest.len() });
+    }
+    Ok(Some(Carried::checked(Bytes::from(rest))))
 }
 
 /// Checks what a service wants sent, and takes its callback data out.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use sharedline::actors::broker::Submission;
 use sharedline::domain::command::{self, StatusCommand, WarningCode};
-use sharedline::domain::content::Carried;
+use sharedline::domain::content::{CARRIED_BYTES_MAX, Carried};
 use sharedline::domain::event::{Status as HowFar, StatusError};
 use sharedline::domain::ids::{ChannelId, ConversationId, CustomerName, Timestamp};
 use sharedline::wire::frame::Encoding;
@@ -35,6 +35,7 @@ fn status(message_id: &str, status: HowFar) -> Status {
         status,
         at: Timestamp(now_ms()),
         error: None,
+        details: None,
     }
 }
 
@@ -158,6 +159,55 @@ pub(crate) async fn receipts_never_go_backwards(encoding: Encoding, tally: &Tall
     let submitted = stage.broker().submit(&NUMBER.parse().unwrap(), &Submission::Status(by_webhook));
     submitted.unwrap().answers().await;
     assert_eq!(peers[0].words(1).await, [format!("receipt r2 played {details}")]);
+}
+
+pub(crate) async fn what_a_gateway_says_besides_of_a_status_reaches_who_sent(
+    encoding: Encoding,
+    tally: &Tallied,
+) {
+    let stage = Stage::set(encoding, tally);
+    let (mut peers, mut gateway, channel, conversation) = with_conversation(&stage, &["crm", "desk"]).await;
+    let with = |message_id: &str, how_far, details: &str| Status {
+        details: Some(RawContent(Bytes::from(details.to_owned()))),
+        ..status(message_id, how_far)
+    };
+    peers[0].ask(reply(channel, conversation, "r1")).await;
+    let send = gateway.send().await;
+    // One that comes before its message is known waits with all that it says.
+    let besides = r#"{"pricing":{"of":1.50},"errors":[{"code":1},{"code":2}],"new":"\u00e9 \/"}"#;
+    gateway.ok(with("wamid.r1", HowFar::Delivered, besides)).await;
+    gateway.sent(&send, "wamid.r1").await;
+    // What a receipt has fields for goes no second time, and what the request said of itself to nobody.
+    let whole = r#"{"id":"wamid.r1","conversation":{"id":"c"},"status":"read","timestamp":"1","biz_opaque_callback_data":"mine"}"#;
+    gateway.ok(with("wamid.r1", HowFar::Read, whole)).await;
+    let told = peers[0].words(4).await;
+    assert_eq!(told[..2], ["reply r1", "receipt r1 sent"]);
+    assert_eq!(told[2], format!("receipt r1 delivered {besides}"));
+    assert_eq!(told[3], r#"receipt r1 read {"conversation":{"id":"c"}}"#);
+    peers[0].ask(reply(channel, conversation, "r2")).await;
+    let send = gateway.send().await;
+    gateway.sent(&send, "wamid.r2").await;
+    gateway.ok(with("wamid.r2", HowFar::Delivered, r#"{ "id": "wamid.r2" }"#)).await;
+    let of = |bytes: usize| format!(r#"{{"n":"{}"}}"#, "x".repeat(bytes - r#"{"n":""}"#.len()));
+    for (details, code) in [
+        (of(CARRIED_BYTES_MAX + 1), ErrorCode::TooLarge),
+        ("[1]".to_owned(), ErrorCode::BadMessage),
+        (format!(r#"{{"n":{}{}}}"#, "[".repeat(64), "]".repeat(64)), ErrorCode::BadMessage),
+    ] {
+        assert_eq!(
+            gateway.refused(with("wamid.r2", HowFar::Read, &details)).await,
+            code,
+            "{}",
+            details.len()
+        );
+    }
+    let largest = of(CARRIED_BYTES_MAX);
+    gateway.ok(with("wamid.r2", HowFar::Read, &largest)).await;
+    let told = peers[0].words(4).await;
+    assert_eq!(told[..3], ["reply r2", "receipt r2 sent", "receipt r2 delivered"]);
+    assert_eq!(told[3], format!("receipt r2 read {largest}"));
+    let others: Vec<String> = peers[1].settled(channel).await.iter().map(word).collect();
+    assert_eq!(others, ["masked", "masked"], "nothing of it to another service");
 }
 
 pub(crate) async fn what_a_lost_gateway_had_is_unknown(encoding: Encoding, tally: &Tallied) {

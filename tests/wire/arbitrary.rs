@@ -302,8 +302,10 @@ fn gateway_request() -> BoxedStrategy<Request> {
                 requests::Inbound { number, message_id, customer, at, content, refers_to }.into()
             }
         ),
-        (about, number(), word(TOLD), time(), of(status_error())).prop_map(
-            |(of, number, status, at, error)| requests::Status { of, number, status, at, error }.into()
+        (about, number(), word(TOLD), time(), of(status_error()), of(content())).prop_map(
+            |(of, number, status, at, error, details)| {
+                requests::Status { of, number, status, at, error, details }.into()
+            }
         ),
         (channel(), offset(), outcome).prop_map(|(channel, offset, outcome)| requests::Sent {
             channel,

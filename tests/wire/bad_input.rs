@@ -104,7 +104,7 @@ fn an_unknown_type_is_told_with_its_id_and_the_connection_goes_on() {
     let unknown =
         |frame: &[u8]| decode_request(Encoding::Binary, &Bytes::copy_from_slice(frame)).unwrap_err();
     for frame in
-        [&[7_u8, 23][..], &[7, 250], &[7, 251, 0, 1], &[7, 252, 255, 255, 255, 255], &[7, 23, 1, 2, 3]]
+        [&[7_u8, 24][..], &[7, 250], &[7, 251, 0, 1], &[7, 252, 255, 255, 255, 255], &[7, 24, 1, 2, 3]]
     {
         let refused = unknown(frame);
         assert_eq!((refused.code, refused.id, refused.ends_connection), (ErrorCode::UnknownType, 7, false));

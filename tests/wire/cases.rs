@@ -227,13 +227,25 @@ fn gateway_requests() -> Vec<Request> {
         status: Status::Failed,
         at: AT,
         error: Some(status_error()),
+        details: None,
     };
+    let json = r#"{"recipient_id":"16505551234","pricing":{"billable":true}}"#;
+    let details = |json: &'static str| Some(RawContent(Bytes::from_static(json.as_bytes())));
     let of = StatusOf::Message(id("wamid.sent"));
     let (channel, offset) = (CHANNEL, Offset(250));
     let mut requests: Vec<Request> = vec![
         inbound.clone().into(),
         requests::Inbound { customer: phone_only(), refers_to: None, ..inbound }.into(),
         status.clone().into(),
+        requests::Status { details: details(json), ..status.clone() }.into(),
+        requests::Status {
+            of: of.clone(),
+            status: Status::Read,
+            error: None,
+            details: details("{}"),
+            ..status.clone()
+        }
+        .into(),
         requests::Sent { channel, offset, outcome: SentOutcome::Sent(id("wamid.sent")) }.into(),
         requests::Sent {
             channel,

@@ -228,6 +228,10 @@ messages! {
             /// Why it failed.
             error: Option<StatusError>,
         }
+        or 23 with {
+            /// The other members of WhatsApp's status object, unchecked.
+            details: RawContent,
+        }
         /// A gateway tells what became of a `send`.
         20 Sent = "sent" {
             /// The channel of the `send`.

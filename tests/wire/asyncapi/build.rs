@@ -51,7 +51,7 @@ const ANSWERS: [(&str, &[&str]); 22] = [
 /// A message's key in the document. Where two share a name the later one's has its number.
 pub(crate) fn key(sort: &str, name: &str, number: u32) -> String {
     match (sort, number) {
-        ("response", 9) | ("delivery", 26 | 27) => format!("{sort}.{name}.{number}"),
+        ("request", 23) | ("response", 9) | ("delivery", 26 | 27) => format!("{sort}.{name}.{number}"),
         _ => format!("{sort}.{name}"),
     }
 }
@@ -242,9 +242,13 @@ fn schemas() -> Map<String, Value> {
 fn operations() -> Map<String, Value> {
     let at = |key: String| json!({"$ref": format!("#/channels/session/messages/{key}")});
     let channel = || json!({"$ref": "#/channels/session"});
-    let mut operations = Map::new();
+    let mut operations = Map::<String, Value>::new();
     for variant in Request::variants() {
         let request = at(key("request", variant.name, variant.number));
+        if let Some(older) = operations.get_mut(variant.name) {
+            older["messages"].as_array_mut().unwrap().push(request);
+            continue;
+        }
         let mut operation = json!({"action": "receive", "channel": channel(), "messages": [request]});
         // Whatever is not listed here is never answered.
         if let Some((_, answers)) = ANSWERS.iter().find(|(name, _)| *name == variant.name) {
