@@ -8,7 +8,7 @@
 //! ```
 //!
 //! # Layout
-//! - [`webhook`], [`signature`], [`numbers`], [`translate`], `echo`, `json`, `intake`: the way in
+//! - [`webhook`], [`signature`], [`numbers`], [`translate`], `echo`, `json`, `text`, `intake`: the way in
 //! - [`outbound`]: each number's replies, their retries · [`graph`]: the client · [`intent`]: how a reply is found again
 //! - [`simulated`]: a Graph API on loopback, for the demo and the tests
 //!
@@ -27,6 +27,7 @@ pub mod numbers;
 pub mod outbound;
 pub mod signature;
 pub mod simulated;
+mod text;
 pub mod translate;
 pub mod webhook;
 

@@ -14,6 +14,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 
+use super::text::{bytes_of, hex};
+
 /// The header's name.
 pub const SIGNATURE_HEADER: &str = "x-hub-signature-256";
 /// What the header's value begins with; other schemes (`sha1=`) and other spellings are refused.
@@ -100,12 +102,7 @@ impl Matched {
 #[must_use]
 pub fn sign(secret: &[u8], body: &[u8]) -> String {
     let mac = mac_keyed_with(secret).chain_update(body).finalize().into_bytes();
-    let mut value = String::from("sha256=");
-    for byte in mac {
-        value.push(hex_digit(byte >> 4));
-        value.push(hex_digit(byte & 15));
-    }
-    value
+    format!("sha256={}", hex(&mac))
 }
 
 fn mac_keyed_with(secret: &[u8]) -> Hmac<Sha256> {
@@ -113,29 +110,8 @@ fn mac_keyed_with(secret: &[u8]) -> Hmac<Sha256> {
     Hmac::new_from_slice(secret).expect("HMAC takes keys of any length")
 }
 
-fn hex_digit(nibble: u8) -> char {
-    char::from(if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 })
-}
-
 fn read_header(value: &[u8]) -> Option<[u8; MAC_BYTES]> {
-    let hex = value.strip_prefix(SCHEME)?;
-    if hex.len() != 2 * MAC_BYTES {
-        return None;
-    }
-    let mut mac = [0; MAC_BYTES];
-    for (byte, pair) in mac.iter_mut().zip(hex.chunks_exact(2)) {
-        let [high, low] = pair else { return None };
-        *byte = nibble(*high)? << 4 | nibble(*low)?;
-    }
-    Some(mac)
-}
-
-fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    }
+    bytes_of(value.strip_prefix(SCHEME)?)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use super::intent::Intent;
 use super::json::{Object, joined};
 use super::numbers::Numbers;
 use super::signature::Matched;
+use super::text::cut;
 use super::{News, Route, Update};
 use crate::domain::command::{Inbound, StatusCommand, StatusOf};
 use crate::domain::content::{CARRIED_BYTES_MAX, CONTACT_BYTES_MAX, Carried, Content};
@@ -462,11 +463,6 @@ fn time_of(object: &Object<'_>) -> Result<Timestamp, Reason> {
         .and_then(|seconds| seconds.parse::<u64>().ok()?.checked_mul(1000))
         .map(Timestamp)
         .ok_or(Reason::Malformed("a timestamp is not in seconds"))
-}
-
-/// As much of `text` as `bytes_max` allows, whole characters.
-fn cut(text: &str, bytes_max: usize) -> Arc<str> {
-    Arc::from(text.get(..text.floor_char_boundary(bytes_max)).unwrap_or(text))
 }
 
 /// The message object, held to the rules that hold for every way in, and the message that it refers to.

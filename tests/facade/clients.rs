@@ -523,7 +523,10 @@ fn what_is_refused_is_an_error_of_the_librarys_own_with_metas_code_and_details()
     play.broker.webhook(&old);
     let too_long = "message.text.body: is too short or too long";
     // pywa takes what is no number for the name of a group.
-    let nobody = ["groups are not supported: recipient_type must be individual", "to is neither a phone number nor a user's id"];
+    let nobody = [
+        "groups are not supported: recipient_type must be individual",
+        "to is neither a phone number nor a user's id",
+    ];
     // What is asked, pywa's own class, the other library's category, the code, the status, the details.
     for (what, class, category, code, http, details) in [
         ("too late", "ReEngagementMessage", "reengagementWindow", 131_047, 400, None),

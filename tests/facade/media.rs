@@ -201,7 +201,8 @@ fn addresses_of_media_begin_with_the_public_url_where_there_is_one_and_webhooks_
     let url = || get(&broker, "bot", "/v23.0/777").1["url"].as_str().unwrap().to_owned();
     let mut told = 0;
     let mut no_address_is_told = |message_id: &str| {
-        let picture = json!({ "id": "777", "mime_type": "image/png", "url": "https://lookaside.example/777" });
+        let picture =
+            json!({ "id": "777", "mime_type": "image/png", "url": "https://lookaside.example/777" });
         bringer.inbound(message_id, CUSTOMER, json!({ "type": "image", "image": picture }));
         told += 1;
         let change = server.taken(told).pop().unwrap();
@@ -255,7 +256,10 @@ fn of_uploads_two_go_at_once_and_who_comes_later_is_told_so_in_metas_shape() {
     };
     let error = &refused.1["error"];
     assert_eq!((refused.0, &error["code"]), (400, &json!(130_429)), "{error}");
-    assert_eq!((&error["type"], &error["message"]), (&json!("OAuthException"), &json!("(#130429) Rate limit hit")));
+    assert_eq!(
+        (&error["type"], &error["message"]),
+        (&json!("OAuthException"), &json!("(#130429) Rate limit hit"))
+    );
     let details = error["error_data"]["details"].as_str().unwrap();
     assert!(details.contains("as many uploads as there may be"), "{details}");
     drop(dawdlers);

@@ -136,11 +136,11 @@ fn a_group_is_refused_in_metas_shape_and_nothing_leaves() {
     let refused = broker.post("bot", "messages", &body);
     assert_eq!(code(&refused), (400, 100));
     let error = &refused.1["error"];
-    assert_eq!((&error["type"], &error["message"]), (&json!("OAuthException"), &json!("(#100) Invalid parameter")));
     assert_eq!(
-        error["error_data"]["details"],
-        "groups are not supported: recipient_type must be individual"
+        (&error["type"], &error["message"]),
+        (&json!("OAuthException"), &json!("(#100) Invalid parameter"))
     );
+    assert_eq!(error["error_data"]["details"], "groups are not supported: recipient_type must be individual");
     // Behind it, so that it would have come.
     assert_eq!(broker.post("bot", "messages", &text_to(CUSTOMER, "Hi")).0, 200);
     assert_eq!(gateway.sends().len(), 1);

@@ -6,7 +6,9 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use sharedline::admin::api::{BODY_BYTES_MAX, BODY_WITHIN, CALLS_MAX, DESCRIPTION, DESCRIPTION_PATH, PREFIX, ROUTES};
+use sharedline::admin::api::{
+    BODY_BYTES_MAX, BODY_WITHIN, CALLS_MAX, DESCRIPTION, DESCRIPTION_PATH, PREFIX, ROUTES,
+};
 
 use crate::house::{House, TOKEN, request};
 use crate::openmetrics;
@@ -236,7 +238,10 @@ async fn a_body_that_does_not_come_is_408_and_ends_the_connection() {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
     let said = held(&document, "/channels", "POST", (408, serde_json::from_str(body).unwrap()));
-    assert_eq!((&said["code"], &said["message"]), (&json!("bad_message"), &json!("the body did not come in time")));
+    assert_eq!(
+        (&said["code"], &said["message"]),
+        (&json!("bad_message"), &json!("the body did not come in time"))
+    );
     assert_eq!(house.look("/channels").1["channels"], json!([]), "nothing was done");
 }
 
@@ -248,7 +253,11 @@ async fn a_broker_that_has_stopped_is_503_and_says_so() {
     house.stage.stop().await;
     let one = "/channels/{channel}";
     for (template, method, (status, said)) in [
-        ("/channels", "POST", house.tell("/channels", &json!({"portal": "acme", "service": "desk", "number": NUMBER}))),
+        (
+            "/channels",
+            "POST",
+            house.tell("/channels", &json!({"portal": "acme", "service": "desk", "number": NUMBER})),
+        ),
         (one, "GET", house.look(&format!("/channels/{channel}"))),
         (
             "/channels/{channel}/activate",

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::actors::port::Refusal;
 use crate::domain::command::Rejection;
 use crate::gateway::graph::objects::ObjectError;
+use crate::gateway::text::hex;
 
 /// What the broker answers instead of what was asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -151,10 +152,7 @@ pub(super) fn trace_id() -> String {
     let mut raw = [0; 9];
     // Without randomness it is one and the same: it only helps people to find an answer again.
     let _ = getrandom::fill(&mut raw);
-    raw.iter().fold(String::from("A"), |mut id, byte| {
-        id.push_str(&format!("{byte:02x}"));
-        id
-    })
+    format!("A{}", hex(&raw))
 }
 
 #[cfg(test)]

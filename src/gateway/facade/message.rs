@@ -85,9 +85,9 @@ fn check_recipient_type(object: &Object<'_>) -> Result<(), GraphError> {
     match object.text("recipient_type").as_deref() {
         Some("individual") => Ok(()),
         None if object.get("recipient_type").is_none() => Ok(()),
-        Some("group") => Err(GraphError::bad_parameter(
-            "groups are not supported: recipient_type must be individual",
-        )),
+        Some("group") => {
+            Err(GraphError::bad_parameter("groups are not supported: recipient_type must be individual"))
+        }
         _ => Err(GraphError::bad_parameter("recipient_type must be individual")),
     }
 }

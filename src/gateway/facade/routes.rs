@@ -14,6 +14,7 @@ use super::{Facade, media, send};
 use crate::domain::content::CONTENT_BYTES_MAX;
 use crate::domain::ids::ReplyId;
 use crate::gateway::body::{RefusalBody, UnreadBody};
+use crate::gateway::text::hex;
 
 /// Any version of the Graph API, and an object.
 const OBJECT: &str = "/{version:v[0-9]+\\.[0-9]+}/{id}";
@@ -156,8 +157,7 @@ fn reply_id_of(request: &HttpRequest) -> Result<ReplyId, GraphError> {
     }
     let mut raw = [0; REPLY_ID_BYTES];
     getrandom::fill(&mut raw).map_err(|_| GraphError::unavailable("there is no randomness"))?;
-    let hex: String = raw.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}{hex}", send::OWN_NAMES).parse().map_err(|_| wrong())
+    format!("{}{}", send::OWN_NAMES, hex(&raw)).parse().map_err(|_| wrong())
 }
 
 pub(super) async fn read_body(unread: &mut UnreadBody, bytes_max: usize) -> Result<Bytes, GraphError> {

@@ -21,9 +21,10 @@ use crate::domain::channel::METADATA_CHARS_MAX;
 use crate::domain::command::{
     Addressee, ChannelSeen, Command, Rejection, ThreadAsked, ThreadCommand, ThreadSeen,
 };
-use crate::domain::ids::{CustomerName, PortalId, ServiceId, Timestamp};
+use crate::domain::ids::{CustomerName, PortalId, ServiceId};
 use crate::gateway::body::UnreadBody;
 use crate::gateway::json::Object;
+use crate::gateway::text::seconds;
 
 /// Largest body, in bytes: the longest metadata with every character escaped, and room for the rest.
 const BODY_BYTES_MAX: usize = METADATA_CHARS_MAX * 12 + (4 << 10);
@@ -173,11 +174,6 @@ fn owner(thread: &ThreadSeen) -> Value {
     Value::Object(told)
 }
 
-/// Meta's times are seconds, as text.
-fn seconds(at: Timestamp) -> String {
-    (at.0 / 1_000).to_string()
-}
-
 fn read(body: &[u8]) -> Result<Control, GraphError> {
     let wrong = GraphError::bad_parameter;
     let text = std::str::from_utf8(body).map_err(|_| wrong("the body is not utf-8"))?;
@@ -229,6 +225,7 @@ fn target_of(object: &Object<'_>) -> Result<Target, GraphError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ids::Timestamp;
 
     fn with(fields: &str) -> Result<Control, GraphError> {
         read(format!(r#"{{"messaging_product":"whatsapp","to":"+1 650 555 1234",{fields}}}"#).as_bytes())

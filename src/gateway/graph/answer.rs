@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::domain::event::StatusError;
 use crate::domain::ids::MessageId;
+use crate::gateway::text::cut;
 
 /// Longest code that is passed on, in bytes; Meta's are numbers.
 const CODE_BYTES_MAX: usize = 64;
@@ -106,10 +107,6 @@ fn bare(status: u16) -> StatusError {
 pub(super) fn unreachable() -> StatusError {
     let title = Some(Arc::from("WhatsApp could not be reached"));
     StatusError { code: Arc::from("131016"), title, details: None }
-}
-
-fn cut(text: &str, bytes_max: usize) -> Arc<str> {
-    Arc::from(text.get(..text.floor_char_boundary(bytes_max)).unwrap_or(text))
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::gateway::text::hex;
+
 /// Where media lie, below the server's address.
 pub(super) const FOLDER: &str = "media";
 
@@ -59,7 +61,7 @@ pub(super) fn said(id: &str, media: &Media, base: &str) -> Value {
 
 /// The digest of bytes, in hex.
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
 }
 
 /// The media of an upload's form; nothing where it is not as Meta wants it: `messaging_product`, and a `file` with a type.

@@ -19,6 +19,7 @@ use crate::domain::ids::{ChannelId, CustomerName, Offset, Timestamp};
 use crate::gateway::facade::known::FacadeNumber;
 use crate::gateway::facade::media::MEDIA_KINDS;
 use crate::gateway::json::{Object, joined};
+use crate::gateway::text::seconds;
 
 /// What stands for the role of any other service.
 const ANOTHER: &str = "another";
@@ -368,11 +369,6 @@ fn digits(number: &FacadeNumber) -> &str {
 /// Meta's id of the number; its digits where the configuration does not say.
 fn id_of(number: &FacadeNumber) -> &str {
     number.phone_number_id.as_deref().unwrap_or_else(|| digits(number))
-}
-
-/// Meta's times are seconds, as text.
-fn seconds(at: Timestamp) -> String {
-    (at.0 / 1_000).to_string()
 }
 
 #[cfg(test)]

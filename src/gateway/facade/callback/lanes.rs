@@ -88,6 +88,17 @@ impl<T> Lanes<T> {
         items.push_back(Item { offset, what: Some(what), attempts: 0, first_tried: None });
     }
 
+    /// A delivery came of which nothing is told: it is done, and waits for nobody.
+    pub(super) fn pass(&mut self, channel: ChannelId, offset: Offset) -> Next {
+        match self.order.get_mut(&channel).filter(|order| !order.is_empty()) {
+            Some(order) => {
+                order.push_back((offset, true));
+                Next::Wait
+            }
+            None => Next::Ack(channel, offset),
+        }
+    }
+
     /// The next delivery to try, if one may be tried now.
     pub(super) fn next(&mut self, now: Instant) -> Option<(Lane, T)> {
         if self.under_way >= self.under_way_max() || self.not_before.is_some_and(|at| now < at) {
@@ -230,6 +241,23 @@ mod tests {
         // What came last and was done first is acknowledged with what came before it.
         assert_eq!(lanes.skip(lane(1), later), Next::Ack(C, Offset(3)));
         assert_eq!((lanes.under_way, lanes.next_due()), (0, None));
+    }
+
+    #[test]
+    fn what_is_not_told_takes_no_lane_and_is_acknowledged_no_sooner_than_what_came_before_it() {
+        let (mut lanes, now) = lanes();
+        assert_eq!(lanes.pass(C, Offset(1)), Next::Ack(C, Offset(1)), "nothing came before it");
+        lanes.push(lane(1), Offset(2), "a", now);
+        assert_eq!(lanes.pass(C, Offset(3)), Next::Wait);
+        lanes.push(lane(1), Offset(4), "b", now);
+        assert_eq!(lanes.pass(C, Offset(5)), Next::Wait);
+        assert_eq!(lanes.pass(ChannelId(2), Offset(1)), Next::Ack(ChannelId(2), Offset(1)));
+        assert_eq!(take(&mut lanes, now), ["a"]);
+        assert_eq!(lanes.back(lane(1), "a", Attempt::Done, now, 0), Next::Ack(C, Offset(3)));
+        assert_eq!(take(&mut lanes, now), ["b"], "and nothing else");
+        assert_eq!(lanes.back(lane(1), "b", Attempt::Done, now, 0), Next::Ack(C, Offset(5)));
+        assert_eq!(lanes.pass(C, Offset(6)), Next::Ack(C, Offset(6)));
+        assert!(lanes.lanes.is_empty() && lanes.due.is_empty());
     }
 
     #[test]

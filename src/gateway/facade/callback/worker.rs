@@ -1,9 +1,10 @@
 //! One service's worker: a connection of the service like any adapter's, and what is told of each delivery.
 //!
 //! Takes what the broker delivers, keeps of it what is to be told (never more than the window), posts what may be posted,
-//! and acknowledges what is done. It ends when the broker drains or its service has no URL any more, and rests when the
+//! and acknowledges what is done; what the Cloud API has no word for is done when it comes. It ends when the broker drains or its service has no URL any more, and rests when the
 //! service answers 410, until a reload.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,14 +66,12 @@ enum What {
     Masked(Arc<FacadeNumber>, Offset, Timestamp, ConversationId),
     /// What became of a thread; likewise.
     Handover(Arc<FacadeNumber>, Handover, Timestamp, ConversationId),
-    /// Nothing.
-    Nothing,
 }
 
 /// How a delivery was dealt with.
 enum Dealt {
     Said(Said),
-    /// There was nothing to tell.
+    /// There was nothing to tell after all.
     Nothing,
     /// The broker could not say what was needed.
     NotNow,
@@ -89,6 +88,8 @@ enum End {
 }
 
 type Posts = JoinSet<(Lane, What, Dealt)>;
+/// Up to where each channel's deliveries are done.
+type Acks = BTreeMap<ChannelId, Offset>;
 
 impl Worker {
     pub(super) fn new(
@@ -162,8 +163,13 @@ impl Worker {
         let mut lanes: Lanes<What> = Lanes::new(self.patience);
         let mut posts: Posts = JoinSet::new();
         let mut out = Vec::new();
+        let mut acks = Acks::new();
         let end = loop {
-            if let Some(end) = self.take(session, &mut out, &mut lanes) {
+            let end = self.take(session, &mut out, &mut lanes, &mut acks);
+            while let Some((channel, offset)) = acks.pop_first() {
+                acknowledge(session, channel, offset).await;
+            }
+            if let Some(end) = end {
                 break end;
             }
             while let Some((lane, what)) = lanes.next(Instant::now()) {
@@ -216,12 +222,18 @@ impl Worker {
         before
     }
 
-    /// Takes what the broker delivers.
-    fn take(&self, session: &Session, out: &mut Vec<Outgoing>, lanes: &mut Lanes<What>) -> Option<End> {
+    /// Takes what the broker delivers, and says what of it is done with that.
+    fn take(
+        &self,
+        session: &Session,
+        out: &mut Vec<Outgoing>,
+        lanes: &mut Lanes<What>,
+        acks: &mut Acks,
+    ) -> Option<End> {
         session.outlet().take(out);
         for outgoing in out.drain(..) {
             match outgoing {
-                Outgoing::Deliveries(slice) => self.take_slice(&slice, session, lanes),
+                Outgoing::Deliveries(slice) => self.take_slice(&slice, session, lanes, acks),
                 Outgoing::End(EndReason::Shutdown) => return Some(End::Stopped),
                 Outgoing::End(_) | Outgoing::Fail(_) => return Some(End::Lost),
                 Outgoing::Answers(_)
@@ -233,7 +245,7 @@ impl Worker {
         session.outlet().is_ended().then_some(End::Lost)
     }
 
-    fn take_slice(&self, slice: &Slice, session: &Session, lanes: &mut Lanes<What>) {
+    fn take_slice(&self, slice: &Slice, session: &Session, lanes: &mut Lanes<What>, acks: &mut Acks) {
         let channel = slice.batch.channel();
         let number = self.number_of(channel);
         let now = Instant::now();
@@ -245,11 +257,18 @@ impl Worker {
                 (BatchEntry::Gap { from, to, reason, .. }, _) => {
                     let (service, reason) = (self.caller.service(), reason.as_str());
                     tracing::warn!(%service, %channel, %from, %to, reason, "a service has lost what was not told yet");
-                    What::Nothing
+                    None
                 }
-                (BatchEntry::Record(_), None) => What::Nothing,
+                (BatchEntry::Record(_), None) => None,
             };
-            lanes.push((channel, entry.conversation()), entry.offset(), what, now);
+            match what {
+                Some(what) => lanes.push((channel, entry.conversation()), entry.offset(), what, now),
+                None => {
+                    if let Next::Ack(channel, offset) = lanes.pass(channel, entry.offset()) {
+                        acks.insert(channel, offset);
+                    }
+                }
+            }
         }
     }
 
@@ -258,10 +277,10 @@ impl Worker {
         self.telling.numbers.iter().find(|known| known.number == number).cloned()
     }
 
-    /// What is to be told of a record: what the service's view of it says.
-    fn what(&self, number: &Arc<FacadeNumber>, record: &Record, masking: Masking) -> What {
+    /// What is to be told of a record, if anything: what the service's view of it says.
+    fn what(&self, number: &Arc<FacadeNumber>, record: &Record, masking: Masking) -> Option<What> {
         let viewer = Viewer { service: self.caller.service(), masking };
-        let Some((_, seen)) = view(record, &viewer) else { return What::Nothing };
+        let (_, seen) = view(record, &viewer)?;
         media_of(&seen).iter().for_each(|id| self.shown.show(&self.who, &number.number, id));
         let body = match (seen, record.conversation) {
             (View::Message { message, content, redacted }, _) => {
@@ -271,15 +290,14 @@ impl Worker {
             // Its own: only one that was written on the phone is news to it.
             (View::Reply(reply), _) => envelope::phone_echo(number, reply, record.at),
             (View::MaskedReply { .. }, Some(conversation)) if self.telling.told.has_echoes() => {
-                return What::Masked(Arc::clone(number), record.offset, record.at, conversation);
+                return Some(What::Masked(Arc::clone(number), record.offset, record.at, conversation));
             }
             (View::Receipt(receipt), Some(conversation)) if receipt.message_id.is_some() => {
-                return What::Receipt(Arc::clone(number), Box::new(receipt.clone()), conversation);
+                return Some(What::Receipt(Arc::clone(number), Box::new(receipt.clone()), conversation));
             }
             (View::Thread(thread), Some(conversation)) if self.telling.told.has_handovers() => {
-                return handover_of(&thread).map_or(What::Nothing, |handover| {
-                    What::Handover(Arc::clone(number), handover, record.at, conversation)
-                });
+                let handover = handover_of(&thread)?;
+                return Some(What::Handover(Arc::clone(number), handover, record.at, conversation));
             }
             // What the Cloud API has no word for.
             (
@@ -292,7 +310,7 @@ impl Worker {
                 _,
             ) => None,
         };
-        body.map_or(What::Nothing, What::Body)
+        body.map(What::Body)
     }
 
     fn start(&self, posts: &mut Posts, lane: Lane, what: What) {
@@ -332,11 +350,15 @@ impl Worker {
             }
         };
         if let Next::Ack(channel, offset) = next {
-            // A broker that is gone delivers it again to the next one.
-            let _ = session.ask(vec![(0, Request::Of(channel, Ask::Ack(offset)))], 1).await;
+            acknowledge(session, channel, offset).await;
         }
         false
     }
+}
+
+/// All of the channel up to here is done. A broker that is gone delivers it again to the next one.
+async fn acknowledge(session: &Session, channel: ChannelId, offset: Offset) {
+    let _ = session.ask(vec![(0, Request::Of(channel, Ask::Ack(offset)))], 1).await;
 }
 
 /// What is news of a thread to a service: what others did to it. As Meta has it, a release is none.
@@ -363,7 +385,6 @@ async fn body_of(
     what: &What,
 ) -> Result<Option<Bytes>, NotNow> {
     match what {
-        What::Nothing => Ok(None),
         What::Body(body) => Ok(Some(body.clone())),
         What::Receipt(number, receipt, conversation) => {
             let (customer, data) = whom(caller, channel, *conversation, Some(receipt.reply)).await?;

@@ -8,11 +8,14 @@ use sha2::Sha256;
 
 use crate::domain::ids::{PortalId, ServiceId};
 use crate::gateway::facade::auth::Who;
+use crate::gateway::text::{bytes_of, hex};
 
 /// Where links lead.
 pub(in crate::gateway::facade) const PATH: &str = "/facade/media/{id}";
 /// How long a link is good, in milliseconds: 5 minutes, as WhatsApp's.
 const GOOD_MS: u64 = 300_000;
+/// Length of an HMAC-SHA256, in bytes.
+const MAC_BYTES: usize = 32;
 
 /// What signs links.
 pub(in crate::gateway::facade) struct Links(Hmac<Sha256>);
@@ -30,7 +33,7 @@ impl Links {
     pub(super) fn to(&self, who: &Who, media_id: &str, now_ms: u64) -> String {
         let until = now_ms.saturating_add(GOOD_MS);
         let mac = self.mac(who, media_id, until).finalize().into_bytes();
-        let signature: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+        let signature = hex(&mac);
         let (portal, service) = (&who.portal, &who.service);
         format!(
             "/facade/media/{media_id}?portal={portal}&service={service}&until={until}&signature={signature}"
@@ -45,7 +48,7 @@ impl Links {
             service: of("service")?.parse::<ServiceId>().ok()?,
         };
         let until: u64 = of("until")?.parse().ok()?;
-        let signature = bytes_of(of("signature")?)?;
+        let signature: [u8; MAC_BYTES] = bytes_of(of("signature")?.as_bytes())?;
         // In constant time.
         self.mac(&who, media_id, until).verify_slice(&signature).ok()?;
         (now_ms < until).then_some(who)
@@ -55,13 +58,6 @@ impl Links {
         let parts = [who.portal.as_str(), who.service.as_str(), media_id, &until.to_string()];
         parts.iter().fold(self.0.clone(), |mac, part| mac.chain_update(part.as_bytes()).chain_update([0]))
     }
-}
-
-fn bytes_of(hex: &str) -> Option<Vec<u8>> {
-    if !hex.is_ascii() || !hex.len().is_multiple_of(2) {
-        return None;
-    }
-    (0..hex.len() / 2).map(|at| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()).collect()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::cache::Kept;
 use crate::actors::Caller;
 use crate::gateway::body::UnreadBody;
 use crate::gateway::facade::auth::{Who, parameters_of};
@@ -139,13 +140,11 @@ impl Facade {
         };
         let known = self.ask_of(&permitted, id).await?;
         let kind = known.get("mime_type").and_then(Value::as_str).unwrap_or("application/octet-stream");
-        let file = match self.cache.find(permitted.number_id(), id) {
-            Some(file) => file,
+        let kept = match self.cache.find(permitted.number_id(), id).await {
+            Some(kept) => kept,
             None => self.download(&permitted, id, &known).await?,
         };
-        let unreadable = |_| GraphError::unavailable("the media can not be read");
-        let bytes = file.metadata().map_err(unreadable)?.len();
-        let body = FileBody { file: tokio::fs::File::from_std(file), left: bytes };
+        let body = FileBody { file: tokio::fs::File::from_std(kept.file), left: kept.bytes };
         // What a customer sent is never shown as a page of the broker's own.
         Ok(HttpResponse::Ok()
             .insert_header((header::CONTENT_TYPE, kind))
@@ -156,18 +155,13 @@ impl Facade {
             .body(body))
     }
 
-    async fn download(
-        &self,
-        permitted: &Permitted,
-        id: &str,
-        known: &Value,
-    ) -> Result<std::fs::File, GraphError> {
+    async fn download(&self, permitted: &Permitted, id: &str, known: &Value) -> Result<Kept, GraphError> {
         let disk = |_| GraphError::unavailable("the media can not be kept on disk");
         let url = known.get("url").and_then(Value::as_str);
         let url = url.ok_or_else(|| GraphError::unavailable("WhatsApp says not where the media are"))?;
         let mut answer = self.known().graph.media(permitted.token()?, url).await?;
         let broken = || GraphError::new(131_052, "Media download error").with("the download broke off");
-        let mut growing = self.cache.begin().map_err(disk)?;
+        let mut growing = self.cache.begin().await.map_err(disk)?;
         let mut bytes = 0;
         while let Some(chunk) = answer.chunk().await.map_err(|_| broken())? {
             bytes += chunk.len();

@@ -17,6 +17,7 @@ use crate::domain::ids::Number;
 use crate::domain::view::View;
 use crate::gateway::facade::auth::Who;
 use crate::gateway::facade::known::FacadeNumber;
+use crate::gateway::text::{bytes_of, hex};
 
 /// Most media that are known of all services together, in some 100 bytes each; beyond it the oldest are forgotten.
 const KNOWN_MAX: usize = 1 << 18;
@@ -126,20 +127,12 @@ fn key_of(who: &Who, number: &Number, media_id: &str) -> Key {
 }
 
 fn written(key: &Key, at: u64) -> String {
-    let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{hex} {at}\n")
+    format!("{} {at}\n", hex(key))
 }
 
 fn read_line(line: &str) -> Option<(Key, u64)> {
-    let (hex, at) = line.split_once(' ')?;
-    let mut key = [0; 32];
-    if hex.len() != 64 || !hex.is_ascii() {
-        return None;
-    }
-    for (at, byte) in key.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
-    Some((key, at.parse().ok()?))
+    let (key, at) = line.split_once(' ')?;
+    Some((bytes_of(key.as_bytes())?, at.parse().ok()?))
 }
 
 /// The media that a view lets its service fetch: those that a customer sent, and those that were sent from the phone. What
