@@ -376,8 +376,9 @@ fn well_formed(raw: &Bytes) -> Result<Cow<'_, str>, ContentError> {
     compacted.map(Cow::Owned).map_err(|error| ContentError::NotUtf8(error.utf8_error()))
 }
 
+/// The fast check does not say where it failed; what is refused is read again, for the reason.
 fn utf8(bytes: &[u8]) -> Result<&str, ContentError> {
-    std::str::from_utf8(bytes).map_err(ContentError::NotUtf8)
+    simdutf8::basic::from_utf8(bytes).or_else(|_| std::str::from_utf8(bytes)).map_err(ContentError::NotUtf8)
 }
 
 /// Tells bytes within strings from bytes between tokens, in text that is JSON or will be refused later.

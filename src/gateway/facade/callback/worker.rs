@@ -1,8 +1,8 @@
 //! One service's worker: a connection of the service like any adapter's, and what is told of each delivery.
 //!
 //! Takes what the broker delivers, keeps of it what is to be told (never more than the window), posts what may be posted,
-//! and acknowledges what is done; what the Cloud API has no word for is done when it comes. It ends when the broker drains or its service has no URL any more, and rests when the
-//! service answers 410, until a reload.
+//! and acknowledges what is done; what the Cloud API has no word for is done when it comes. It ends when the broker drains
+//! or its service has no URL any more, and rests when the service answers 410, until a reload.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
