@@ -112,6 +112,7 @@ fn events() -> Vec<Event> {
             to: customer(),
             reveal: Settings { reveal_service: true, reveal_kind: false },
             echo_of: None,
+            sent_at: None,
         }),
         Event::Handed(Handed { reply: Offset(4), attempt: 1 }),
         Event::from(StatusParked {

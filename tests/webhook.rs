@@ -496,6 +496,10 @@ fn what_was_written_on_the_phone_comes_in_with_whom_it_went_to() {
     assert_eq!(echo.to.wa_id.as_ref().map(|name| name.as_str()), Some("12025550173"));
     let content = serde_json::json!({"type": "text", "text": {"body": "Written on the phone"}});
     assert_eq!(content_of(&update), content, "nothing that addresses it");
+    let written = serde_json::from_slice::<Value>(&payload("smb_echo")).unwrap();
+    let seconds = &written["entry"][0]["changes"][0]["value"]["message_echoes"][0]["timestamp"];
+    let sent_at = echo.sent_at.map(|at| (at.0 / 1_000).to_string());
+    assert_eq!(sent_at.as_deref(), seconds.as_str(), "when it was written");
     assert_eq!(stand.count("echoes"), 1);
     assert!(stand.hook.counters().updates().contains(&("echo", 1)), "and the metrics show it");
     // By his user id, and nobody at all.
@@ -507,10 +511,12 @@ fn what_was_written_on_the_phone_comes_in_with_whom_it_went_to() {
     assert_eq!(stand.count("malformed"), 1);
     let to =
         webhook.pointer_mut("/entry/0/changes/0/value/message_echoes/0").unwrap().as_object_mut().unwrap();
+    to.remove("timestamp");
     to.insert("to_user_id".to_owned(), "US.24070915863320114477".into());
     assert_eq!(stand.post_signed(webhook.to_string().as_bytes()).status, 200);
     let News::Echo(echo) = stand.recorder.taken().pop().unwrap().news else { panic!("no echo") };
     assert_eq!(echo.to.user_id.as_ref().map(|name| name.as_str()), Some("US.24070915863320114477"));
+    assert_eq!(echo.sent_at, None, "one that says not when is taken");
 }
 
 #[test]

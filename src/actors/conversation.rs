@@ -357,6 +357,7 @@ mod tests {
             to,
             reveal: Settings::default(),
             echo_of: None,
+            sent_at: None,
         };
         let (conversation, at) = (Some(ConversationId(1)), Timestamp(1));
         Record { offset: Offset(7), at, conversation, event: Event::from(reply) }

@@ -290,6 +290,8 @@ pub struct Echo {
     pub to: Customer,
     /// The message object.
     pub content: Content,
+    /// WhatsApp's time of it, if it says so.
+    pub sent_at: Option<Timestamp>,
 }
 
 /// What a status is about.

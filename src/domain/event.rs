@@ -214,6 +214,8 @@ pub struct Reply {
     pub reveal: Settings,
     /// Written on the phone (B17): it has already been sent, under this message id.
     pub echo_of: Option<MessageId>,
+    /// WhatsApp's time of what was written on the phone.
+    pub sent_at: Option<Timestamp>,
 }
 
 /// What the service wrote for itself is not printed.
@@ -227,6 +229,7 @@ impl fmt::Debug for Reply {
             .field("to", &self.to)
             .field("reveal", &self.reveal)
             .field("echo_of", &self.echo_of)
+            .field("sent_at", &self.sent_at)
             .field("digest", &Hidden)
             .field("callback_data", &self.callback_data.as_ref().map(|_| Hidden))
             .finish()

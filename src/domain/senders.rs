@@ -437,6 +437,7 @@ mod tests {
             to: Customer::default(),
             reveal: Settings::default(),
             echo_of: Some(message(1)),
+            sent_at: None,
         };
         let record = Record {
             offset: Offset(3),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::json::Object;
-use super::translate::{Contact, Reason, message_id_of, name_of, reason_of};
+use super::translate::{Contact, Reason, message_id_of, name_of, reason_of, time_of};
 use crate::domain::command::Echo;
 use crate::domain::event::Customer;
 use crate::wire::content::check_reply;
@@ -32,5 +32,5 @@ pub(super) fn echo_of(raw: &RawValue, contacts: &[Contact]) -> Result<Echo, Reas
     }
     let checked = check_reply(&Bytes::from(message.without(&ENVELOPE))).map_err(|error| reason_of(&error))?;
     // What the phone's app wrote for itself is nobody's here.
-    Ok(Echo { message_id, to, content: checked.content })
+    Ok(Echo { message_id, to, content: checked.content, sent_at: time_of(&message).ok() })
 }

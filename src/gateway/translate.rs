@@ -457,7 +457,7 @@ pub(super) fn message_id_of(object: &Object<'_>) -> Result<MessageId, Reason> {
 }
 
 /// Meta's seconds since the Unix epoch, as text or number.
-fn time_of(object: &Object<'_>) -> Result<Timestamp, Reason> {
+pub(super) fn time_of(object: &Object<'_>) -> Result<Timestamp, Reason> {
     object
         .text_or_number("timestamp")
         .and_then(|seconds| seconds.parse::<u64>().ok()?.checked_mul(1000))

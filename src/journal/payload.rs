@@ -24,6 +24,7 @@
 //!  13 receipt        as 5, then carried
 //!  14 status parked  as 6, then carried
 //!  15 message        as 2, then contact
+//!  16 reply          as 3, then sent_at
 //!  64 roster         flags(0 replace) service count·(agent name lead) count·removed
 //!  65 channel opened flags channel number service?0
 //!  66 channel closed channel
@@ -74,6 +75,8 @@ pub mod kind {
     pub const STATUS_PARKED_WITH_MORE: u16 = 14;
     /// A customer wrote, and what else WhatsApp says of him.
     pub const MESSAGE_WITH_CONTACT: u16 = 15;
+    /// Somebody replied on the phone, and when.
+    pub const REPLY_WITH_TIME: u16 = 16;
     /// A service named its agents.
     pub const ROSTER: u16 = 64;
     /// A channel's id was given out.
@@ -95,6 +98,7 @@ pub fn kind_of(event: &Event) -> u16 {
         Event::Membership(_) => kind::MEMBERSHIP,
         Event::Message(message) if message.contact.is_some() => kind::MESSAGE_WITH_CONTACT,
         Event::Message(_) => kind::MESSAGE,
+        Event::Reply(reply) if reply.sent_at.is_some() => kind::REPLY_WITH_TIME,
         Event::Reply(_) => kind::REPLY,
         Event::Handed(_) => kind::HANDED,
         Event::Receipt(receipt) if receipt.carried.is_some() => kind::RECEIPT_WITH_MORE,

@@ -108,6 +108,11 @@ impl<'a> Viewed<'a> {
         message.contact.as_deref().filter(|_| !self.is_in_timeline).map(Carried::expose)
     }
 
+    /// What a reply says so of its time.
+    fn sent_at(&self, reply: &Reply) -> Option<Timestamp> {
+        reply.sent_at.filter(|_| !self.is_in_timeline)
+    }
+
     fn put_place<W: Writer>(&self, at: Timestamp, to: &mut W) {
         self.channel.put_as("channel", to);
         self.record.offset.put_as("offset", to);
@@ -124,6 +129,7 @@ impl Fields for Viewed<'_> {
         match self.view {
             View::Message { message, .. } if self.contact(message).is_some() => (27, "message"),
             View::Message { .. } => (13, "message"),
+            View::Reply(reply) if self.sent_at(reply).is_some() => (28, "reply"),
             View::Reply(_) => (14, "reply"),
             View::MaskedReply { .. } => (15, "masked_reply"),
             View::Claim { .. } => (16, "claim"),
@@ -152,7 +158,12 @@ impl Fields for Viewed<'_> {
                     Raw(contact).put_as("contact", to);
                 }
             }
-            View::Reply(reply) => put_reply(reply, to),
+            View::Reply(reply) => {
+                put_reply(reply, to);
+                if let Some(sent_at) = self.sent_at(reply) {
+                    sent_at.put_as("sent_at", to);
+                }
+            }
             View::MaskedReply { service, kind, content } => {
                 service.put_as("service", to);
                 kind.put_as("kind", to);

@@ -77,6 +77,7 @@ impl World {
             to: Customer::default(),
             reveal: Settings::default(),
             echo_of: None,
+            sent_at: None,
         };
         let conversation = ConversationId(customer);
         let offset = self.record(Draft { conversation: Some(conversation), event: Event::from(reply) });

@@ -411,7 +411,8 @@ impl Stage {
     }
 
     pub(crate) fn echo(&mut self, to: &str, id: &str, body: &str) -> Answer {
-        let echo = Echo { message_id: message_id(id), to: customer(to), content: text(body) };
+        let sent_at = Some(Timestamp(self.now.saturating_sub(1_000)));
+        let echo = Echo { message_id: message_id(id), to: customer(to), content: text(body), sent_at };
         self.tell(Command::Echo(echo)).unwrap()
     }
 

@@ -89,6 +89,7 @@ async fn every_scenario(encoding: Encoding, over_websocket: bool) {
         replies::outside_the_window_templates_pass,
         replies::receipts_never_go_backwards,
         replies::what_a_gateway_says_besides_of_a_status_reaches_who_sent,
+        replies::what_was_written_on_the_phone_says_when,
         replies::what_a_lost_gateway_had_is_unknown,
         replies::a_status_before_its_message_is_kept,
         replies::a_reply_that_waits_too_long_fails,

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use sharedline::actors::broker::Submission;
-use sharedline::domain::command::{self, StatusCommand, WarningCode};
+use sharedline::domain::command::{self, Echo, StatusCommand, WarningCode};
 use sharedline::domain::content::{CARRIED_BYTES_MAX, Carried};
-use sharedline::domain::event::{Status as HowFar, StatusError};
+use sharedline::domain::event::{Customer, Status as HowFar, StatusError};
 use sharedline::domain::ids::{ChannelId, ConversationId, CustomerName, Timestamp};
+use sharedline::wire::content::check_reply;
 use sharedline::wire::frame::Encoding;
 use sharedline::wire::message::requests::{Reply, Sent, Status};
 use sharedline::wire::message::{
@@ -13,7 +14,7 @@ use sharedline::wire::message::{
 };
 
 use crate::stage::{
-    HASTY_NUMBER, MUTE_NUMBER, NUMBER, Peer, Stage, Tallied, accepted, by, inbound, now_ms, reply,
+    HASTY_NUMBER, MARIA, MUTE_NUMBER, NUMBER, Peer, Stage, Tallied, accepted, by, inbound, now_ms, reply,
     text_content, warned, word,
 };
 
@@ -208,6 +209,30 @@ pub(crate) async fn what_a_gateway_says_besides_of_a_status_reaches_who_sent(
     assert_eq!(told[3], format!("receipt r2 read {largest}"));
     let others: Vec<String> = peers[1].settled(channel).await.iter().map(word).collect();
     assert_eq!(others, ["masked", "masked"], "nothing of it to another service");
+}
+
+pub(crate) async fn what_was_written_on_the_phone_says_when(encoding: Encoding, tally: &Tallied) {
+    let stage = Stage::set(encoding, tally);
+    let (mut peers, _gateway, channel, conversation) = with_conversation(&stage, &["crm", "desk"]).await;
+    let written = Timestamp(now_ms() - 60_000);
+    let content = check_reply(&Bytes::from(text_content("from the phone"))).unwrap().content;
+    let echo = Echo {
+        message_id: "wamid.phone".parse().unwrap(),
+        to: Customer { wa_id: Some(MARIA.parse().unwrap()), ..Customer::default() },
+        content,
+        sent_at: Some(written),
+    };
+    let submitted = stage.broker().submit(&NUMBER.parse().unwrap(), &Submission::Echo(echo));
+    submitted.unwrap().answers().await;
+    let Delivery::Reply(told) = peers[0].next().await else { panic!("no reply") };
+    assert_eq!((told.conversation, told.sent_at), (conversation, Some(written)));
+    assert!(told.at > written, "the broker had it later");
+    // To the others that it is there, and when the broker had it.
+    let Delivery::MaskedReply(masked) = peers[1].next().await else { panic!("no masked reply") };
+    assert_eq!((masked.at, masked.content), (told.at, None));
+    let opened = peers[0].open_conversation(channel, conversation, "ann").await;
+    let Some(Delivery::Reply(last)) = opened.timeline.last() else { panic!("{:?}", opened.timeline) };
+    assert_eq!((last.offset, last.sent_at), (told.offset, None), "a timeline is what it was");
 }
 
 pub(crate) async fn what_a_lost_gateway_had_is_unknown(encoding: Encoding, tally: &Tallied) {

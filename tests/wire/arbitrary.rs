@@ -432,9 +432,10 @@ fn message_delivery() -> BoxedStrategy<Delivery> {
                 .into()
             }
         ),
-        (place(), of(agent()), reply_id(), content()).prop_map(
-            |((channel, offset, conversation, at), agent, reply_id, content)| {
-                deliveries::Reply { channel, offset, conversation, at, agent, reply_id, content }.into()
+        (place(), of(agent()), reply_id(), content(), of(time())).prop_map(
+            |((channel, offset, conversation, at), agent, reply_id, content, sent_at)| {
+                deliveries::Reply { channel, offset, conversation, at, agent, reply_id, content, sent_at }
+                    .into()
             }
         ),
         (place(), of(plain()), of(text()), of(content())).prop_map(

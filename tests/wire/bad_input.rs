@@ -129,7 +129,7 @@ fn an_unknown_type_is_told_with_its_id_and_the_connection_goes_on() {
     for encoding in ENCODINGS {
         let frame = match encoding {
             Encoding::JsonLines => Bytes::from_static(br#"{"type":"fly"}"#),
-            Encoding::Binary => Bytes::from_static(&[0, 28, 1]),
+            Encoding::Binary => Bytes::from_static(&[0, 29, 1]),
         };
         assert_eq!(decode_server(encoding, &frame), Err(DecodeError::UnknownType));
     }

@@ -465,6 +465,7 @@ pub(crate) fn all_deliveries() -> Vec<Delivery> {
     all.extend(thread_deliveries());
     all.extend(detailed_receipts());
     all.extend(messages_with_a_contact());
+    all.extend(replies_with_their_time());
     all
 }
 
@@ -516,6 +517,21 @@ fn messages_with_a_contact() -> Vec<Delivery> {
     vec![full.into(), least.into()]
 }
 
+fn replies_with_their_time() -> Vec<Delivery> {
+    let agents = deliveries::Reply {
+        channel: CHANNEL,
+        offset: Offset(251),
+        conversation: CONVERSATION,
+        at: AT,
+        agent: Some(ann()),
+        reply_id: id("r-1"),
+        content: content(),
+        sent_at: Some(Timestamp(1_771_999_999_000)),
+    };
+    let echo = deliveries::Reply { agent: None, reply_id: id("echo:wamid.1"), ..agents.clone() };
+    vec![agents.into(), echo.into()]
+}
+
 fn thread_deliveries() -> Vec<Delivery> {
     let own = deliveries::Thread {
         channel: CHANNEL,
@@ -564,6 +580,7 @@ fn message_deliveries() -> Vec<Delivery> {
         agent,
         reply_id: id("r-1"),
         content: content(),
+        sent_at: None,
     };
     let masked = deliveries::MaskedReply {
         channel,

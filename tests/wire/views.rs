@@ -71,6 +71,7 @@ fn reply(reveal: Settings) -> Record {
         to: customer(),
         reveal,
         echo_of: None,
+        sent_at: None,
     }))
 }
 
@@ -95,6 +96,15 @@ fn with_contact(clear_to: ClearTo, content: Content) -> Record {
     let mut record = message(clear_to, content);
     let Event::Message(message) = &mut record.event else { panic!() };
     message.contact = Some(Box::new(Carried::checked(Bytes::from_static(CONTACT.as_bytes()))));
+    record
+}
+
+/// A reply that was written on the phone, and when.
+fn echo() -> Record {
+    let mut record = reply(Settings::default());
+    let Event::Reply(reply) = &mut record.event else { panic!() };
+    reply.echo_of = Some(id("wamid.phone"));
+    reply.sent_at = Some(Timestamp(1_771_999_999_000));
     record
 }
 
@@ -171,6 +181,7 @@ fn records() -> Vec<Record> {
         })),
         detailed(),
         with_contact(ClearTo::Only(id("crm")), button()),
+        echo(),
     ]
 }
 
@@ -208,7 +219,7 @@ fn written(encoding: Encoding, delivery: &Delivery) -> Bytes {
 fn what_is_written_from_a_view_is_what_the_owned_delivery_writes() {
     for encoding in ENCODINGS {
         let deliveries = deliveries(encoding);
-        assert_eq!(deliveries.len(), 16 + 12 + 12, "{encoding:?}");
+        assert_eq!(deliveries.len(), 17 + 13 + 13, "{encoding:?}");
         for (delivery, bytes) in deliveries {
             assert_eq!(written(encoding, &delivery), bytes, "{delivery:?}");
         }
@@ -225,7 +236,7 @@ fn both_encodings_say_the_same_of_a_view() {
 fn a_view_says_of_the_record_what_its_viewer_may_know() {
     let seen: Vec<Delivery> =
         deliveries(Encoding::Binary).into_iter().map(|(delivery, _)| delivery).collect();
-    let (crm, desk, trusted) = (&seen[..16], &seen[16..28], &seen[28..]);
+    let (crm, desk, trusted) = (&seen[..17], &seen[17..30], &seen[30..]);
 
     let Delivery::Message(message) = &crm[0] else { panic!("{:?}", crm[0]) };
     assert_eq!(
@@ -277,6 +288,10 @@ fn a_view_says_of_the_record_what_its_viewer_may_know() {
             (Flag(redacted), Some(CONTACT.as_bytes()))
         );
     }
+    let Delivery::Reply(reply) = &crm[16] else { panic!("{:?}", crm[16]) };
+    assert_eq!((reply.at, reply.sent_at), (Timestamp(1_772_000_000_000), Some(Timestamp(1_771_999_999_000))));
+    let Delivery::MaskedReply(masked) = &desk[12] else { panic!("{:?}", desk[12]) };
+    assert_eq!(masked.at, Timestamp(1_772_000_000_000), "to others it is when the broker had it");
     let Delivery::Thread(thread) = &desk[10] else { panic!("{:?}", desk[10]) };
     assert_eq!((thread.own, thread.was_own, &thread.agent, &thread.metadata), (false, false, &None, &None));
 }
@@ -285,7 +300,7 @@ fn a_view_says_of_the_record_what_its_viewer_may_know() {
 fn no_byte_of_a_masked_reply_is_written_for_another_service() {
     for encoding in ENCODINGS {
         let canary = SECRET.as_bytes();
-        for (at, (delivery, bytes)) in deliveries(encoding).iter().enumerate().skip(16).take(12) {
+        for (at, (delivery, bytes)) in deliveries(encoding).iter().enumerate().skip(17).take(13) {
             let shows = bytes.windows(canary.len()).any(|window| window == canary);
             assert!(!shows, "delivery {at}: {delivery:?}");
         }
@@ -401,6 +416,16 @@ fn a_timeline_has_only_what_the_first_version_of_the_protocol_has() {
         let told = conversation_in(encoding, &out);
         let [Delivery::Receipt(receipt)] = &told.timeline[..] else { panic!("{:?}", told.timeline) };
         assert_eq!(receipt.status, Status::Read);
+    }
+    let record = echo();
+    let (_, seen) = view(&record, &Viewer { service: &crm, masking: Masking::Broker }).unwrap();
+    for encoding in ENCODINGS {
+        let mut timeline = TimelineWriter::new(encoding, 7, &response);
+        assert_eq!(timeline.push(CHANNEL, &record, &seen), Ok(true));
+        let mut out = BytesMut::new();
+        timeline.finish(7, &response, &mut out).unwrap();
+        let told = conversation_in(encoding, &out);
+        assert_eq!(told.timeline[0].number(), 14);
     }
     let record = with_contact(ClearTo::Everyone, text("Hi"));
     let (_, seen) = view(&record, &Viewer { service: &crm, masking: Masking::Broker }).unwrap();

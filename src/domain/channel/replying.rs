@@ -156,6 +156,7 @@ impl Channel {
             to,
             reveal: self.settings,
             echo_of: None,
+            sent_at: None,
         };
         turn.record(Some(conversation), Event::from(reply));
         Answer::Accepted { offset, conversation, duplicate: false }
@@ -185,6 +186,7 @@ impl Channel {
             to: echo.to.clone(),
             reveal: self.settings,
             echo_of: Some(echo.message_id.clone()),
+            sent_at: echo.sent_at,
         };
         let offset = turn.next_offset();
         let (service, reply_id) = (reply.service.clone(), reply.reply_id.clone());

@@ -111,6 +111,7 @@ impl World {
             to: Customer::default(),
             reveal: Settings::default(),
             echo_of,
+            sent_at: None,
         };
         self.record(Draft { conversation: Some(ConversationId(conversation)), event: Event::from(reply) })
     }

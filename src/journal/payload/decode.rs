@@ -31,6 +31,10 @@ pub(super) fn event(kind: u16, payload: &Bytes) -> Read<Event> {
             Event::from(Message { contact: Some(Box::new(carried(r)?)), ..message })
         }
         kind::REPLY => Event::from(reply(r)?),
+        kind::REPLY_WITH_TIME => {
+            let reply = reply(r)?;
+            Event::from(Reply { sent_at: Some(time(r)?), ..reply })
+        }
         kind::HANDED => Event::Handed(Handed { reply: offset(r)?, attempt: r.number32("attempt")? }),
         kind::RECEIPT => Event::from(receipt(r)?),
         kind::RECEIPT_WITH_MORE => {
@@ -147,6 +151,7 @@ fn reply(r: &mut Reader<'_>) -> Read<Reply> {
         echo_of: flags.optional(5, || message_id(r))?,
         reveal: Settings { reveal_service: flags.has(6), reveal_kind: flags.has(7) },
         content: content(r)?,
+        sent_at: None,
     })
 }
 

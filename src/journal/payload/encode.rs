@@ -107,8 +107,18 @@ fn message(event: &Message, out: &mut Vec<u8>) {
 }
 
 fn reply(event: &Reply, out: &mut Vec<u8>) {
-    let Reply { service, agent, reply_id, digest, content: object, callback_data, to, reveal, echo_of } =
-        event;
+    let Reply {
+        service,
+        agent,
+        reply_id,
+        digest,
+        content: object,
+        callback_data,
+        to,
+        reveal,
+        echo_of,
+        sent_at,
+    } = event;
     let [user_id, wa_id, name] = customer_flags(to);
     put_flags(
         out,
@@ -133,6 +143,9 @@ fn reply(event: &Reply, out: &mut Vec<u8>) {
     }
     put_optional(out, echo_of.as_ref().map(|id| id.as_str()));
     content(object, out);
+    if let Some(sent_at) = sent_at {
+        put_number(out, sent_at.0);
+    }
 }
 
 fn receipt(event: &Receipt, out: &mut Vec<u8>) {

@@ -79,6 +79,7 @@ fn golden_events() -> Vec<(Event, &'static str)> {
                 to: customer(),
                 reveal: Settings { reveal_service: true, reveal_kind: true },
                 echo_of: Some(MessageId::trusted("wamid.C")),
+                sent_at: None,
             }),
             "ff0455532e310431363530034576650363726d03616e6e027231100f0e0d0c0b0a09080706050403\
              020102ff000777616d69642e43090d0101030f7b2274797065223a2274657874227d",
@@ -176,6 +177,23 @@ fn golden_events() -> Vec<(Event, &'static str)> {
             "070455532e310431363530034576650777616d69642e4180d095ffbc31\
              090d0101030f7b2274797065223a2274657874227d077b2261223a317d",
         ),
+        (
+            Event::from(Reply {
+                service: service(),
+                agent: None,
+                reply_id: ReplyId::trusted("echo:wamid.C"),
+                digest: 1,
+                content: content(),
+                callback_data: None,
+                to: customer(),
+                reveal: Settings::default(),
+                echo_of: Some(MessageId::trusted("wamid.C")),
+                sent_at: Some(Timestamp(1_700_000_000_000)),
+            }),
+            "270455532e310431363530034576650363726d0c6563686f3a77616d69642e43\
+             010000000000000000000000000000000777616d69642e43\
+             090d0101030f7b2274797065223a2274657874227d80d095ffbc31",
+        ),
     ]
 }
 
@@ -223,7 +241,7 @@ fn every_kind_has_the_bytes_that_it_always_had() {
 fn the_golden_events_leave_no_kind_out() {
     let mut kinds: Vec<u16> = golden_events().iter().map(|(event, _)| kind_of(event)).collect();
     kinds.extend(golden_portal_events().iter().map(|(event, _)| portal_kind_of(event)));
-    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 64, 65, 66]);
+    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 64, 65, 66]);
 }
 
 #[test]
@@ -379,9 +397,10 @@ fn any_reply() -> impl Strategy<Value = Event> {
     (
         (any_service(), option::of(any_agent()), any_text(), any::<u128>(), any_content()),
         (option::of(vec(any::<u8>(), 0..40)), any_customer(), any_settings(), option::of(any_message_id())),
+        option::of(any::<u64>()),
     )
         .prop_map(
-            |((service, agent, reply_id, digest, content), (callback_data, to, reveal, echo_of))| {
+            |((service, agent, reply_id, digest, content), (callback_data, to, reveal, echo_of), sent_at)| {
                 let reply_id = ReplyId::trusted(&reply_id);
                 let callback_data = callback_data.map(Bytes::from);
                 Event::from(Reply {
@@ -394,6 +413,7 @@ fn any_reply() -> impl Strategy<Value = Event> {
                     to,
                     reveal,
                     echo_of,
+                    sent_at: sent_at.map(Timestamp),
                 })
             },
         )

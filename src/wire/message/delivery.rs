@@ -58,6 +58,10 @@ messages! {
             /// The message object.
             content: RawContent,
         }
+        or 28 with {
+            /// WhatsApp's time of it, where it was written on the phone.
+            sent_at: Timestamp,
+        }
         /// A reply of another service.
         15 MaskedReply = "masked_reply" {
             /// The channel.

@@ -51,7 +51,7 @@ const ANSWERS: [(&str, &[&str]); 22] = [
 /// A message's key in the document. Where two share a name the later one's has its number.
 pub(crate) fn key(sort: &str, name: &str, number: u32) -> String {
     match (sort, number) {
-        ("request", 23) | ("response", 9) | ("delivery", 26 | 27) => format!("{sort}.{name}.{number}"),
+        ("request", 23) | ("response", 9) | ("delivery", 26..=28) => format!("{sort}.{name}.{number}"),
         _ => format!("{sort}.{name}"),
     }
 }

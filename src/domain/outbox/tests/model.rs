@@ -371,6 +371,7 @@ proptest! {
                     to: Customer::default(),
                     reveal: Settings::default(),
                     echo_of: named.then_some(message),
+                    sent_at: None,
                 }),
                 1 => Event::Handed(Handed { reply: Offset(about), attempt: 0 }),
                 2 => Event::from(Receipt {

@@ -203,10 +203,11 @@ fn address_cut(kind: &str, message: &Object<'_>) -> Option<String> {
     Some(message.with(kind, &media.without(&["url"])))
 }
 
-/// A reply that was written on the phone, for who gets it in full.
+/// A reply that was written on the phone, for who gets it in full; `at` is when the broker had it.
 pub(super) fn phone_echo(number: &FacadeNumber, reply: &Reply, at: Timestamp) -> Option<Bytes> {
     let id = reply.echo_of.as_ref()?;
-    let mut head = json!({ "from": digits(number), "id": id.as_str(), "timestamp": seconds(at) });
+    let sent_at = reply.sent_at.unwrap_or(at);
+    let mut head = json!({ "from": digits(number), "id": id.as_str(), "timestamp": seconds(sent_at) });
     address(&mut head, &reply.to);
     let head = head.to_string();
     let content = without_address(reply.content.kind(), reply.content.expose())?;
@@ -436,6 +437,7 @@ mod tests {
             to: by_user_id(),
             reveal: Settings::default(),
             echo_of: Some(MessageId::trusted("wamid.1")),
+            sent_at: None,
         };
         let value = value_of(phone_echo(&number(), &reply, Timestamp(1_749_416_383_999)));
         let echo = &value["message_echoes"][0];
@@ -445,6 +447,9 @@ mod tests {
             (&json!("US.1349"), &json!("from the phone"))
         );
         assert_eq!(value["contacts"][0]["user_id"], "US.1349");
+        let timed = Reply { sent_at: Some(Timestamp(1_749_416_300_000)), ..reply.clone() };
+        let value = value_of(phone_echo(&number(), &timed, Timestamp(1_749_416_383_999)));
+        assert_eq!(value["message_echoes"][0]["timestamp"], "1749416300", "when it was written");
         assert!(
             phone_echo(&number(), &Reply { echo_of: None, ..reply }, Timestamp(0)).is_none(),
             "its own is no news"
