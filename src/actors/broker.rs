@@ -139,7 +139,7 @@ impl Drop for Inner {
 /// [`halted`](Self::halted) beside their other work, and [`stop`](Self::stop) it in the end. What is below that,
 /// [`connect`](Self::connect), [`submit`](Self::submit), [`sender`](Self::sender), [`caller`](Self::caller), is what
 /// listener, webhooks, built-in gateway and Cloud API facade are made with: it bounds nothing by itself, and a broker that
-/// has halted or stopped refuses it as [`Unavailable`](Refusal::Unavailable).
+/// has halted or stopped refuses it as [`Unavailable`](super::port::Refusal::Unavailable).
 #[derive(Clone)]
 pub struct Broker {
     pub(super) inner: Arc<Inner>,
