@@ -472,6 +472,32 @@ fn runs(directory: &Path) -> Vec<std::path::PathBuf> {
     files.filter(|path| path.extension().is_some_and(|extension| extension == "run")).collect()
 }
 
+/// The most that there was at a time.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Memory for ids, in bytes.
+    ids_bytes: u64,
+    runs: usize,
+}
+
+impl Kept {
+    /// Half a day's traffic, and then the keeper's looks; nothing is forgotten before its time.
+    async fn live(&mut self, stand: &mut Stand, directory: &Path, step: u64) -> Timestamp {
+        let now = Timestamp(START.0 + step * STEP);
+        simulate(now);
+        stand.live(step, now).await;
+        for _ in 0..3 {
+            stand.broker.keep_history();
+        }
+        let seen = stand.broker.observed();
+        assert_eq!(seen.counts.dropped_ids, 0, "step {step}: ids were forgotten before their time");
+        // What was laid aside at this look is given back by the channel's actor in its own time.
+        self.ids_bytes = self.ids_bytes.max(seen.ids_bytes);
+        self.runs = self.runs.max(runs(directory).len());
+        now
+    }
+}
+
 #[test]
 fn a_busy_channel_keeps_flat_memory_and_its_ids_are_told_apart_on_disk_for_8_days() {
     let _alone = alone();
@@ -484,19 +510,9 @@ async fn busy() {
     let start = || Stand::start_with(directory.path(), (BUSY_MESSAGES, REPLIES), BUSY_IDS_BYTES_MAX);
     simulate(START);
     let mut stand = start().await;
-    let (mut most, mut runs_most) = (0, 0);
+    let mut kept = Kept::default();
     for step in 0..BUSY_DAYS * DAY / STEP {
-        let now = Timestamp(START.0 + step * STEP);
-        simulate(now);
-        stand.live(step, now).await;
-        for _ in 0..3 {
-            stand.broker.keep_history();
-        }
-        let seen = stand.broker.observed();
-        assert_eq!(seen.counts.dropped_ids, 0, "step {step}: ids were forgotten before their time");
-        // What was laid aside at this look is given back by the channel's actor in its own time.
-        most = most.max(seen.ids_bytes);
-        runs_most = runs_most.max(runs(directory.path()).len());
+        kept.live(&mut stand, directory.path(), step).await;
         if let Some(then) = step.checked_sub(8 * DAY / STEP - 1) {
             for at in (0..BUSY_MESSAGES).step_by(97) {
                 assert!(is_known(&mut stand, then, at).await, "step {step}: message {at} of 7.5 days ago");
@@ -516,9 +532,9 @@ async fn busy() {
             stand = start().await;
         }
     }
-    println!("ids: {most} bytes of memory at most, {runs_most} runs at most");
-    assert!(runs_most > 0 && runs_most < 40, "{runs_most} runs");
-    assert!(most < BUSY_IDS_BYTES_MAX + BUSY_MESSAGES * 2 * 64, "{most} bytes of ids in memory");
+    println!("ids: {kept:?}");
+    assert!(kept.runs > 0 && kept.runs < 40, "{kept:?}");
+    assert!(kept.ids_bytes < BUSY_IDS_BYTES_MAX + BUSY_MESSAGES * 2 * 64, "{kept:?}");
     stand.stop().await;
 
     // A run that is gone, or damaged, costs its own ids and nothing else.
@@ -552,18 +568,9 @@ async fn replying() {
     let start = || Stand::start_with(directory.path(), (MESSAGES, MANY_REPLIES), REPLIES_BYTES_MAX);
     simulate(START);
     let mut stand = start().await;
-    let (mut most, mut runs_most) = (0, 0);
+    let mut kept = Kept::default();
     for step in 0..REPLYING_DAYS * DAY / STEP {
-        let now = Timestamp(START.0 + step * STEP);
-        simulate(now);
-        stand.live(step, now).await;
-        for _ in 0..3 {
-            stand.broker.keep_history();
-        }
-        let seen = stand.broker.observed();
-        assert_eq!(seen.counts.dropped_ids, 0, "step {step}: replies were forgotten before their time");
-        most = most.max(seen.ids_bytes);
-        runs_most = runs_most.max(runs(directory.path()).len());
+        let now = kept.live(&mut stand, directory.path(), step).await;
         if let Some(then) = step.checked_sub(8 * DAY / STEP - 1) {
             stand.still_knows_ids(then).await;
             // Another reply by a new name, while a filter alone would take some of them for known.
@@ -591,9 +598,9 @@ async fn replying() {
             }
         }
     }
-    println!("replies: {most} bytes of memory at most, {runs_most} runs at most");
-    assert!(runs_most > 0 && runs_most < 80, "{runs_most} runs");
-    assert!(most < REPLIES_BYTES_MAX + MANY_REPLIES * 3 * 256, "{most} bytes of ids in memory");
+    println!("replies: {kept:?}");
+    assert!(kept.runs > 0 && kept.runs < 80, "{kept:?}");
+    assert!(kept.ids_bytes < REPLIES_BYTES_MAX + MANY_REPLIES * 3 * 256, "{kept:?}");
 
     // While the disk refuses, a name that may be in use is neither taken nor called free; what is gone counts as unseen.
     let then = REPLYING_DAYS * DAY / STEP - 14;

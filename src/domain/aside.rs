@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::aged::Period;
 use super::filter::Filter;
 use super::fingerprint::Fingerprint;
 use super::ids::{Offset, Timestamp};
@@ -64,7 +65,7 @@ pub struct LaidAside {
     /// All of the period that comes from records up to this one lies here or in a run before.
     pub last: Offset,
     /// How many rows there are.
-    pub ids: u64,
+    pub rows: u64,
     /// What may be in it; none while that is not known, or where it can not be read.
     pub filter: Option<Filter>,
 }
@@ -76,6 +77,17 @@ pub struct Movable {
     pub about: LaidAside,
     /// What the run is made of.
     pub rows: Rows,
+}
+
+impl Movable {
+    /// The rows of a period; what they stand for, and in which run, is for whoever writes it to say.
+    pub(super) fn of<K, V>(number: u64, period: &Period<'_, K, V>, rows: Rows) -> Self {
+        let Period { from, to, newest, last, .. } = *period;
+        let count = rows.len() as u64;
+        let about =
+            LaidAside { run: RunId(0), period: number, from, to, newest, last, rows: count, filter: None };
+        Self { about, rows }
+    }
 }
 
 /// Keys, ascending and each once, with a value each; all values take as many bytes.
@@ -232,7 +244,7 @@ impl Aside {
         let mut rows = 0;
         self.retain(|laid| {
             if laid.run == run {
-                rows += laid.ids;
+                rows += laid.rows;
             }
             laid.run != run
         });
@@ -279,7 +291,7 @@ impl LaidAside {
     }
 }
 
-saved!(Laid { run, period, from, to, newest, last, ids });
+saved!(Laid { run, period, from, to, newest, last, rows });
 
 /// What is saved of a [`LaidAside`].
 struct Laid {
@@ -289,18 +301,18 @@ struct Laid {
     to: Timestamp,
     newest: Timestamp,
     last: Offset,
-    ids: u64,
+    rows: u64,
 }
 
 impl Saved for LaidAside {
     fn save(&self, out: &mut dyn Put) {
-        let Self { run, period, from, to, newest, last, ids, filter: _ } = *self;
-        Laid { run: run.0, period, from, to, newest, last, ids }.save(out);
+        let Self { run, period, from, to, newest, last, rows, filter: _ } = *self;
+        Laid { run: run.0, period, from, to, newest, last, rows }.save(out);
     }
 
     fn restore(from: &mut dyn Take) -> Result<Self, Unreadable> {
-        let Laid { run, period, from, to, newest, last, ids } = Laid::restore(from)?;
-        Ok(Self { run: RunId(run), period, from, to, newest, last, ids, filter: None })
+        let Laid { run, period, from, to, newest, last, rows } = Laid::restore(from)?;
+        Ok(Self { run: RunId(run), period, from, to, newest, last, rows, filter: None })
     }
 }
 
@@ -333,7 +345,7 @@ mod tests {
             to: Timestamp(0),
             newest: Timestamp(newest),
             last: Offset(0),
-            ids: keys.len() as u64,
+            rows: keys.len() as u64,
             filter: Some(Filter::of(keys.iter().map(|n| key(*n)), keys.len())),
         };
         let mut aside = Aside::new();

@@ -13,7 +13,7 @@
 //! **Invariants:** the ids of a period that come from records up to [`LaidAside::last`] are in its runs, all others in
 //! memory; which of the two it is changes no answer. A run that can not be read has no filter: its ids count as unseen.
 
-use super::aged::{AgedMap, DAY_MS, Keep, Period};
+use super::aged::{AgedMap, DAY_MS, Keep};
 use super::aside::{Aside, LaidAside, Movable, Rows, RunId};
 use super::buckets::BucketMap;
 use super::fingerprint::Fingerprint;
@@ -131,11 +131,9 @@ impl RecentIds {
     /// What may be laid aside of a period: all its ids in memory. Looks at each.
     #[must_use]
     pub fn movable(&self, period: u64) -> Option<Movable> {
-        let Period { from, to, newest, last, entries } = self.here.period(period)?;
-        let rows = Rows::of_records(entries.into_iter().map(|(id, record)| (*id, *record)).collect());
-        let ids = rows.len() as u64;
-        let about = LaidAside { run: RunId(0), period, from, to, newest, last, ids, filter: None };
-        Some(Movable { about, rows })
+        let found = self.here.period(period)?;
+        let rows = Rows::of_records(found.entries.iter().map(|(id, record)| (**id, **record)).collect());
+        Some(Movable::of(period, &found, rows))
     }
 
     /// The ids of a period that come from records up to `laid.last` lie in its run from now on, or in one before.

@@ -14,7 +14,6 @@ use super::buckets::BucketMap;
 use super::event::{Event, Record};
 use super::fingerprint::{Fingerprint, Key};
 use super::ids::{ChannelId, MessageId, Offset, ServiceId, Timestamp};
-use super::outbox::done::movable;
 use super::saved::{Put, Saved, Take, Unreadable, restore_all};
 
 /// How long it is known who sent a message, in milliseconds: 30 days (B7).
@@ -180,7 +179,7 @@ impl Senders {
             let [reply, owner] = [&sent.reply.0.to_le_bytes()[..], &sent.owner.to_le_bytes()];
             rows.push(*id, &[reply, owner].concat());
         }
-        Some(movable(period, &found, rows))
+        Some(Movable::of(period, &found, rows))
     }
 
     /// The messages of a period that became known by records up to `laid.last` lie in this run from now on, or in one

@@ -189,14 +189,20 @@ fn how_much_is_kept_and_for_how_long_changes_with_a_reload_and_with_0_bytes_noth
     assert_eq!(fetched(), 5, "too old");
 }
 
-#[test]
-fn addresses_of_media_begin_with_the_public_url_where_there_is_one_and_webhooks_have_none() {
+/// A service over TCP, and one with a callback URL that has joined its channel.
+fn with_a_callback() -> (Meta, Callback, Broker) {
     let (meta, server) = (Meta::start(), Callback::start(|_| 200));
     let services = [("crm", String::new()), ("bot", webhook(&server))];
     let broker = Broker::start_with(&services, &meta.config());
     let mut crm = Lines::service(&broker, "crm");
     let channel = crm.create();
     crm.until_joined(&channel, 2);
+    (meta, server, broker)
+}
+
+#[test]
+fn addresses_of_media_begin_with_the_public_url_where_there_is_one_and_webhooks_have_none() {
+    let (_meta, server, broker) = with_a_callback();
     let mut bringer = Lines::bringer(&broker);
     let url = || get(&broker, "bot", "/v23.0/777").1["url"].as_str().unwrap().to_owned();
     let mut told = 0;
@@ -270,12 +276,7 @@ fn of_uploads_two_go_at_once_and_who_comes_later_is_told_so_in_metas_shape() {
 
 #[test]
 fn media_told_at_a_callback_url_may_be_fetched_at_once() {
-    let (meta, server) = (Meta::start(), Callback::start(|_| 200));
-    let services = [("crm", String::new()), ("bot", webhook(&server))];
-    let broker = Broker::start_with(&services, &meta.config());
-    let mut crm = Lines::service(&broker, "crm");
-    let channel = crm.create();
-    crm.until_joined(&channel, 2);
+    let (_meta, server, broker) = with_a_callback();
     image(&mut Lines::bringer(&broker), "wamid.1");
     let change = &server.taken(1)[0];
     let id = change["value"]["messages"][0]["image"]["id"].as_str().unwrap();

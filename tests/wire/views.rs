@@ -403,40 +403,32 @@ fn a_timeline_gathered_newest_first_is_read_oldest_first() {
     }
 }
 
+/// What a timeline has of a record of its service's, and the bytes that say so.
+fn in_timeline(encoding: Encoding, record: &Record) -> (Delivery, BytesMut) {
+    let (response, crm) = (opened(Window::Open(Timestamp(5)), Vec::new()), id("crm"));
+    let (_, seen) = view(record, &Viewer { service: &crm, masking: Masking::Broker }).unwrap();
+    let mut timeline = TimelineWriter::new(encoding, 7, &response);
+    assert_eq!(timeline.push(CHANNEL, record, &seen), Ok(true));
+    let mut out = BytesMut::new();
+    timeline.finish(7, &response, &mut out).unwrap();
+    let mut told = conversation_in(encoding, &out).timeline;
+    assert_eq!(told.len(), 1, "{told:?}");
+    (told.remove(0), out)
+}
+
 #[test]
 fn a_timeline_has_only_what_the_first_version_of_the_protocol_has() {
-    let response = opened(Window::Open(Timestamp(5)), Vec::new());
-    let (record, crm) = (detailed(), id("crm"));
-    let (_, seen) = view(&record, &Viewer { service: &crm, masking: Masking::Broker }).unwrap();
     for encoding in ENCODINGS {
-        let mut timeline = TimelineWriter::new(encoding, 7, &response);
-        assert_eq!(timeline.push(CHANNEL, &record, &seen), Ok(true));
-        let mut out = BytesMut::new();
-        timeline.finish(7, &response, &mut out).unwrap();
-        let told = conversation_in(encoding, &out);
-        let [Delivery::Receipt(receipt)] = &told.timeline[..] else { panic!("{:?}", told.timeline) };
+        let (told, _) = in_timeline(encoding, &detailed());
+        let Delivery::Receipt(receipt) = &told else { panic!("{told:?}") };
         assert_eq!(receipt.status, Status::Read);
-    }
-    let record = echo();
-    let (_, seen) = view(&record, &Viewer { service: &crm, masking: Masking::Broker }).unwrap();
-    for encoding in ENCODINGS {
-        let mut timeline = TimelineWriter::new(encoding, 7, &response);
-        assert_eq!(timeline.push(CHANNEL, &record, &seen), Ok(true));
-        let mut out = BytesMut::new();
-        timeline.finish(7, &response, &mut out).unwrap();
-        let told = conversation_in(encoding, &out);
-        assert_eq!(told.timeline[0].number(), 14);
-    }
-    let record = with_contact(ClearTo::Everyone, text("Hi"));
-    let (_, seen) = view(&record, &Viewer { service: &crm, masking: Masking::Broker }).unwrap();
-    for encoding in ENCODINGS {
-        let mut timeline = TimelineWriter::new(encoding, 7, &response);
-        assert_eq!(timeline.push(CHANNEL, &record, &seen), Ok(true));
-        let mut out = BytesMut::new();
-        timeline.finish(7, &response, &mut out).unwrap();
-        let told = conversation_in(encoding, &out);
-        let [Delivery::Message(message)] = &told.timeline[..] else { panic!("{:?}", told.timeline) };
-        assert_eq!((told.timeline[0].number(), &message.contact), (13, &None));
+
+        let (told, _) = in_timeline(encoding, &echo());
+        assert_eq!(told.number(), 14);
+
+        let (told, out) = in_timeline(encoding, &with_contact(ClearTo::Everyone, text("Hi")));
+        let Delivery::Message(message) = &told else { panic!("{told:?}") };
+        assert_eq!((told.number(), &message.contact), (13, &None));
         assert!(!String::from_utf8_lossy(&out).contains("username"));
     }
 }

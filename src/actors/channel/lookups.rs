@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use std::error::Error;
 use std::sync::{Arc, PoisonError};
 
-use super::asks::answer;
 use super::replay::look;
 use super::{ChannelActor, LookedAt};
 use crate::actors::asking::{Ask, Asked, Permits};
@@ -221,7 +220,7 @@ impl ChannelActor {
         }
         for (Waiting { origin, asked }, _) in std::mem::take(&mut self.lookups.waiting) {
             if self.shared.halt.is_halted() {
-                answer(origin.as_ref(), asked.reply_to, Answered::Refused(Refusal::Unavailable));
+                self.hold(origin.as_ref(), asked.reply_to, Answered::Refused(Refusal::Unavailable));
             } else {
                 self.ask_in_turn(origin.as_ref(), asked, now);
             }
@@ -271,7 +270,7 @@ impl ChannelActor {
                         "what was laid aside can not be looked up now: who asks is to come again"
                     );
                 }
-                answer(origin, asked.reply_to, Answered::Refused(Refusal::Unavailable));
+                self.hold(origin, asked.reply_to, Answered::Refused(Refusal::Unavailable));
                 None
             }
         }

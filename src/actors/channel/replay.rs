@@ -162,9 +162,11 @@ fn fold(
                         .map_err(|error| Quarantine::Payload { offset, error })?;
                     if let Some(recall) = channel.recall_for(&record.event) {
                         channel.outbox_mut().recalled(look(journal, stream, &recall)?);
+                        channel.apply(&record);
+                        channel.outbox_mut().forget_recalled();
+                    } else {
+                        channel.apply(&record);
                     }
-                    channel.apply(&record);
-                    channel.outbox_mut().forget_recalled();
                     senders.apply(&record);
                     if !applied(&channel, &raw, &record) {
                         return Err(Quarantine::Stopped);

@@ -7,7 +7,7 @@
 
 use super::name::Name;
 use super::{Facts, ServiceNumber};
-use crate::domain::aged::{AgedMap, DAY_MS, Keep, Period};
+use crate::domain::aged::{AgedMap, DAY_MS, Keep};
 use crate::domain::aside::{Aside, LaidAside, Movable, Rows, RunId, Shelf};
 use crate::domain::buckets::BucketMap;
 use crate::domain::event::Status;
@@ -106,7 +106,7 @@ pub(super) struct Done {
     recalled: Recalled,
 }
 
-/// The same of which there is one for each shelf; none for that of customers' messages.
+/// What was dropped and still takes memory: ids and messages, and replies.
 type Discarded = (Vec<BucketMap<Fingerprint, Offset>>, Vec<BucketMap<Offset, Outcome>>);
 
 impl Done {
@@ -252,11 +252,11 @@ impl Done {
             Shelf::ReplyIds => {
                 let found = self.ids.period(period)?;
                 let entries = found.entries.iter().map(|(id, reply)| (**id, **reply)).collect();
-                Some(movable(period, &found, Rows::of_records(entries)))
+                Some(Movable::of(period, &found, Rows::of_records(entries)))
             }
             Shelf::Outcomes => {
                 let found = self.replies.period(period)?;
-                Some(movable(period, &found, outcome_rows(&found.entries)))
+                Some(Movable::of(period, &found, outcome_rows(&found.entries)))
             }
             Shelf::MessageIds | Shelf::Sent => None,
         }
@@ -292,14 +292,6 @@ impl Done {
         let ids = [self.ids.take_discarded(), self.messages.take_discarded()].concat();
         (ids, self.replies.take_discarded())
     }
-}
-
-/// What is known of a period's rows, but for the run and the record that it stands for.
-pub(in crate::domain) fn movable<K, V>(period: u64, found: &Period<'_, K, V>, rows: Rows) -> Movable {
-    let Period { from, to, newest, last, .. } = *found;
-    let ids = rows.len() as u64;
-    let about = LaidAside { run: RunId(0), period, from, to, newest, last, ids, filter: None };
-    Movable { about, rows }
 }
 
 /// A reply as the key of a row: offsets lie close together, and a filter wants keys that are far apart.

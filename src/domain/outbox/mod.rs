@@ -22,12 +22,12 @@
 //!
 //! **Invariants:** `apply` is total. A reply is open or done, never both. A status never goes backwards. Replay of the
 //! records and a `forget` of the same time give an equal state under the same weights; only
-//! [`Outbox::put_back`], [`Outbox::rest`] and [`Outbox::drop_oldest_remembered`] are in no record, and what is laid aside, which
-//! changes no answer.
+//! [`Outbox::put_back`], [`Outbox::rest`] and [`Outbox::drop_oldest_remembered`] are in no record, and what is laid
+//! aside, which changes no answer.
 
 pub mod budget;
 mod deciding;
-pub(super) mod done;
+mod done;
 mod name;
 mod pairs;
 mod parked;
@@ -396,8 +396,11 @@ impl Outbox {
     }
 
     fn offset_of(&self, service: &ServiceId, reply_id: &ReplyId) -> Option<Offset> {
-        let id = self.fingerprints.reply_id(service, reply_id);
-        self.open_ids.get(&id).copied().or_else(|| self.done.offset_of(&id))
+        self.offset_by(&self.fingerprints.reply_id(service, reply_id))
+    }
+
+    fn offset_by(&self, id: &Fingerprint) -> Option<Offset> {
+        self.open_ids.get(id).copied().or_else(|| self.done.offset_of(id))
     }
 
     fn apply_reply(&mut self, reply: &Reply, record: &Record) {

@@ -85,7 +85,7 @@ impl Outbox {
             return None;
         }
         let key = self.fingerprints.reply_id(service, reply_id);
-        match self.offset_of(service, reply_id) {
+        match self.offset_by(&key) {
             Some(reply) => self.recall_reply(reply),
             None => self.recall_by(By::Id(key), Shelf::ReplyIds, key),
         }
@@ -167,7 +167,7 @@ impl Outbox {
         self.done.lay_aside(shelf, laid);
     }
 
-    /// Drops what was dropped before and still takes memory; wherever the value is let go.
+    /// What was dropped and still takes memory: for who can let go of it elsewhere, at once.
     #[must_use]
     pub fn take_discarded(&mut self) -> impl Send + use<> {
         self.done.take_discarded()
