@@ -1,16 +1,18 @@
 //! Media and what is read of numbers and accounts: by whom, with whose token, and what nobody gets.
 
-use std::io::{BufReader, Write};
+use std::io::{BufReader, ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::stand::{Broker, CUSTOMER, Callback, ID, Lines, WAIT, http, pause, read_message, webhook};
 
 pub(crate) const WABA: &str = "102290129340398";
+/// For how long the broker waits for a body.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
 const PICTURE: &[u8] = b"\x89PNG, as good as one";
 /// The SHA-256 of [`PICTURE`], from elsewhere than the code under test.
 pub(crate) const PICTURE_SHA256: &str = "989ca2d84e8d3b492d6ff17e54a6bec35a9caaef3ffd3df0f4ade74bb25a8eff";
@@ -268,6 +270,16 @@ fn of_uploads_two_go_at_once_and_who_comes_later_is_told_so_in_metas_shape() {
     );
     let details = error["error_data"]["details"].as_str().unwrap();
     assert!(details.contains("as many uploads as there may be"), "{details}");
+    // Who is not let in is answered at once, though his body has not come.
+    let waits = |stream: &TcpStream| {
+        stream.set_nonblocking(true).unwrap();
+        stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    };
+    // Well before the first of them is given up because his body does not come.
+    let soon = Instant::now() + BODY_WITHIN / 2;
+    while dawdlers.iter().filter(|stream| waits(stream)).count() != 2 {
+        assert!(Instant::now() < soon, "two have a place, of {}", dawdlers.len());
+    }
     drop(dawdlers);
     while upload().0 != 200 {
         assert!(Instant::now() < until, "who has gone makes room");
