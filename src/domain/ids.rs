@@ -52,8 +52,7 @@ fn check_length(what: &'static str, text: &str, max: usize) -> Result<(), IdErro
 
 fn check_plain(what: &'static str, text: &str) -> Result<(), IdError> {
     check_length(what, text, ID_BYTES_MAX)?;
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
-    if !text.bytes().all(plain) {
+    if !PLAIN.has_all(text.as_bytes()) {
         return Err(IdError::Character { what, allowed: "[A-Za-z0-9._:-]" });
     }
     Ok(())
@@ -61,16 +60,51 @@ fn check_plain(what: &'static str, text: &str) -> Result<(), IdError> {
 
 fn check_printable(what: &'static str, text: &str, max: usize) -> Result<(), IdError> {
     check_length(what, text, max)?;
-    // Most are ASCII: a look at their bytes takes a tenth of the time, and these are read for every message.
-    let has_control = if text.is_ascii() {
-        text.bytes().fold(false, |any, byte| any | byte.is_ascii_control())
-    } else {
-        text.chars().any(char::is_control)
-    };
-    if has_control {
+    // Most are ASCII: a look at their bytes takes a tenth of the time.
+    if !is_printable_ascii(text.as_bytes()) && text.chars().any(char::is_control) {
         return Err(IdError::Character { what, allowed: "no control characters" });
     }
     Ok(())
+}
+
+/// Bytes that a text may have: one look into a table for each of its bytes, since ids are read for every message.
+struct Allowed([bool; 256]);
+
+const ALPHANUMERIC: [(u8, u8); 3] = [(b'0', b'9'), (b'A', b'Z'), (b'a', b'z')];
+static PLAIN: Allowed = Allowed::of(&ALPHANUMERIC, b"._:-");
+static IN_CUSTOMER_NAMES: Allowed = Allowed::of(&ALPHANUMERIC, b"._-");
+static DIGITS: Allowed = Allowed::of(&[(b'0', b'9')], b"");
+
+impl Allowed {
+    /// Those in ranges, which have both their ends, and some more.
+    #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which refuses what lies outside")]
+    const fn of(ranges: &[(u8, u8)], more: &[u8]) -> Self {
+        let mut bytes = [false; 256];
+        let mut at = 0;
+        while at < ranges.len() {
+            let (mut byte, last) = ranges[at];
+            while byte <= last {
+                bytes[byte as usize] = true;
+                byte += 1;
+            }
+            at += 1;
+        }
+        at = 0;
+        while at < more.len() {
+            bytes[more[at] as usize] = true;
+            at += 1;
+        }
+        Self(bytes)
+    }
+
+    fn has_all(&self, text: &[u8]) -> bool {
+        text.iter().fold(true, |all, byte| all & self.0.get(usize::from(*byte)).copied().unwrap_or(false))
+    }
+}
+
+/// Many bytes at once: without an early end.
+fn is_printable_ascii(text: &[u8]) -> bool {
+    text.iter().fold(true, |all, byte| all & (byte.wrapping_sub(b' ') <= b'~' - b' '))
 }
 
 macro_rules! text_id {
@@ -167,12 +201,22 @@ text_id!(
     CustomerName(Text<CUSTOMER_NAME_ROOM>), check_customer_name, hidden
 );
 
+impl MessageId {
+    /// Takes what is ASCII, as nearly all of them are, without looking through it as a text; nothing, where it is not, or
+    /// is no message id.
+    #[must_use]
+    pub fn of_ascii(bytes: &[u8]) -> Option<Self> {
+        let fits = (1..=MESSAGE_ID_BYTES_MAX).contains(&bytes.len());
+        (fits && is_printable_ascii(bytes)).then(|| Text::of_checked(bytes).map(Self))?
+    }
+}
+
 /// What the `reply_id` of a reply written on the phone begins with (B17); services may not use it.
 pub const ECHO_PREFIX: &str = "echo:";
 
 fn check_customer_name(text: &str) -> Result<(), IdError> {
     check_length("customer id", text, CUSTOMER_NAME_BYTES_MAX)?;
-    if !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) {
+    if !IN_CUSTOMER_NAMES.has_all(text.as_bytes()) {
         return Err(IdError::Character { what: "customer id", allowed: "[A-Za-z0-9._-]" });
     }
     Ok(())
@@ -192,10 +236,19 @@ impl CustomerName {
         text.strip_prefix('+').unwrap_or(text).parse()
     }
 
+    /// As [`read`](Self::read), of bytes that need not be a text; nothing, where they are no customer's name.
+    #[must_use]
+    pub fn of_ascii(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.strip_prefix(b"+").unwrap_or(bytes);
+        let fits = (1..=CUSTOMER_NAME_BYTES_MAX).contains(&bytes.len());
+        (fits && IN_CUSTOMER_NAMES.has_all(bytes)).then(|| Text::of_checked(bytes).map(Self))?
+    }
+
     /// Whether this is a business-scoped `user_id`: those contain a dot, a `wa_id` never does.
     #[must_use]
     pub fn is_user_id(&self) -> bool {
-        self.as_bytes().contains(&b'.')
+        // A search made for long texts takes longer than the few bytes.
+        self.as_bytes().iter().fold(false, |found, byte| found | (*byte == b'.'))
     }
 }
 
@@ -226,14 +279,21 @@ impl Number {
     }
 }
 
+impl Number {
+    /// Takes bytes that need not be a text; nothing, where they are no number.
+    #[must_use]
+    pub fn of_ascii(bytes: &[u8]) -> Option<Self> {
+        let digits = bytes.strip_prefix(b"+")?;
+        let is_number = (7..=15).contains(&digits.len()) && DIGITS.has_all(digits);
+        is_number.then(|| Text::of_checked(bytes).map(Self))?
+    }
+}
+
 impl FromStr for Number {
     type Err = IdError;
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let digits = text.strip_prefix('+').unwrap_or("");
-        if !(7..=15).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(IdError::Character { what: "number", allowed: "+ and 7 to 15 digits (E.164)" });
-        }
-        Ok(Self(Text::from(text)))
+        let allowed = "+ and 7 to 15 digits (E.164)";
+        Self::of_ascii(text.as_bytes()).ok_or(IdError::Character { what: "number", allowed })
     }
 }
 
@@ -375,6 +435,8 @@ impl Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -392,6 +454,29 @@ mod tests {
         assert!("x".repeat(128).parse::<AgentId>().is_ok());
         assert!("x".repeat(129).parse::<AgentId>().is_err());
         assert!("a\u{1b}[31m".parse::<AgentId>().is_err());
+    }
+
+    proptest! {
+        /// What is taken by its bytes is what is taken as a text, and nothing that is ASCII is left to the text.
+        #[test]
+        fn bytes_are_taken_as_their_text_is(
+            bytes in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..24),
+                "\\+?[0-9]{6,17}".prop_map(String::into_bytes),
+                "\\+?[A-Za-z0-9._-]{0,40}.?".prop_map(String::into_bytes),
+                "[ -~]{70,90}|[ -~]{250,260}|[a-z.]{185,200}".prop_map(String::into_bytes),
+            ],
+        ) {
+            let text = std::str::from_utf8(&bytes).ok().filter(|text| text.is_ascii());
+            let of = |id: Option<MessageId>| id.map(|id| id.as_str().to_owned());
+            prop_assert_eq!(of(MessageId::of_ascii(&bytes)), of(text.and_then(|text| text.parse().ok())));
+            prop_assert_eq!(CustomerName::of_ascii(&bytes), text.and_then(|text| CustomerName::read(text).ok()));
+            let digits = text.and_then(|text| text.strip_prefix('+'));
+            let is_number = digits.is_some_and(|digits| {
+                (7..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
+            });
+            prop_assert_eq!(Number::of_ascii(&bytes), text.filter(|_| is_number).map(Number::trusted));
+        }
     }
 
     #[test]

@@ -28,16 +28,25 @@ impl<const ROOM: usize> Text<ROOM> {
     }
 }
 
+impl<const ROOM: usize> Text<ROOM> {
+    /// Takes bytes that are known to be a text, as ASCII is: those that fit are not looked through again.
+    #[inline]
+    pub(super) fn of_checked(text: &[u8]) -> Option<Self> {
+        Self::here(text).or_else(|| Some(Self(Kept::Apart(Arc::from(std::str::from_utf8(text).ok()?)))))
+    }
+
+    #[inline]
+    fn here(text: &[u8]) -> Option<Self> {
+        let mut bytes = [0; ROOM];
+        let length = u8::try_from(text.len()).ok()?;
+        bytes.get_mut(..text.len())?.copy_from_slice(text);
+        Some(Self(Kept::Here { length, bytes }))
+    }
+}
+
 impl<const ROOM: usize> From<&str> for Text<ROOM> {
     fn from(text: &str) -> Self {
-        let mut bytes = [0; ROOM];
-        match (bytes.get_mut(..text.len()), u8::try_from(text.len())) {
-            (Some(room), Ok(length)) => {
-                room.copy_from_slice(text.as_bytes());
-                Self(Kept::Here { length, bytes })
-            }
-            _ => Self(Kept::Apart(Arc::from(text))),
-        }
+        Self::here(text.as_bytes()).unwrap_or_else(|| Self(Kept::Apart(Arc::from(text))))
     }
 }
 

@@ -13,8 +13,8 @@ use std::borrow::Cow;
 use std::fmt::Display;
 
 use bincode::config::Configuration;
-use bincode::de::read::{Reader as _, SliceReader};
-use bincode::de::{BorrowDecode, Decode, Decoder, DecoderImpl};
+use bincode::de::read::{BorrowReader as _, Reader as _, SliceReader};
+use bincode::de::{BorrowDecoder as _, Decode, Decoder, DecoderImpl};
 use bytes::{Bytes, BytesMut};
 
 use crate::domain::ids::{ChannelId, ConversationId, Offset};
@@ -26,6 +26,7 @@ use super::staged::Staged;
 pub(super) struct BinaryWriter<'b>(Staged<'b>);
 
 impl<'b> BinaryWriter<'b> {
+    #[inline]
     pub(super) fn new(out: &'b mut BytesMut) -> Self {
         Self(Staged::new(out))
     }
@@ -148,6 +149,9 @@ impl Writer for BinaryWriter<'_> {
     }
 }
 
+/// The largest number that has no byte before it which says how many follow.
+const ONE_BYTE_MAX: u8 = 250;
+
 /// Reads the values of one frame.
 pub(super) struct BinaryReader<'a> {
     frame: &'a Bytes,
@@ -177,8 +181,19 @@ impl<'a> BinaryReader<'a> {
         T::decode(&mut self.decoder).map_err(|_| Fault::Broken(self.field))
     }
 
-    fn borrow<T: BorrowDecode<'a, ()>>(&mut self) -> Result<T, Fault> {
-        T::borrow_decode(&mut self.decoder).map_err(|_| Fault::Broken(self.field))
+    /// A number of one byte, as most are; nothing, and nothing read, where it has more.
+    #[inline]
+    fn small(&mut self) -> Option<u8> {
+        let number = *self.decoder.reader().peek_read(1)?.first().filter(|byte| **byte <= ONE_BYTE_MAX)?;
+        self.decoder.reader().consume(1);
+        Some(number)
+    }
+
+    /// Bytes behind their length.
+    #[inline]
+    fn bytes(&mut self) -> Result<&'a [u8], Fault> {
+        let length = usize::try_from(self.number()?).map_err(|_| Fault::Broken(self.field))?;
+        self.decoder.borrow_reader().take_bytes(length).map_err(|_| Fault::Broken(self.field))
     }
 }
 
@@ -212,8 +227,12 @@ impl<'a> Reader<'a> for BinaryReader<'a> {
         self.decode()
     }
 
+    #[inline]
     fn number(&mut self) -> Result<u64, Fault> {
-        self.decode()
+        match self.small() {
+            Some(number) => Ok(u64::from(number)),
+            None => self.decode(),
+        }
     }
 
     fn small_number(&mut self) -> Result<u32, Fault> {
@@ -221,7 +240,19 @@ impl<'a> Reader<'a> for BinaryReader<'a> {
     }
 
     fn text(&mut self) -> Result<Cow<'a, str>, Fault> {
-        self.borrow::<&'a str>().map(Cow::Borrowed)
+        let bytes = self.bytes()?;
+        std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| Fault::Broken(self.field))
+    }
+
+    #[inline]
+    fn id<T>(&mut self, ascii: impl FnOnce(&[u8]) -> Option<T>) -> Result<Result<T, Cow<'a, str>>, Fault> {
+        let bytes = self.bytes()?;
+        match ascii(bytes) {
+            Some(id) => Ok(Ok(id)),
+            None => std::str::from_utf8(bytes)
+                .map(|text| Err(Cow::Borrowed(text)))
+                .map_err(|_| Fault::Broken(self.field)),
+        }
     }
 
     fn channel(&mut self) -> Result<ChannelId, Fault> {
@@ -233,7 +264,7 @@ impl<'a> Reader<'a> for BinaryReader<'a> {
     }
 
     fn raw(&mut self) -> Result<Bytes, Fault> {
-        let slice = self.borrow::<&'a [u8]>()?;
+        let slice = self.bytes()?;
         Ok(self.frame.slice_ref(slice))
     }
 

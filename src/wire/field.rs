@@ -97,6 +97,12 @@ pub(super) trait Reader<'a>: Sized {
     fn small_number(&mut self) -> Result<u32, Fault>;
     /// A text.
     fn text(&mut self) -> Result<Cow<'a, str>, Fault>;
+    /// A text that is an id: what `ascii` makes of its bytes, which need not be looked through as a text then; else the
+    /// text.
+    fn id<T>(&mut self, ascii: impl FnOnce(&[u8]) -> Option<T>) -> Result<Result<T, Cow<'a, str>>, Fault> {
+        let text = self.text()?;
+        Ok(ascii(text.as_bytes()).ok_or(text))
+    }
     /// A channel's id; 0, and a note for the end, where it is one that this broker never gave out.
     fn channel(&mut self) -> Result<ChannelId, Fault>;
     /// A conversation's id, likewise.

@@ -23,7 +23,7 @@ use super::message::{
 };
 
 macro_rules! text_ids {
-    ($($type:ident $kind:literal $read:path;)*) => {$(
+    ($($type:ident $kind:literal $read:path $(, $ascii:path)?;)*) => {$(
         impl Put for $type {
             fn put<W: Writer>(&self, to: &mut W) {
                 to.text(self.as_bytes());
@@ -36,11 +36,23 @@ macro_rules! text_ids {
             }
 
             fn take<'a, R: Reader<'a>>(from: &mut R) -> Result<Self, Fault> {
-                let text = from.text()?;
+                let text = text_of!(from $(, $ascii)?);
                 $read(&text).map_err(|error| from.refuse(error))
             }
         }
     )*};
+}
+/// The text of an id, or a return with what its bytes alone make.
+macro_rules! text_of {
+    ($from:ident) => {
+        $from.text()?
+    };
+    ($from:ident, $ascii:path) => {
+        match $from.id($ascii)? {
+            Ok(id) => return Ok(id),
+            Err(text) => text,
+        }
+    };
 }
 text_ids! {
     PortalId "portal id" PortalId::from_str;
@@ -49,9 +61,9 @@ text_ids! {
     AdapterId "adapter name" AdapterId::from_str;
     AgentId "agent id" AgentId::from_str;
     ReplyId "reply id" ReplyId::from_str;
-    MessageId "message id" MessageId::from_str;
-    CustomerName "customer id" CustomerName::read;
-    Number "number" Number::from_str;
+    MessageId "message id" MessageId::from_str, MessageId::of_ascii;
+    CustomerName "customer id" CustomerName::read, CustomerName::of_ascii;
+    Number "number" Number::from_str, Number::of_ascii;
 }
 
 macro_rules! words {
@@ -271,7 +283,10 @@ objects! {
 impl Put for Customer {
     fn put<W: Writer>(&self, to: &mut W) {
         to.begin_object();
-        self.id().map_or("", CustomerName::as_str).put_as("id", to);
+        match self.id() {
+            Some(id) => id.put_as("id", to),
+            None => "".put_as("id", to),
+        }
         self.wa_id.put_as("phone", to);
         self.name.as_deref().put_as("name", to);
         to.end_object();
@@ -286,15 +301,17 @@ impl Take for Customer {
     fn take<'a, R: Reader<'a>>(from: &mut R) -> Result<Self, Fault> {
         from.object(|from| {
             let id = CustomerName::take_as("id", from)?;
-            let phone = Option::<CustomerName>::take_as("phone", from)?;
-            if phone.as_ref().is_some_and(CustomerName::is_user_id) {
+            let phone = take_phone(&id, from)?;
+            let is_user_id = id.is_user_id();
+            let differs = phone.as_ref().is_some_and(|phone| *phone != id);
+            if phone.as_ref().is_some_and(|phone| if differs { phone.is_user_id() } else { is_user_id }) {
                 return Err(from.refuse("a phone's id contains no dot"));
             }
             let name = Option::<Name>::take_as("name", from)?.map(|name| name.0);
-            if id.is_user_id() {
+            if is_user_id {
                 return Ok(Self { user_id: Some(id), wa_id: phone, name });
             }
-            if phone.is_some_and(|phone| phone != id) {
+            if differs {
                 return Err(Fault::value(
                     "phone",
                     "differs from an `id` without a dot, which is a phone's too",
@@ -303,6 +320,18 @@ impl Take for Customer {
             Ok(Self { user_id: None, wa_id: Some(id), name })
         })
     }
+}
+
+/// A customer's `phone`: one that is spelled as the `id` is, as with all who have no other, is not looked through again.
+fn take_phone<'a, R: Reader<'a>>(id: &CustomerName, from: &mut R) -> Result<Option<CustomerName>, Fault> {
+    if !from.optional("phone")? {
+        return Ok(None);
+    }
+    let of_bytes = |bytes: &[u8]| {
+        if bytes == id.as_bytes() { Some(id.clone()) } else { CustomerName::of_ascii(bytes) }
+    };
+    let phone = from.id(of_bytes)?;
+    phone.or_else(|text| CustomerName::read(&text).map_err(|error| from.refuse(error))).map(Some)
 }
 
 /// An object in lists; beside the other members where it is a member itself.
