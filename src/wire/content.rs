@@ -109,24 +109,15 @@ impl ContentError {
 pub fn check_inbound(raw: &Bytes) -> Result<CheckedInbound, ContentError> {
     let formed = Formed::of(raw)?;
     let text = formed.text();
-    let found = Found::read(text)?;
+    let mut found = Found::default();
+    found.read(text)?;
     let kind = found.kind(text)?;
-    let mut refers_to = referred(text, found.context.as_ref(), "context", "id")?;
-    for (range, outer, name) in [
-        (&found.reaction, "reaction", "message_id"),
-        (&found.edit, "edit", "original_message_id"),
-        (&found.revoke, "revoke", "original_message_id"),
-    ] {
-        if refers_to.is_none() {
-            refers_to = referred(text, range.as_ref(), outer, name)?;
-        }
+    let refers_to = found.refers_to(text)?;
+    let mut cuts = Vec::new();
+    if found.may_be_redactable {
+        let found = redaction::cuts(text, redaction::WRITTEN_FOR_MACHINES).map_err(ContentError::NotJson)?;
+        cuts = found.iter().map(stored).collect::<Result<Vec<_>, _>>()?;
     }
-    let cuts = if found.may_be_redactable {
-        redaction::cuts(text, redaction::WRITTEN_FOR_MACHINES).map_err(ContentError::NotJson)?
-    } else {
-        Vec::new()
-    };
-    let cuts = cuts.iter().map(stored).collect::<Result<Vec<_>, _>>()?;
     let content = Content::checked(formed.bytes(), kind, &cuts);
     Ok(CheckedInbound { content, refers_to })
 }
@@ -137,7 +128,7 @@ pub fn check_inbound(raw: &Bytes) -> Result<CheckedInbound, ContentError> {
 /// # Errors
 /// When it is no object, or over a limit.
 pub fn check_notice(raw: &Bytes) -> Result<Content, ContentError> {
-    let formed = Formed::of(raw)?;
+    let formed = Formed::shallow(raw)?;
     for_each_member(formed.text(), |_, _| ()).map_err(ContentError::NotJson)?;
     Ok(Content::checked(formed.bytes(), 0..0, &[]))
 }
@@ -147,7 +138,7 @@ pub fn check_notice(raw: &Bytes) -> Result<Content, ContentError> {
 /// # Errors
 /// When it is no object, or over a limit.
 pub fn check_details(raw: &Bytes) -> Result<Option<Carried>, ContentError> {
-    let formed = Formed::of(raw)?;
+    let formed = Formed::shallow(raw)?;
     let rules = OF_STATUS.map(|name| (name, redaction::Rule::Cut));
     let cuts = redaction::cuts(formed.text(), &rules).map_err(ContentError::NotJson)?;
     let rest = redaction::without(formed.text(), &cuts);
@@ -168,7 +159,8 @@ pub fn check_details(raw: &Bytes) -> Result<Option<Carried>, ContentError> {
 pub fn check_reply(raw: &Bytes) -> Result<CheckedReply, ContentError> {
     let formed = Formed::of(raw)?;
     let text = formed.text();
-    let found = Found::read(text)?;
+    let mut found = Found::default();
+    found.read(text)?;
     if let Some(name) = found.addressed {
         return Err(ContentError::Addressed { name });
     }
@@ -184,7 +176,9 @@ pub fn check_reply(raw: &Bytes) -> Result<CheckedReply, ContentError> {
     let cuts =
         redaction::cuts(text, &[(CALLBACK_DATA, redaction::Rule::Cut)]).map_err(ContentError::NotJson)?;
     let rest = redaction::without(text, &cuts);
-    let kind = Found::read(&rest)?.kind(&rest)?;
+    let mut left = Found::default();
+    left.read(&rest)?;
+    let kind = left.kind(&rest)?;
     Ok(CheckedReply {
         content: Content::checked(Bytes::from(rest), kind, &[]),
         callback_data: Some(Bytes::from(callback_data)),
@@ -255,16 +249,17 @@ struct Found {
 }
 
 impl Found {
-    fn read(text: &str) -> Result<Self, ContentError> {
-        let mut found = Self::default();
-        if outermost::members(text, |name, value| found.note(name, value)).is_none() {
+    /// Looks through `text`. What it says is nested no deeper than it may.
+    fn read(&mut self, text: &str) -> Result<(), ContentError> {
+        if outermost::members(text, |name, value| self.note(name, value)).is_none() {
             // Rare, or no JSON: read slowly, and refused with a reason.
-            found = Self::default();
-            for_each_member(text, |name, value| found.note(name, value)).map_err(ContentError::NotJson)?;
+            check_depth(text)?;
+            *self = Self::default();
+            for_each_member(text, |name, value| self.note(name, value)).map_err(ContentError::NotJson)?;
         }
-        match found.repeated {
+        match self.repeated {
             Some(name) => Err(ContentError::Repeated { name }),
-            None => Ok(found),
+            None => Ok(()),
         }
     }
 
@@ -290,6 +285,23 @@ impl Found {
         }
     }
 
+    /// The message that it answers, reacts to, edits or takes back.
+    fn refers_to(&self, text: &str) -> Result<Option<MessageId>, ContentError> {
+        for (range, outer, name) in [
+            (&self.context, "context", "id"),
+            (&self.reaction, "reaction", "message_id"),
+            (&self.edit, "edit", "original_message_id"),
+            (&self.revoke, "revoke", "original_message_id"),
+        ] {
+            if let Some(range) = range
+                && let Some(id) = referred(text, range, outer, name)?
+            {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
     /// Where the value of `type` stands, without its quotes.
     fn kind(&self, text: &str) -> Result<Range<u32>, ContentError> {
         let range = self.kind.as_ref().ok_or(ContentError::NoType)?;
@@ -303,16 +315,17 @@ impl Found {
     }
 }
 
-/// The message id `name` in the object that stands in `range`.
+/// The message id `name` in the object that stands in `range`, if it is one.
 fn referred(
     text: &str,
-    range: Option<&Range<usize>>,
+    range: &Range<usize>,
     outer: &'static str,
     name: &str,
 ) -> Result<Option<MessageId>, ContentError> {
-    let Some(object) = range.map(|range| piece(text, range)).filter(|value| value.starts_with('{')) else {
+    let object = piece(text, range);
+    if !object.starts_with('{') {
         return Ok(None);
-    };
+    }
     let mut values = Vec::new();
     for_each_member(object, |member, value| {
         if member == name {
@@ -330,8 +343,8 @@ fn referred(
     }
 }
 
-/// What came, as far as it is checked without reading it: within the limits, without white space around it, and with
-/// none in it where some is below 0x20.
+/// What came, as far as it is checked without reading it: within the limit of its size, without white space around it,
+/// and with none in it where some is below 0x20.
 struct Formed<'r> {
     raw: &'r Bytes,
     text: Cow<'r, str>,
@@ -340,6 +353,13 @@ struct Formed<'r> {
 impl<'r> Formed<'r> {
     fn of(raw: &'r Bytes) -> Result<Self, ContentError> {
         Ok(Self { raw, text: well_formed(raw)? })
+    }
+
+    /// As [`of`](Self::of), and nested no deeper than it may: for what [`Found`] does not look through.
+    fn shallow(raw: &'r Bytes) -> Result<Self, ContentError> {
+        let formed = Self::of(raw)?;
+        check_depth(formed.text())?;
+        Ok(formed)
     }
 
     fn text(&self) -> &str {
@@ -359,17 +379,16 @@ fn well_formed(raw: &Bytes) -> Result<Cow<'_, str>, ContentError> {
         return Err(ContentError::TooLarge { bytes: raw.len() });
     }
     let text = utf8(raw)?;
-    let text = text.trim_matches([' ', '\t', '\n', '\r']);
+    let is_bare = raw.first() == Some(&b'{') && raw.last() == Some(&b'}');
+    let text = if is_bare { text } else { text.trim_matches([' ', '\t', '\n', '\r']) };
     if !text.starts_with('{') {
         return Err(ContentError::NotObject);
-    }
-    if is_too_deep(text) {
-        return Err(ContentError::TooDeep);
     }
     // Without an early end, so that it runs over many bytes at once: nearly always there is none.
     if !text.bytes().fold(false, |found, byte| found | (byte < 0x20)) {
         return Ok(Cow::Borrowed(text));
     }
+    check_depth(text)?;
     // Checked before it is compacted: without its white space, `1 2` would pass as a number.
     for_each_member(text, |_, _| ()).map_err(ContentError::NotJson)?;
     let compacted = String::from_utf8(compacted(text));
@@ -404,6 +423,10 @@ impl Quotes {
         }
         false
     }
+}
+
+fn check_depth(text: &str) -> Result<(), ContentError> {
+    if is_too_deep(text) { Err(ContentError::TooDeep) } else { Ok(()) }
 }
 
 fn is_too_deep(text: &str) -> bool {

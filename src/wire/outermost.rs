@@ -1,33 +1,42 @@
 //! The outermost members of a JSON object, found in one pass that looks at every byte once.
 //!
 //! It is for what nearly everybody sends; what it does not take is for [`serde_json`] to read and to refuse. It gives
-//! no reasons, and takes no name with an escape and nothing nested deeper than [`NESTING_MAX`].
+//! no reasons, and takes no name with an escape and nothing nested deeper than content may be.
 //!
 //! **Invariant:** what it takes, `serde_json` takes as well, with the same members.
 
 use std::ops::Range;
 
-/// Deepest nesting inside of the outermost object: the bits of what remembers it, but for one.
-const NESTING_MAX: u32 = u128::BITS - 1;
+use crate::domain::content::CONTENT_DEPTH_MAX;
+
+/// Deepest nesting inside of the outermost object: what [`Open`] can remember.
+const NESTING_MAX: usize = CONTENT_DEPTH_MAX - 1;
+
+/// The lists and objects that are open, a bit each behind a leading one: the lowest tells whether the innermost is an
+/// object.
+type Open = u64;
+const _: () = assert!(NESTING_MAX < Open::BITS as usize);
 
 /// One member at a time: its name, and where its value stands. `text` has no byte below 0x20, and no blank around it.
 /// Nothing, where it is not taken; then what `each` was shown means nothing.
 pub(super) fn members<'t>(text: &'t str, mut each: impl FnMut(&'t str, Range<usize>)) -> Option<()> {
-    let mut scan = Scan { bytes: text.as_bytes(), at: 0 };
+    let mut scan = Scan { rest: text.as_bytes() };
+    // Where the scan stands in the text.
+    let at = |scan: &Scan<'_>| text.len() - scan.rest.len();
     scan.expect(b'{')?;
     scan.blanks();
     if scan.peek() == Some(b'}') {
-        scan.at += 1;
+        scan.next();
     } else {
         loop {
-            let begin = scan.at + 1;
             scan.expect(b'"')?;
+            let begin = at(&scan);
             let is_plain = scan.string()?;
-            let name = text.get(begin..scan.at - 1).filter(|_| is_plain)?;
+            let name = text.get(begin..at(&scan) - 1).filter(|_| is_plain)?;
             scan.colon()?;
-            let begin = scan.at;
+            let begin = at(&scan);
             scan.value()?;
-            each(name, begin..scan.at);
+            each(name, begin..at(&scan));
             scan.blanks();
             match scan.next()? {
                 b',' => scan.blanks(),
@@ -36,36 +45,40 @@ pub(super) fn members<'t>(text: &'t str, mut each: impl FnMut(&'t str, Range<usi
             }
         }
     }
-    (scan.at == text.len()).then_some(())
+    scan.rest.is_empty().then_some(())
 }
 
 struct Scan<'t> {
-    bytes: &'t [u8],
-    at: usize,
+    rest: &'t [u8],
 }
 
 impl Scan<'_> {
+    #[inline]
     fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
+        self.rest.first().copied()
     }
 
+    #[inline]
     fn next(&mut self) -> Option<u8> {
-        let byte = self.peek()?;
-        self.at += 1;
-        Some(byte)
+        let (byte, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*byte)
     }
 
+    #[inline]
     fn expect(&mut self, wanted: u8) -> Option<()> {
         (self.next()? == wanted).then_some(())
     }
 
+    #[inline]
     fn blanks(&mut self) {
         while self.peek() == Some(b' ') {
-            self.at += 1;
+            self.next();
         }
     }
 
     /// The colon behind a name, and the blanks around it.
+    #[inline]
     fn colon(&mut self) -> Option<()> {
         self.blanks();
         self.expect(b':')?;
@@ -75,14 +88,13 @@ impl Scan<'_> {
 
     /// A value with all that is in it.
     fn value(&mut self) -> Option<()> {
-        // The lists and objects that are open: the lowest bit tells whether the innermost is an object.
-        let mut open = 1_u128;
+        let mut open: Open = 1;
         loop {
             match self.next()? {
                 b'{' => {
                     self.blanks();
                     if self.peek()? == b'}' {
-                        self.at += 1;
+                        self.next();
                     } else {
                         open = opened(open, true)?;
                         self.name()?;
@@ -92,7 +104,7 @@ impl Scan<'_> {
                 b'[' => {
                     self.blanks();
                     if self.peek()? == b']' {
-                        self.at += 1;
+                        self.next();
                     } else {
                         open = opened(open, false)?;
                         continue;
@@ -139,9 +151,8 @@ impl Scan<'_> {
     fn string(&mut self) -> Option<bool> {
         let mut is_plain = true;
         loop {
-            let rest = self.bytes.get(self.at..)?;
-            self.at += memchr::memchr2(b'"', b'\\', rest)? + 1;
-            if self.bytes.get(self.at - 1) == Some(&b'"') {
+            self.rest = self.rest.get(quote_or_escape(self.rest)?..)?;
+            if self.next()? == b'"' {
                 return Some(is_plain);
             }
             is_plain = false;
@@ -158,9 +169,8 @@ impl Scan<'_> {
     }
 
     fn word(&mut self, rest: &[u8]) -> Option<()> {
-        let found = self.bytes.get(self.at..)?.starts_with(rest);
-        self.at += rest.len();
-        found.then_some(())
+        self.rest = self.rest.strip_prefix(rest)?;
+        Some(())
     }
 
     fn number(&mut self, first: u8) -> Option<()> {
@@ -171,13 +181,13 @@ impl Scan<'_> {
             _ => return None,
         }
         if self.peek() == Some(b'.') {
-            self.at += 1;
+            self.next();
             self.some_digits()?;
         }
         if matches!(self.peek(), Some(b'e' | b'E')) {
-            self.at += 1;
+            self.next();
             if matches!(self.peek(), Some(b'+' | b'-')) {
-                self.at += 1;
+                self.next();
             }
             self.some_digits()?;
         }
@@ -186,7 +196,7 @@ impl Scan<'_> {
 
     fn digits(&mut self) {
         while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
-            self.at += 1;
+            self.next();
         }
     }
 
@@ -198,8 +208,28 @@ impl Scan<'_> {
 }
 
 /// What is open after a list or an object has begun.
-fn opened(open: u128, is_object: bool) -> Option<u128> {
-    (open.leading_zeros() > u128::BITS - 1 - NESTING_MAX).then_some(open << 1 | u128::from(is_object))
+fn opened(open: Open, is_object: bool) -> Option<Open> {
+    let nesting = open.ilog2() as usize;
+    (nesting < NESTING_MAX).then_some(open << 1 | Open::from(is_object))
+}
+
+/// Where in a string its end or its next escape is.
+fn quote_or_escape(rest: &[u8]) -> Option<usize> {
+    // Names are short: whether one ends in the next eight bytes is seen at once.
+    let Some(near) = rest.first_chunk() else { return memchr::memchr2(b'"', b'\\', rest) };
+    let near = u64::from_le_bytes(*near);
+    let found = zero_bytes(near ^ EACH * u64::from(b'"')) | zero_bytes(near ^ EACH * u64::from(b'\\'));
+    if found != 0 {
+        return Some(found.trailing_zeros() as usize / 8);
+    }
+    Some(memchr::memchr2(b'"', b'\\', rest.get(8..)?)? + 8)
+}
+
+const EACH: u64 = 0x0101_0101_0101_0101;
+
+/// The top bit of each byte that is zero, right up to the first such byte: above it the others' may be set as well.
+const fn zero_bytes(bytes: u64) -> u64 {
+    bytes.wrapping_sub(EACH) & !bytes & (EACH << 7)
 }
 
 #[cfg(test)]
@@ -281,11 +311,25 @@ mod tests {
     fn a_name_with_an_escape_and_a_deep_nest_are_left_to_others() {
         assert_eq!(here(r#"{"\u0061":1}"#), None);
         let nested = |depth: usize| format!(r#"{{"a":{}1{}}}"#, "[".repeat(depth), "]".repeat(depth));
-        assert!(here(&nested(NESTING_MAX as usize)).is_some());
-        assert_eq!(here(&nested(NESTING_MAX as usize + 1)), None);
+        assert!(here(&nested(NESTING_MAX)).is_some());
+        assert_eq!(here(&nested(NESTING_MAX + 1)), None);
     }
 
     proptest! {
+        /// Also where bytes stand beside it that differ from it in one bit, or by one.
+        #[test]
+        fn a_strings_end_is_found_where_a_search_finds_it(
+            bytes in prop::collection::vec(prop::sample::select(b"\"\\#!][\x02|a\xa2\xdc\x7f".to_vec()), 0..40),
+            many in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            for bytes in [bytes, many] {
+                for from in 0..=bytes.len() {
+                    let rest = &bytes[from..];
+                    prop_assert_eq!(quote_or_escape(rest), memchr::memchr2(b'"', b'\\', rest), "{:?}", rest);
+                }
+            }
+        }
+
         /// Pieces of JSON in any order: mostly wrong, now and then right.
         #[test]
         fn what_is_taken_serde_json_takes_with_the_same_members(
