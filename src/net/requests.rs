@@ -77,7 +77,7 @@ pub(super) fn translate(identity: &Identity, request: Request) -> Translated {
     match request {
         Request::Ping(_) => Translated::Answer(Answered::Pong),
         Request::Hello(_) => bad("hello comes once, first"),
-        Request::Inbound(inbound) => from_gateway(identity, || gateway_inbound(inbound)),
+        Request::Inbound(inbound) => translate_inbound(identity, inbound),
         Request::Status(status) => from_gateway(identity, || gateway_status(status)),
         Request::Sent(sent) => from_gateway(identity, || gateway_sent(sent)),
         request => match &identity.viewer {
@@ -85,6 +85,11 @@ pub(super) fn translate(identity: &Identity, request: Request) -> Translated {
             None => refuse(Refusal::Forbidden),
         },
     }
+}
+
+/// The same for a customer's message, which is large: it is taken to pieces where it lies.
+pub(super) fn translate_inbound(identity: &Identity, inbound: message::requests::Inbound) -> Translated {
+    from_gateway(identity, || gateway_inbound(inbound))
 }
 
 fn bad(text: &str) -> Translated {

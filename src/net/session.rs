@@ -76,7 +76,7 @@ pub(super) async fn run(
         identity,
         encoding,
         heartbeat,
-        asked_last: 0,
+        request_bytes: usize::MAX,
     };
     tokio::select! {
         () = writer.run() => {}
@@ -253,8 +253,8 @@ struct Reader {
     encoding: Encoding,
     /// How long nothing may come, where the peer has promised something.
     heartbeat: Option<Duration>,
-    /// How much was asked last: about as much comes next.
-    asked_last: usize,
+    /// What a request had last on average, in bytes: about as much have those that come next.
+    request_bytes: usize,
 }
 
 impl Reader {
@@ -303,10 +303,11 @@ impl Reader {
 
     /// Asks all that is complete in the buffer, as far as requests may be in flight.
     async fn ask_what_is_here(&mut self, outlet: &Outlet) -> Progress {
-        let mut asked = Vec::with_capacity(self.asked_last);
+        let room = IN_FLIGHT_MAX.saturating_sub(outlet.requests_in_flight());
+        let about = self.inlet.buffer.len() / self.request_bytes.max(1);
+        let mut asked = Vec::with_capacity(about.saturating_add(1).min(room));
         let mut bytes = 0;
         let mut over = None;
-        let room = IN_FLIGHT_MAX.saturating_sub(outlet.requests_in_flight());
         let mut answered = 0;
         while answered < room {
             let frame = match self.splitter.next_message(&mut self.inlet.buffer) {
@@ -318,18 +319,22 @@ impl Reader {
                 }
             };
             bytes += frame.len();
-            match codec::decode_request(self.encoding, &frame) {
-                Ok((id, request)) => match requests::translate(&self.identity, request) {
-                    Translated::Ask(request) => {
-                        answered += usize::from(id != 0);
-                        asked.push((id, request));
-                    }
-                    Translated::Answer(answer) => {
-                        answered += 1;
-                        outlet.requests_begin(1);
-                        outlet.answer(id, answer);
-                    }
-                },
+            let translated = codec::decode_request_into(
+                self.encoding,
+                &frame,
+                |inbound| requests::translate_inbound(&self.identity, inbound),
+                |request| requests::translate(&self.identity, request),
+            );
+            match translated {
+                Ok((id, Translated::Ask(request))) => {
+                    answered += usize::from(id != 0);
+                    asked.push((id, request));
+                }
+                Ok((id, Translated::Answer(answer))) => {
+                    answered += 1;
+                    outlet.requests_begin(1);
+                    outlet.answer(id, answer);
+                }
                 Err(refused) if refused.ends_connection => {
                     over = Some(refusal(refused.code, &refused.text));
                     break;
@@ -341,7 +346,7 @@ impl Reader {
                 }
             }
         }
-        self.asked_last = asked.len();
+        self.request_bytes = bytes.checked_div(asked.len()).unwrap_or(self.request_bytes);
         let is_more = !asked.is_empty() || answered > 0;
         if !asked.is_empty() {
             outlet.requests_begin(asked.iter().filter(|(id, _)| *id != 0).count());

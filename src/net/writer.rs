@@ -20,10 +20,10 @@ use crate::actors::port::{Answered, Outgoing, PresenceTold};
 use crate::domain::ids::ServiceId;
 use crate::domain::presence::{PresenceSeen, PresentAgent};
 use crate::domain::view::{Form, Viewer, view};
-use crate::wire::codec::{EncodeError, encode_owned_delivery, encode_response};
+use crate::wire::codec::{EncodeError, encode_inbound_accepted, encode_owned_delivery, encode_response};
 use crate::wire::delivery::{encode_delivery, encode_gap, encode_presence};
 use crate::wire::frame::Encoding;
-use crate::wire::message::responses::{Error, Goaway};
+use crate::wire::message::responses::{Error, Goaway, InboundAccepted};
 use crate::wire::message::{Delivery, ErrorCode, RawContent, Response, deliveries};
 
 /// How much is gathered before it is written, in bytes.
@@ -172,6 +172,11 @@ impl Writer {
     }
 
     fn put_answer(&mut self, id: u64, answered: Answered) {
+        if let Answered::Taken { channels, duplicate } = answered {
+            let accepted = InboundAccepted { channels, duplicate };
+            let written = encode_inbound_accepted(self.encoding, id, &accepted, self.out.own());
+            return self.report(written);
+        }
         match response(answered) {
             Ok(response) => self.put_error_or(id, &response),
             Err(timeline) => {

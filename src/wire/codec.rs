@@ -12,6 +12,7 @@ use super::binary::{BinaryReader, BinaryWriter};
 use super::field::{Fault, Fields, Reader, Writer};
 use super::frame::{Encoding, FRAME_BYTES_MAX, FRAME_HEAD_BYTES};
 use super::json::{JsonReader, JsonWriter};
+use super::message::requests::Inbound;
 use super::message::{
     Delivery, ErrorCode, PROTOCOL_VERSION, Request, Response, ServerBody, ServerMessage, responses,
 };
@@ -74,9 +75,41 @@ pub enum EncodeError {
 /// # Errors
 /// When it is no request; [`Refused`] is what to answer.
 pub fn decode_request(encoding: Encoding, frame: &Bytes) -> Result<(u64, Request), Refused> {
+    decode_request_into(encoding, frame, Request::Inbound, |request| request)
+}
+
+/// Reads a request as [`decode_request`] does, and gives what is made of it. A customer's message is large and comes more
+/// often than all others together: it is handed over by itself, so that it is not moved about in a [`Request`]. What was
+/// made is dropped where the request proves to be none.
+///
+/// # Errors
+/// When it is no request; [`Refused`] is what to answer.
+pub fn decode_request_into<T>(
+    encoding: Encoding,
+    frame: &Bytes,
+    inbound: impl FnOnce(Inbound) -> T,
+    other: impl FnOnce(Request) -> T,
+) -> Result<(u64, T), Refused> {
+    let made = Made { inbound, other };
     match encoding {
-        Encoding::JsonLines => decode_json_request(frame),
-        Encoding::Binary => decode_binary_request(frame),
+        Encoding::JsonLines => decode_json_request(frame, made),
+        Encoding::Binary => decode_binary_request(frame, made),
+    }
+}
+
+/// What is made of a request.
+struct Made<I, O> {
+    inbound: I,
+    other: O,
+}
+
+impl<T, I: FnOnce(Inbound) -> T, O: FnOnce(Request) -> T> Made<I, O> {
+    /// Of the request with this number; nothing, where there is none.
+    fn take<'a, R: Reader<'a>>(self, number: u32, from: &mut R) -> Option<Result<T, Fault>> {
+        if number == Request::INBOUND {
+            return Some(Inbound::take_fields(from, false).map(self.inbound));
+        }
+        Request::take_fields(number, from).map(|read| read.map(self.other))
     }
 }
 
@@ -127,6 +160,19 @@ pub fn encode_response(
         cut = shorter(&response);
     }
     Err(refused)
+}
+
+/// Writes the answer to a customer's message, of which there are as many as messages, as [`encode_response`] would.
+///
+/// # Errors
+/// Never in fact: it is far below the limit.
+pub fn encode_inbound_accepted(
+    encoding: Encoding,
+    id: u64,
+    accepted: &responses::InboundAccepted,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
+    write(encoding, id, accepted, out)
 }
 
 /// Writes a delivery that is at hand as a value; [`delivery`](crate::wire::delivery) writes those that are not.
@@ -193,7 +239,10 @@ fn check_length(begin: usize, head: usize, out: &mut BytesMut) -> Result<u32, En
     }
 }
 
-fn decode_json_request(frame: &Bytes) -> Result<(u64, Request), Refused> {
+fn decode_json_request<T>(
+    frame: &Bytes,
+    made: Made<impl FnOnce(Inbound) -> T, impl FnOnce(Request) -> T>,
+) -> Result<(u64, T), Refused> {
     let mut from = JsonReader::new(frame).map_err(|fault| refused(0, fault))?;
     let id = from.id().ok().flatten().filter(|id| (1..=REQUEST_ID_MAX).contains(id));
     let known_id = id.unwrap_or(0);
@@ -208,18 +257,22 @@ fn decode_json_request(frame: &Bytes) -> Result<(u64, Request), Refused> {
         check_version(id, &mut from)?;
         from.rewind();
     }
-    let request = Request::take_fields(*number, &mut from)
+    let made = made
+        .take(*number, &mut from)
         .ok_or_else(|| unknown_type(id))?
-        .and_then(|request| from.finish().map(|()| request))
+        .and_then(|made| from.finish().map(|()| made))
         .map_err(|fault| refused(id, fault))?;
     // Nothing is outstanding in a channel that never was, and nothing to be watched; an `ack` is never answered.
     match from.foreign() {
         Some(field) if !is_ack => Err(refused(id, Fault::Foreign(field))),
-        _ => Ok((id, request)),
+        _ => Ok((id, made)),
     }
 }
 
-fn decode_binary_request(frame: &Bytes) -> Result<(u64, Request), Refused> {
+fn decode_binary_request<T>(
+    frame: &Bytes,
+    made: Made<impl FnOnce(Inbound) -> T, impl FnOnce(Request) -> T>,
+) -> Result<(u64, T), Refused> {
     let mut from = BinaryReader::new(frame);
     let id = from.number().map_err(|fault| refused(0, fault))?;
     let is_id = (1..=REQUEST_ID_MAX).contains(&id);
@@ -232,13 +285,14 @@ fn decode_binary_request(frame: &Bytes) -> Result<(u64, Request), Refused> {
         let _ = (ahead.number(), ahead.variant_number());
         check_version(known_id, &mut ahead)?;
     }
-    let request = Request::take_fields(number, &mut from)
+    let made = made
+        .take(number, &mut from)
         .ok_or_else(|| unknown_type(known_id))?
         .map_err(|fault| refused(known_id, fault))?;
     if from.has_more() {
         return Err(refused(known_id, trailing()));
     }
-    if is_id || is_ack { Ok((known_id, request)) } else { Err(bad_id()) }
+    if is_id || is_ack { Ok((known_id, made)) } else { Err(bad_id()) }
 }
 
 fn decode_json_server(frame: &Bytes) -> Result<ServerMessage, DecodeError> {

@@ -111,13 +111,25 @@ macro_rules! messages {
                 $( $(#[$more_doc])* pub $more: Option<$more_type>, )?
             }
 
-            impl $variant {
+            impl Fields for $variant {
+                #[inline]
+                fn variant(&self) -> (u32, &'static str) {
+                    $( if self.$more.is_some() { return ($later, $json); } )?
+                    ($number, $json)
+                }
+
                 fn put_fields<W: Writer>(&self, _to: &mut W) {
                     $( self.$field.put_as(stringify!($field), _to); )*
                     $( if let Some(more) = &self.$more { more.put_as(stringify!($more), _to); } )?
                 }
+            }
 
-                fn take_fields<'a, R: Reader<'a>>(_from: &mut R, _is_later: bool) -> Result<Self, Fault> {
+            impl $variant {
+                #[inline]
+                pub(in crate::wire) fn take_fields<'a, R: Reader<'a>>(
+                    _from: &mut R,
+                    _is_later: bool,
+                ) -> Result<Self, Fault> {
                     let fields = Self {
                         $( $field: take_member!(_from, stringify!($field) $(, or $default)?), )*
                         $( $more: if _is_later { Some(take_member!(_from, stringify!($more))) } else { None }, )?
@@ -154,12 +166,7 @@ macro_rules! messages {
             /// The number of this variant in the binary encoding.
             #[must_use]
             pub fn number(&self) -> u32 {
-                match self {
-                    $( Self::$variant(_fields) => {
-                        $( if _fields.$more.is_some() { return $later; } )?
-                        $number
-                    } )*
-                }
+                match self { $( Self::$variant(fields) => fields.variant().0, )* }
             }
 
             /// Every variant, by its number.

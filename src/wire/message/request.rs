@@ -375,6 +375,8 @@ impl Request {
     pub(in crate::wire) const HELLO: u32 = 0;
     /// The number of the one request that has no id.
     pub(in crate::wire) const ACK: u32 = 16;
+    /// The number of a customer's message.
+    pub(in crate::wire) const INBOUND: u32 = 18;
 }
 
 fn check_hello(hello: &Hello) -> Result<(), Fault> {
