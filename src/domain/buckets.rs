@@ -108,13 +108,15 @@ impl<K: Spread, V> BucketMap<K, V> {
     /// The value of a key.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<&V> {
-        self.buckets.get(self.place(key))?.entries.get(hash(key), key)
+        let bits = scrambled(key);
+        self.buckets.get(self.place(bits))?.entries.get(lower_half(bits), key)
     }
 
     /// The value of a key, to be changed.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        let place = self.place(key);
-        self.buckets.get_mut(place)?.entries.get_mut(hash(key), key)
+        let bits = scrambled(key);
+        let place = self.place(bits);
+        self.buckets.get_mut(place)?.entries.get_mut(lower_half(bits), key)
     }
 
     /// Whether the key is there.
@@ -129,13 +131,13 @@ impl<K: Spread, V> BucketMap<K, V> {
             self.buckets.reserve_exact(1);
             self.buckets.push(Bucket::new(0));
         }
-        let chosen = choice(&key);
-        let mut place = self.place(&key);
-        while self.must_split(place, &key) {
-            self.split(place, chosen);
-            place = self.place(&key);
+        let bits = scrambled(&key);
+        let mut place = self.place(bits);
+        while self.must_split(place, bits, &key) {
+            self.split(place, choice(bits));
+            place = self.place(bits);
         }
-        let before = self.buckets.get_mut(place)?.entries.insert(key, value, hash);
+        let before = self.buckets.get_mut(place)?.entries.insert(lower_half(bits), key, value, hash);
         self.len += usize::from(before.is_none());
         before
     }
@@ -154,7 +156,7 @@ impl<K: Spread, V> BucketMap<K, V> {
 
     /// Takes a key out.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        let place = self.place(key);
+        let place = self.place(scrambled(key));
         let bucket = self.buckets.get_mut(place)?;
         let removed = bucket.entries.remove(key, hash)?;
         self.len -= 1;
@@ -181,17 +183,17 @@ impl<K: Spread, V> BucketMap<K, V> {
         !self.buckets.is_empty()
     }
 
-    /// The number of the bucket that a key belongs to.
-    fn place(&self, key: &K) -> usize {
-        let place = leading(choice(key), self.depth);
+    /// The number of the bucket that a key of these scrambled bits belongs to.
+    fn place(&self, bits: u64) -> usize {
+        let place = leading(choice(bits), self.depth);
         self.directory.get(place).map_or(0, |bucket| *bucket as usize)
     }
 
-    fn must_split(&self, place: usize, key: &K) -> bool {
+    fn must_split(&self, place: usize, bits: u64, key: &K) -> bool {
         self.buckets.get(place).is_some_and(|bucket| {
             bucket.entries.len() >= BUCKET_ENTRIES_MAX
                 && bucket.depth < DEPTH_MAX
-                && bucket.entries.get(hash(key), key).is_none()
+                && bucket.entries.get(lower_half(bits), key).is_none()
         })
     }
 
@@ -205,7 +207,7 @@ impl<K: Spread, V> BucketMap<K, V> {
         let bit = 1_u32 << (32 - depth);
         let full = std::mem::replace(&mut bucket.entries, Dense::new());
         bucket.depth = depth;
-        let is_lower = |key: &K| choice(key) & bit == 0;
+        let is_lower = |key: &K| choice(scrambled(key)) & bit == 0;
         let lower = full.iter().filter(|(key, _)| is_lower(key)).count();
         bucket.entries = Dense::with_room(lower);
         let mut upper = Bucket { depth, entries: Dense::with_room(full.len() - lower) };
@@ -215,7 +217,7 @@ impl<K: Spread, V> BucketMap<K, V> {
         }
         for (key, value) in full.into_entries() {
             let half = if is_lower(&key) { &mut bucket.entries } else { &mut upper.entries };
-            half.insert(key, value, hash);
+            half.push(hash(&key), key, value, hash);
         }
         self.buckets.push(upper);
 
@@ -260,13 +262,13 @@ impl<K: Spread + fmt::Debug, V: fmt::Debug> fmt::Debug for BucketMap<K, V> {
 /// Entries for which an emptied bucket keeps room, so that a key that comes and goes allocates nothing.
 const EMPTY_ENTRIES_KEPT: usize = 28;
 
-/// The bits by which a key chooses its bucket: the upper half of its scrambled bits, bent.
+/// The bits by which a key chooses its bucket: the upper half of its scrambled ones, bent.
 ///
 /// Uniform bits would fill all buckets at the same pace, so that all of them split at the same time, and right after
 /// it half of the memory lies idle. Bent like log2(1 + x), some parts of the range are up to twice as dense as others:
 /// at any time a few buckets are about to split, and about as much memory is in use as on average.
-fn choice<K: Spread>(key: &K) -> u32 {
-    let uniform = u64::from(upper_half(scramble(key.spread())));
+fn choice(bits: u64) -> u32 {
+    let uniform = u64::from(upper_half(bits));
     // x + 0.34·x·(1 − x), which lies within 0.002 of log2(1 + x).
     let bent = uniform + ((uniform * ((1 << 32) - uniform)) >> 32) * 1_393 / 4_096;
     lower_half(bent)
@@ -284,9 +286,13 @@ const fn scramble(bits: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
+fn scrambled<K: Spread>(key: &K) -> u64 {
+    scramble(key.spread())
+}
+
 /// What a key is found by in its bucket: the half of its scrambled bits that did not choose the bucket.
 fn hash<K: Spread>(key: &K) -> u32 {
-    lower_half(scramble(key.spread()))
+    lower_half(scrambled(key))
 }
 
 #[cfg(test)]

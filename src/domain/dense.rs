@@ -75,11 +75,16 @@ impl<K: Copy + Eq, V> Dense<K, V> {
     }
 
     /// Sets the value of a key; gives the one before. `hash_of` is asked where the slots must be laid out anew.
-    pub(super) fn insert(&mut self, key: K, value: V, hash_of: impl Fn(&K) -> u32) -> Option<V> {
-        let hash = hash_of(&key);
+    pub(super) fn insert(&mut self, hash: u32, key: K, value: V, hash_of: impl Fn(&K) -> u32) -> Option<V> {
         if let Some(known) = self.get_mut(hash, &key) {
             return Some(std::mem::replace(known, value));
         }
+        self.push(hash, key, value, hash_of);
+        None
+    }
+
+    /// The same for a key that is known to be new.
+    pub(super) fn push(&mut self, hash: u32, key: K, value: V, hash_of: impl Fn(&K) -> u32) {
         if self.entries.len() == self.entries.capacity() {
             self.entries.reserve_exact(GROW_MIN.max(self.entries.len() / 8));
         }
@@ -90,7 +95,6 @@ impl<K: Copy + Eq, V> Dense<K, V> {
         } else {
             self.list(position, hash);
         }
-        None
     }
 
     /// Takes a key out; the last entry takes its place.
@@ -153,11 +157,15 @@ impl<K: Copy + Eq, V> Dense<K, V> {
         if position >= LISTED_MAX {
             return;
         }
-        for at in self.way(hash) {
-            if let Some(slot) = self.slots.get_mut(at).filter(|slot| **slot == 0) {
+        let mask = self.slots.len().wrapping_sub(1);
+        let mut at = hash as usize & mask;
+        // An eighth of the slots are empty.
+        while let Some(slot) = self.slots.get_mut(at) {
+            if *slot == 0 {
                 *slot = slot_for(position, hash);
                 return;
             }
+            at = (at + 1) & mask;
         }
     }
 
@@ -225,12 +233,12 @@ mod tests {
             let hash_of = |key: &u32| (key.wrapping_mul(0x9e37_79b9) % hashes).wrapping_sub(3);
             let (mut map, mut model) = (Dense::new(), BTreeMap::new());
             for key in 0..filled {
-                map.insert(key, key, hash_of);
+                map.insert(hash_of(&key), key, key, hash_of);
                 model.insert(key, key);
             }
             for (index, (step, key)) in (0..).zip(steps) {
                 match step {
-                    0 | 1 => prop_assert_eq!(map.insert(key, index, hash_of), model.insert(key, index)),
+                    0 | 1 => prop_assert_eq!(map.insert(hash_of(&key), key, index, hash_of), model.insert(key, index)),
                     2 | 3 => prop_assert_eq!(map.remove(&key, hash_of), model.remove(&key)),
                     _ => prop_assert_eq!(map.get(hash_of(&key), &key), model.get(&key)),
                 }
