@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::channel::{ChannelActor, Pump};
 use super::counters::Counters;
 use super::port::{Answered, EndReason, Outgoing, Refusal};
-use crate::domain::delivery::ConnectionId;
+use crate::domain::delivery::{ConnectionId, Item};
 use crate::domain::ids::ServiceId;
 use crate::domain::view::Masking;
 
@@ -72,6 +72,26 @@ impl Credit {
         taken
     }
 
+    /// Takes room for one delivery after the other, as far as there is any; gives for how many.
+    pub(super) fn take_run(&self, items: &[Item]) -> usize {
+        let wanted = u32::try_from(items.len()).unwrap_or(u32::MAX);
+        let less = |left: u32| left.checked_sub(wanted.min(left));
+        let left = self.deliveries.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).unwrap_or(0);
+        let granted = wanted.min(left);
+        let mut taken = 0;
+        let less = |left: i64| {
+            let (count, after) = fitting(items.get(..granted as usize).unwrap_or_default(), left);
+            taken = count;
+            (count > 0).then_some(after)
+        };
+        // Without room for any it changes nothing.
+        let _ = self.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+        if taken < granted {
+            self.deliveries.fetch_add(granted - taken, Ordering::SeqCst);
+        }
+        taken as usize
+    }
+
     pub(super) fn give_back(&self, deliveries: u32, bytes: u64) {
         self.deliveries.fetch_add(deliveries, Ordering::SeqCst);
         self.bytes.fetch_add(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::SeqCst);
@@ -113,6 +133,19 @@ impl Credit {
     pub fn window(&self) -> u32 {
         self.window
     }
+}
+
+/// How many of the items fit into what is left, in bytes, and what is left then: the last one may exceed it.
+fn fitting(items: &[Item], mut left: i64) -> (u32, i64) {
+    let mut count = 0;
+    for item in items {
+        if left <= 0 {
+            break;
+        }
+        left -= i64::from(item.bytes);
+        count += 1;
+    }
+    (count, left)
 }
 
 /// What waits to leave, and whether anything more may.
@@ -347,6 +380,38 @@ impl Outlet {
     pub async fn request_room(&self) {
         while !self.has_request_room() && !self.is_ended() {
             self.room.notified().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::ids::Offset;
+
+    proptest! {
+        #[test]
+        fn a_run_takes_what_one_delivery_after_the_other_would(
+            window in 1_u32..40,
+            runs in prop::collection::vec(prop::collection::vec(1_u32..3 << 20, 0..30), 1..6),
+            given_back in 0_u32..30,
+        ) {
+            let (whole, single) = (Credit::new(window), Credit::new(window));
+            for sizes in runs {
+                let items: Vec<Item> = sizes
+                    .iter()
+                    .map(|bytes| Item { offset: Offset(1), conversation: None, bytes: *bytes, to_all: false })
+                    .collect();
+                let one_by_one = sizes.iter().take_while(|bytes| single.take(**bytes)).count();
+                prop_assert_eq!(whole.take_run(&items), one_by_one);
+                let left = |credit: &Credit| (credit.outstanding(), credit.bytes.load(Ordering::SeqCst), credit.has_room());
+                prop_assert_eq!(left(&whole), left(&single));
+                let back = given_back.min(single.outstanding());
+                whole.give_back(back, 1 << 20);
+                single.give_back(back, 1 << 20);
+            }
         }
     }
 }

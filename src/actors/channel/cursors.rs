@@ -47,6 +47,10 @@ impl Windows for Members {
         self.find(connection).is_some_and(|outlet| outlet.credit().take(bytes))
     }
 
+    fn take_run(&mut self, connection: ConnectionId, items: &[Item]) -> usize {
+        self.find(connection).map_or(0, |outlet| outlet.credit().take_run(items))
+    }
+
     fn has_room(&self, connection: ConnectionId) -> bool {
         self.find(connection).is_some_and(|outlet| outlet.credit().has_room())
     }

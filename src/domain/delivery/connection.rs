@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use super::ConnectionId;
+use super::{ConnectionId, Item};
 use crate::domain::ids::{ConversationId, Offset};
 
 /// A record on its way to a connection, counted against its window.
@@ -80,6 +80,18 @@ impl Connection {
             self.descents.push_back(self.end());
         }
         self.deliveries.push_back(delivery);
+    }
+
+    /// As [`push`](Self::push), for items by rising offset, each of a conversation.
+    pub(super) fn push_run(&mut self, items: &[Item]) {
+        let mut deliveries = items.iter().filter_map(|item| {
+            let conversation = item.conversation?;
+            Some(Delivery { offset: item.offset, conversation, bytes: item.bytes })
+        });
+        if let Some(first) = deliveries.next() {
+            self.push(first);
+        }
+        self.deliveries.extend(deliveries);
     }
 
     pub(super) fn push_broadcast(&mut self, offset: Offset) {

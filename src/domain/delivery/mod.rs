@@ -90,6 +90,10 @@ pub trait Windows {
     /// Takes room for one delivery of `bytes`; false, and nothing taken, where there is none. Succeeds whenever
     /// [`Windows::has_room`] says so: the last delivery may exceed the bytes, else a large one would wait for ever.
     fn take(&mut self, connection: ConnectionId, bytes: u32) -> bool;
+    /// Takes room for one delivery after the other, as far as there is any; gives for how many.
+    fn take_run(&mut self, connection: ConnectionId, items: &[Item]) -> usize {
+        items.iter().take_while(|item| self.take(connection, item.bytes)).count()
+    }
     /// Whether the connection can take one more delivery.
     fn has_room(&self, connection: ConnectionId) -> bool;
     /// Gives back the room of acknowledged deliveries.
@@ -195,19 +199,40 @@ impl ServiceCursor {
     ) -> usize {
         let mut current: Option<Run> = None;
         let mut placed = 0;
-        for item in items {
-            let placement = self.offer(item, windows);
+        while let Some(rest) = items.get(placed..).filter(|rest| !rest.is_empty()) {
+            let (placement, many) = self.offer_some(rest, windows);
             if placement == Placement::Full {
                 break;
             }
-            placed += 1;
+            placed += many;
             match &mut current {
-                Some(run) if run.placement == placement => run.items += 1,
-                _ => runs.extend(current.replace(Run { placement, items: 1 })),
+                Some(run) if run.placement == placement => run.items += many,
+                _ => runs.extend(current.replace(Run { placement, items: many })),
             }
         }
         runs.extend(current);
         placed
+    }
+
+    /// Offers the first of some items, and those behind it with it where that is certain to change nothing: where there
+    /// is one connection alone, and nothing to choose. Gives where they go, and how many they are.
+    fn offer_some<W: Windows + ?Sized>(&mut self, items: &[Item], windows: &mut W) -> (Placement, usize) {
+        let counted = items.iter().take_while(|item| item.conversation.is_some() && !item.to_all).count();
+        let (Some(first), None, [only], 2..) =
+            (items.first(), &self.owners, self.connections.as_mut_slice(), counted)
+        else {
+            let placement = items.first().map_or(Placement::Full, |item| self.offer(item, windows));
+            return (placement, 1);
+        };
+        if first.offset < self.next {
+            return (Placement::Held, 1);
+        }
+        let taken = windows.take_run(only.id, items.get(..counted).unwrap_or_default());
+        let taken = items.get(..taken).unwrap_or_default();
+        let Some(last) = taken.last() else { return (Placement::Full, 0) };
+        only.push_run(taken);
+        self.next = last.offset.next();
+        (Placement::To(only.id), taken.len())
     }
 
     /// Moves the cursor past `offset`: nothing from the cursor up to there is visible to this service.
