@@ -187,7 +187,7 @@ impl Counters {
     }
 
     /// Answers leave.
-    pub(super) fn answered<'a>(&self, answers: impl Iterator<Item = &'a Answered>) {
+    pub(super) fn answered<'a>(&self, answers: impl IntoIterator<Item = &'a Answered>) {
         let (mut repeated, mut unrouted, mut repeated_replies, mut warnings) = (0, 0, 0, 0);
         for answer in answers {
             match answer {

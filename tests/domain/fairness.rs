@@ -80,7 +80,7 @@ impl World {
             sent_at: None,
         };
         let conversation = ConversationId(customer);
-        let offset = self.record(Draft { conversation: Some(conversation), event: Event::from(reply) });
+        let offset = self.record(Draft::new(Some(conversation), Event::from(reply)));
         self.accepted.insert(offset, (self.now, conversation));
         offset
     }

@@ -192,9 +192,9 @@ impl Stage {
         let answer = self.channel.decide(&self.portal, command, now, &mut drafts);
         assert!(answer.is_ok() || drafts.is_empty(), "a refusal records nothing");
         assert!(drafts.len() <= DRAFTS_MAX);
-        for Draft { conversation, event } in drafts {
+        for Draft { conversation, event, known } in drafts {
             let record = Record { offset: self.channel.head().next(), at: now, conversation, event };
-            self.channel.apply(&record);
+            self.channel.apply_known(&record, known);
             self.records.push(record);
         }
         answer

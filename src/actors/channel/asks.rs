@@ -7,7 +7,7 @@ use super::{Answer, ChannelActor, Command, ConversationActor, Rejection};
 use crate::actors::asking::{Ask, Asked, ReplyTo};
 use crate::actors::conversation::{ReadTimeline, Renew, customer_in};
 use crate::actors::outlet::Outlet;
-use crate::actors::port::{Answered, Refusal};
+use crate::actors::port::{Answered, Outgoing, Refusal};
 use crate::actors::portal::Recreate;
 use crate::domain::channel::{ConversationNow, ListQuery};
 use crate::domain::command::{
@@ -20,18 +20,35 @@ use crate::domain::presence::Doing;
 use crate::domain::view::Masking;
 use crate::journal::StreamId;
 
-/// An answer that waits until what it was decided on is durable.
+/// What waits until what it was decided on is durable.
 #[derive(Debug)]
-pub(super) struct Held {
-    pub(super) origin: Option<Arc<Outlet>>,
-    pub(super) reply_to: ReplyTo,
-    pub(super) what: HeldWhat,
+pub(super) enum Held {
+    /// Answers for one connection, under their requests' ids, which leave together.
+    Answers { to: Arc<Outlet>, answers: Vec<(u64, Answered)> },
+    /// One for somebody else.
+    Answer { origin: Option<Arc<Outlet>>, reply_to: ReplyTo, answered: Answered },
+    /// One for which something is to be read first.
+    Reading { origin: Option<Arc<Outlet>>, reply_to: ReplyTo, what: HeldWhat },
 }
 
-/// What is answered, or what is to be read for it.
+impl Held {
+    /// What it waits for will never be durable.
+    pub(super) fn refuse(self) {
+        let refused = || Answered::Refused(Refusal::Unavailable);
+        match self {
+            Self::Answers { to, answers } => {
+                to.put(Outgoing::Answers(answers.into_iter().map(|(id, _)| (id, refused())).collect()));
+            }
+            Self::Answer { origin, reply_to, .. } | Self::Reading { origin, reply_to, .. } => {
+                answer(origin.as_ref(), reply_to, refused());
+            }
+        }
+    }
+}
+
+/// What is to be read for an answer.
 #[derive(Debug)]
 pub(super) enum HeldWhat {
-    Answer(Answered),
     Open(Box<HeldOpen>),
     List(HeldList),
     Fate(Fate),
@@ -103,10 +120,27 @@ fn is_new_work(ask: &Ask) -> bool {
 impl ChannelActor {
     /// Holds an answer until what it was decided on is durable.
     pub(super) fn hold(&mut self, origin: Option<&Arc<Outlet>>, reply_to: ReplyTo, answered: Answered) {
-        if matches!(reply_to, ReplyTo::Nobody) {
-            return;
+        let about = self.answers_before;
+        let held = self.held();
+        match (origin, reply_to) {
+            (_, ReplyTo::Nobody) | (None, ReplyTo::Session(_)) => {}
+            (Some(outlet), ReplyTo::Session(id)) => match held.last_mut() {
+                Some(Held::Answers { to, answers }) if Arc::ptr_eq(to, outlet) => {
+                    answers.push((id, answered))
+                }
+                _ => {
+                    let mut answers = Vec::with_capacity(about);
+                    answers.push((id, answered));
+                    held.push(Held::Answers { to: Arc::clone(outlet), answers });
+                }
+            },
+            (origin, reply_to) => held.push(Held::Answer { origin: origin.cloned(), reply_to, answered }),
         }
-        self.hold_what(Held { origin: origin.cloned(), reply_to, what: HeldWhat::Answer(answered) });
+    }
+
+    /// Holds an answer for which something is to be read once what it was decided on is durable.
+    pub(super) fn hold_reading(&mut self, origin: Option<&Arc<Outlet>>, reply_to: ReplyTo, what: HeldWhat) {
+        self.held().push(Held::Reading { origin: origin.cloned(), reply_to, what });
     }
 
     pub(super) fn ask(&mut self, origin: Option<&Arc<Outlet>>, asked: Asked, now: Timestamp) {
@@ -287,7 +321,7 @@ impl ChannelActor {
         };
         let masking = self.portal.service(&service).map(|rules| rules.masking).unwrap_or_default();
         let open = HeldOpen { opened, now: conversation, service, masking, limit, before };
-        self.hold_what(Held { origin: origin.cloned(), reply_to, what: HeldWhat::Open(Box::new(open)) });
+        self.hold_reading(origin, reply_to, HeldWhat::Open(Box::new(open)));
     }
 
     fn list(&mut self, origin: Option<&Arc<Outlet>>, query: &ListQuery, reply_to: ReplyTo, now: Timestamp) {
@@ -306,7 +340,7 @@ impl ChannelActor {
         }
         let (conversations, next) = self.channel.list_conversations(&self.portal, query, now);
         let list = HeldList { conversations, next };
-        self.hold_what(Held { origin: origin.cloned(), reply_to, what: HeldWhat::List(list) });
+        self.hold_reading(origin, reply_to, HeldWhat::List(list));
     }
 
     /// Reads the customers of a list, off the Arbiter, and answers.

@@ -42,9 +42,10 @@ impl Fates {
             outcome: Some(receipt.clone()),
             is_behind: false,
         };
-        let held = |(origin, reply_to)| {
-            let what = HeldWhat::Answer(Answered::Fate(Box::new(fate())));
-            Held { origin, reply_to, what }
+        let held = |(origin, reply_to)| Held::Answer {
+            origin,
+            reply_to,
+            answered: Answered::Fate(Box::new(fate())),
         };
         waiting.into_iter().map(held).collect()
     }
@@ -104,7 +105,7 @@ impl ChannelActor {
     }
 
     fn hold_fate(&mut self, origin: Option<&Arc<Outlet>>, fate: Fate, reply_to: ReplyTo) {
-        self.hold_what(Held { origin: origin.cloned(), reply_to, what: HeldWhat::Fate(fate) });
+        self.hold_reading(origin, reply_to, HeldWhat::Fate(fate));
     }
 
     /// Reads the outcome's record, off the Arbiter, and answers.
@@ -134,7 +135,7 @@ impl ChannelActor {
             return self.hold(origin, reply_to, Answered::Refused(Refusal::NotFound));
         };
         let whom = HeldWhom { service, customer_at: found.customer_at, reply };
-        self.hold_what(Held { origin: origin.cloned(), reply_to, what: HeldWhat::Whom(whom) });
+        self.hold_reading(origin, reply_to, HeldWhat::Whom(whom));
     }
 
     /// Reads who the customer is, off the Arbiter, and answers.

@@ -6,11 +6,10 @@ use std::sync::{Arc, PoisonError};
 
 use super::asks::{Held, HeldWhat, answer};
 use super::{ChannelActor, ConversationId};
-use crate::actors::asking::{Permits, ReplyTo};
+use crate::actors::asking::Permits;
 use crate::actors::batch::{Batch, BatchEntry};
 use crate::actors::conversation::HandOver;
-use crate::actors::outlet::Outlet;
-use crate::actors::port::{Answered, Outgoing, Refusal};
+use crate::actors::port::Outgoing;
 use crate::actors::portal::Closed;
 use crate::domain::channel::Standing;
 use crate::domain::command::{ChannelSeen, ChannelState};
@@ -36,7 +35,6 @@ impl Flight {
     pub(super) fn push(&mut self, entry: BatchEntry, before: Option<&Self>) {
         if let Some(before) = before.filter(|_| self.entries.is_empty()) {
             self.entries.reserve(before.entries.len());
-            self.held.reserve(before.held.len());
         }
         self.entries.push(entry);
     }
@@ -56,14 +54,14 @@ impl ChannelActor {
         }
     }
 
-    /// Holds an answer until what it was decided on is durable.
-    pub(super) fn hold_what(&mut self, held: Held) {
+    /// What waits for the record that was decided last; what nothing holds leaves soon.
+    pub(super) fn held(&mut self) -> &mut Vec<Held> {
         if !self.open.is_empty() {
-            self.open.held.push(held);
+            &mut self.open.held
         } else if let Some(last) = self.flights.back_mut() {
-            last.held.push(held);
+            &mut last.held
         } else {
-            self.released.push(held);
+            &mut self.released
         }
     }
 
@@ -71,6 +69,9 @@ impl ChannelActor {
     pub(super) fn seal(&mut self) {
         let Some(block) = self.builder.take() else { return };
         let flight = mem::take(&mut self.open);
+        if let Some(Held::Answers { answers, .. }) = flight.held.last() {
+            self.answers_before = answers.len();
+        }
         let durability = if flight.synced { Durability::Synced } else { Durability::Configured };
         let expected = Head { offset: self.appended, token: 0 };
         self.appended = block.last();
@@ -151,46 +152,20 @@ impl ChannelActor {
         }
     }
 
-    /// Lets answers go, in order; those of one connection together.
+    /// Lets answers go, in order.
     fn release(&mut self, held: Vec<Held>) {
         self.count_answers(&held);
-        let mut group: Vec<(u64, Answered)> = Vec::new();
-        let mut to: Option<Arc<Outlet>> = None;
-        for Held { origin, reply_to, what } in held {
-            let what = match what {
-                HeldWhat::Answer(answered) => answered,
-                HeldWhat::Open(open) => {
-                    self.read_timeline(origin, reply_to, open);
-                    continue;
-                }
-                HeldWhat::List(list) => {
-                    self.read_customers(origin, reply_to, list);
-                    continue;
-                }
-                HeldWhat::Fate(fate) => {
-                    self.read_fate(origin, reply_to, fate);
-                    continue;
-                }
-                HeldWhat::Whom(whom) => {
-                    self.read_whom(origin, reply_to, whom);
-                    continue;
-                }
-            };
-            match (origin, reply_to) {
-                (Some(outlet), ReplyTo::Session(id)) => {
-                    if to.as_ref().is_some_and(|same| !Arc::ptr_eq(same, &outlet))
-                        && let Some(before) = to.take()
-                    {
-                        before.put(Outgoing::Answers(mem::take(&mut group)));
-                    }
-                    to = Some(outlet);
-                    group.push((id, what));
-                }
-                (origin, reply_to) => answer(origin.as_ref(), reply_to, what),
+        for held in held {
+            match held {
+                Held::Answers { to, answers } => to.put(Outgoing::Answers(answers)),
+                Held::Answer { origin, reply_to, answered } => answer(origin.as_ref(), reply_to, answered),
+                Held::Reading { origin, reply_to, what } => match what {
+                    HeldWhat::Open(open) => self.read_timeline(origin, reply_to, open),
+                    HeldWhat::List(list) => self.read_customers(origin, reply_to, list),
+                    HeldWhat::Fate(fate) => self.read_fate(origin, reply_to, fate),
+                    HeldWhat::Whom(whom) => self.read_whom(origin, reply_to, whom),
+                },
             }
-        }
-        if let Some(outlet) = to {
-            outlet.put(Outgoing::Answers(group));
         }
     }
 
@@ -199,9 +174,7 @@ impl ChannelActor {
         self.fates.abandon();
         let open = mem::take(&mut self.open);
         for flight in mem::take(&mut self.flights).into_iter().chain([open]) {
-            for held in flight.held {
-                answer(held.origin.as_ref(), held.reply_to, Answered::Refused(Refusal::Unavailable));
-            }
+            flight.held.into_iter().for_each(Held::refuse);
         }
     }
 }

@@ -102,6 +102,8 @@ pub(super) struct ChannelActor {
     /// What was decided since the last block was appended.
     open: Flight,
     flights: VecDeque<Flight>,
+    /// How many answers the last connection of the flight before had: about as many come.
+    answers_before: usize,
     /// The last offset that was appended.
     appended: Offset,
     /// The last offset that is durable.
@@ -141,6 +143,7 @@ impl ChannelActor {
             drafts: Vec::new(),
             open: Flight::default(),
             flights: VecDeque::new(),
+            answers_before: 1,
             appended: head,
             durable: head,
             flush_asked: false,
@@ -187,7 +190,7 @@ impl ChannelActor {
             self.seal();
         }
         let mut is_membership = false;
-        for Draft { conversation, event } in drafts.drain(..) {
+        for Draft { conversation, event, known } in drafts.drain(..) {
             let offset = self.channel.head().next();
             let previous = conversation.map_or(Offset::ZERO, |id| self.channel.conversation_head(id));
             let meta = RecordMeta { conversation, previous, at: now, kind: payload::kind_of(&event) };
@@ -198,7 +201,7 @@ impl ChannelActor {
                 self.shared.halt.halt(format!("a record of channel {} does not fit: {error}", self.entry.id));
                 break;
             }
-            self.channel.apply(&record);
+            self.channel.apply_known(&record, known);
             is_membership |= matches!(record.event, Event::Membership(_));
             self.open.synced |= matches!(record.event, Event::Handed(_));
             self.sending.decided(&record);

@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 
 use super::ChannelActor;
-use super::asks::{Held, HeldWhat};
+use super::asks::Held;
 use crate::domain::ids::Offset;
 
 impl ChannelActor {
@@ -25,11 +25,16 @@ impl ChannelActor {
 
     /// Counts answers that leave.
     pub(super) fn count_answers(&self, held: &[Held]) {
-        let answers = held.iter().filter_map(|held| match &held.what {
-            HeldWhat::Answer(answered) => Some(answered),
-            HeldWhat::Open(_) | HeldWhat::List(_) | HeldWhat::Fate(_) | HeldWhat::Whom(_) => None,
-        });
-        self.shared.counters.answered(answers);
+        let counters = &self.shared.counters;
+        for held in held {
+            match held {
+                Held::Answers { answers, .. } => {
+                    counters.answered(answers.iter().map(|(_, answered)| answered))
+                }
+                Held::Answer { answered, .. } => counters.answered([answered]),
+                Held::Reading { .. } => {}
+            }
+        }
     }
 
     /// Who is in the list has changed, or is known for the first time: from where each service's progress counts.

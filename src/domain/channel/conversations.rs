@@ -303,7 +303,11 @@ impl Conversation {
     }
 }
 
-/// What is remembered of a customer's names, in one word: a mix of those last seen together (while it stays, there is
+/// A mix of a customer's names: equal for the same names in the same order, else nearly never. Its lowest byte is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mix(u64);
+
+/// What is remembered of a customer's names, in one word: the mix of those last seen together (while it stays, there is
 /// nothing to look up), and in the lowest byte how much the record at `customer_at` says (see [`names_told`]).
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct NamesSeen(u64);
@@ -312,12 +316,12 @@ struct NamesSeen(u64);
 const MIX_BITS: u64 = !0xff;
 
 impl NamesSeen {
-    fn mix(self) -> u64 {
-        self.0 & MIX_BITS
+    fn mix(self) -> Mix {
+        Mix(self.0 & MIX_BITS)
     }
 
-    fn set_mix(&mut self, mix: u64) {
-        self.0 = mix & MIX_BITS | self.0 & !MIX_BITS;
+    fn set_mix(&mut self, mix: Mix) {
+        self.0 = mix.0 | self.0 & !MIX_BITS;
     }
 
     fn told(self) -> u8 {
@@ -325,7 +329,7 @@ impl NamesSeen {
     }
 
     fn set_told(&mut self, told: u8) {
-        self.0 = self.mix() | u64::from(told);
+        self.0 = self.mix().0 | u64::from(told);
     }
 }
 
@@ -338,9 +342,9 @@ fn names_told(customer: &Customer) -> u8 {
 /// first alone.
 pub(super) struct Names<'a> {
     key: &'a Key,
-    names: [Option<&'a CustomerName>; NAMES_MAX],
-    /// A mix of all of them: equal for the same names in the same order, else nearly never.
-    mix: u64,
+    customer: &'a Customer,
+    formerly: &'a [CustomerName],
+    mix: Mix,
 }
 
 /// Most names that one message ties together: its own two, and what they were before.
@@ -349,17 +353,23 @@ const NAMES_MAX: usize = 8;
 impl<'a> Names<'a> {
     /// Of the customer, and of what he was called before. What is past the limit is not tied.
     pub(super) fn of(key: &'a Key, customer: &'a Customer, formerly: &'a [CustomerName]) -> Self {
-        let mut names = Self { key, names: [None; NAMES_MAX], mix: 0 };
-        for (place, name) in names.names.iter_mut().zip(customer.names().chain(formerly)) {
-            *place = Some(name);
-            names.mix = mixed(names.mix, name.as_bytes());
-        }
-        names.mix &= MIX_BITS;
+        let mut names = Self { key, customer, formerly, mix: Mix(0) };
+        let mix = names.each().fold(0, |mix, name| mixed(mix, name.as_bytes()));
+        names.mix = Mix(mix & MIX_BITS);
         names
     }
 
+    /// The mix of all of them.
+    pub(super) fn mix(&self) -> Mix {
+        self.mix
+    }
+
+    fn each(&self) -> impl Iterator<Item = &'a CustomerName> + use<'a> {
+        self.customer.names().chain(self.formerly).take(NAMES_MAX)
+    }
+
     fn fingerprints(&self) -> impl Iterator<Item = Fingerprint> + '_ {
-        self.names.iter().flatten().map(|name| self.key.customer_name(name))
+        self.each().map(|name| self.key.customer_name(name))
     }
 }
 
@@ -507,12 +517,17 @@ impl Conversations {
         Some(index)
     }
 
+    /// Whether names of this mix lead to the conversation already.
+    pub(super) fn is_tied(&self, names: Mix, index: Index) -> bool {
+        names == Mix(0) || self.get(index).is_none_or(|entry| entry.names.mix() == names)
+    }
+
     /// Lets these names lead to the conversation.
     pub(super) fn tie(&mut self, names: &Names<'_>, index: Index) {
-        let Some(entry) = self.get_mut(index) else { return };
-        if names.mix == 0 || entry.names.mix() == names.mix {
+        if self.is_tied(names.mix, index) {
             return;
         }
+        let Some(entry) = self.get_mut(index) else { return };
         entry.names.set_mix(names.mix);
         for name in names.fingerprints() {
             if self.by_name.get(&packed_name(name)).is_none() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::claiming::{Claim, ServiceIndex};
 use super::conversations::{Conversation, Index, Names};
 use super::threads::released;
-use super::{Channel, Turn};
+use super::{Channel, Draft, Known, Turn};
 use crate::domain::command::{Answer, ChannelState, Inbound, LookedUp, Rejection, Window};
 use crate::domain::content::Content;
 use crate::domain::event::{Actor, ClaimAction, ClearTo, Event, Merged, Message, Notice, Record};
@@ -53,15 +53,16 @@ impl Channel {
         }
         match inbound.looked_up {
             LookedUp::Same(offset) => return Ok(answer(Answer::Message { offset, duplicate: true })),
-            LookedUp::Different => {}
-            LookedUp::NotYet => {
-                let id = self.fingerprints.message_id(&message.message_id);
-                if let Some(at) = self.message_ids.suspects(id, message.sent_at, turn.now) {
-                    return Ok(Received::Suspected { inbound, at });
-                }
-            }
+            LookedUp::Different | LookedUp::NotYet => {}
+        }
+        let message_id = self.fingerprints.message_id(&message.message_id);
+        if inbound.looked_up == LookedUp::NotYet
+            && let Some(at) = self.message_ids.suspects(message_id, message.sent_at, turn.now)
+        {
+            return Ok(Received::Suspected { inbound, at });
         }
         let names = Names::of(&self.fingerprints, &message.customer, &message.formerly);
+        let known = Known { message_id, names: names.mix() };
         let conversation = self.conversation_with(turn, &names);
         let mut message = inbound.message;
         message.clear_to = if message.content.is_redactable() {
@@ -70,7 +71,8 @@ impl Channel {
             ClearTo::Everyone
         };
         let offset = turn.next_offset();
-        turn.record(Some(conversation), Event::Message(message));
+        let event = Event::Message(message);
+        turn.out.push(Draft { conversation: Some(conversation), event, known: Some(known) });
         Ok(answer(Answer::Message { offset, duplicate: false }))
     }
 
@@ -163,11 +165,20 @@ impl Channel {
         }
     }
 
-    pub(super) fn apply_message(&mut self, record: &Record, index: Index, message: &Message) {
-        let id = self.fingerprints.message_id(&message.message_id);
-        self.message_ids.insert(id, message.sent_at, record.at, record.offset);
-        let names = Names::of(&self.fingerprints, &message.customer, &message.formerly);
-        self.conversations.tie(&names, index);
+    pub(super) fn apply_message(
+        &mut self,
+        record: &Record,
+        index: Index,
+        message: &Message,
+        known: Option<Known>,
+    ) {
+        let message_id = known.map(|known| known.message_id);
+        let message_id = message_id.unwrap_or_else(|| self.fingerprints.message_id(&message.message_id));
+        self.message_ids.insert(message_id, message.sent_at, record.at, record.offset);
+        if known.is_none_or(|known| !self.conversations.is_tied(known.names, index)) {
+            let names = Names::of(&self.fingerprints, &message.customer, &message.formerly);
+            self.conversations.tie(&names, index);
+        }
         let note = self.take_note(index, record.at);
         if let Some(entry) = self.conversations.get_mut(index) {
             entry.written(message.sent_at, record.offset);

@@ -35,12 +35,12 @@ mod threads;
 use std::sync::Arc;
 
 use self::claiming::Agents;
-use self::conversations::Conversations;
+use self::conversations::{Conversations, Mix};
 use self::standing::Services;
 use self::threads::Noted;
 use super::command::{Answer, ChannelSeen, ChannelState, Command, Inbound, Rejection, Window};
 use super::event::{Event, Record, Settings};
-use super::fingerprint::Key;
+use super::fingerprint::{Fingerprint, Key};
 use super::ids::{ChannelId, ConversationId, Number, Offset, ServiceId, Timestamp};
 use super::outbox::Outbox;
 use super::portal::Portal;
@@ -80,6 +80,25 @@ pub struct Draft {
     pub conversation: Option<ConversationId>,
     /// What happened.
     pub event: Event,
+    /// What deciding has worked out, for [`Channel::apply_known`].
+    pub known: Option<Known>,
+}
+
+impl Draft {
+    /// A draft of which nothing was worked out that is needed again.
+    #[must_use]
+    pub fn new(conversation: Option<ConversationId>, event: Event) -> Self {
+        Self { conversation, event, known: None }
+    }
+}
+
+/// What was worked out of a customer's message when it was decided, and would be again when it is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Of its id.
+    message_id: Fingerprint,
+    /// Of the customer's names.
+    names: Mix,
 }
 
 /// A service's standing in a channel.
@@ -181,7 +200,7 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     fn record(&mut self, conversation: Option<ConversationId>, event: Event) {
-        self.out.push(Draft { conversation, event });
+        self.out.push(Draft::new(conversation, event));
     }
 
     fn recorded(&self) -> usize {
@@ -307,6 +326,11 @@ impl Channel {
 
     /// Takes a record into the state. Total: a record that does not fit changes nothing but the head.
     pub fn apply(&mut self, record: &Record) {
+        self.apply_known(record, None);
+    }
+
+    /// As [`apply`](Self::apply), for whoever has just decided: with what its [`Draft`] says of the record.
+    pub fn apply_known(&mut self, record: &Record, known: Option<Known>) {
         self.head = record.offset;
         let index = record.conversation.and_then(|id| match record.event {
             Event::Message(_) | Event::Reply(_) => self.conversations.enter(id),
@@ -317,7 +341,7 @@ impl Channel {
         }
         match (&record.event, index) {
             (Event::Message(message), Some(index)) => {
-                self.apply_message(record, index, message);
+                self.apply_message(record, index, message, known);
                 return;
             }
             (Event::Membership(membership), _) => self.apply_membership(record, membership),

@@ -37,7 +37,7 @@ impl Outbox {
             return None;
         }
         let handed = Handed { reply, attempt: open.attempts.saturating_add(1) };
-        Some(Draft { conversation: Some(conversation), event: Event::Handed(handed) })
+        Some(Draft::new(Some(conversation), Event::Handed(handed)))
     }
 
     /// A gateway tells what became of a reply; or it fails before it was handed (withdrawn, no gateway).
@@ -229,7 +229,7 @@ impl Outbox {
             status_at: command.status_at,
             carried: command.carried.clone(),
         };
-        out.push(Draft { conversation: None, event: Event::from(parked) });
+        out.push(Draft::new(None, Event::from(parked)));
         Answer::Parked
     }
 
@@ -286,5 +286,5 @@ fn receipt(
         status_at: news.status_at,
         carried: news.carried,
     };
-    Draft { conversation: Some(conversation), event: Event::from(receipt) }
+    Draft::new(Some(conversation), Event::from(receipt))
 }

@@ -113,7 +113,7 @@ impl World {
             echo_of,
             sent_at: None,
         };
-        self.record(Draft { conversation: Some(ConversationId(conversation)), event: Event::from(reply) })
+        self.record(Draft::new(Some(ConversationId(conversation)), Event::from(reply)))
     }
 
     /// An agent's text.
@@ -547,7 +547,7 @@ fn when_two_conversations_become_one_their_replies_stand_in_one_line() {
     let older = world.reply("desk", 1);
     let merged = Event::Merged(Merged { from: ConversationId(2) });
     assert_eq!(world.outbox.next_to_hand(9), [younger, older]);
-    world.record(Draft { conversation: Some(ConversationId(1)), event: merged });
+    world.record(Draft::new(Some(ConversationId(1)), merged));
     assert_eq!(world.outbox.next_to_hand(9), [younger]);
     let id = format!("r-{younger}");
     for named in [1, 2] {

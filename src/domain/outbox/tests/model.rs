@@ -109,7 +109,7 @@ impl World {
             }
             Step::Merge { from, into } => {
                 let event = Event::Merged(Merged { from: ConversationId(from) });
-                self.record(Draft { conversation: Some(ConversationId(into)), event });
+                self.record(Draft::new(Some(ConversationId(into)), event));
             }
         }
     }
