@@ -203,11 +203,12 @@ impl<'a> Reader<'a> for BinaryReader<'a> {
         Ok(())
     }
 
+    #[inline]
     fn optional(&mut self, name: &'static str) -> Result<bool, Fault> {
         self.field = name;
-        match self.decode::<u8>()? {
-            0 => Ok(false),
-            1 => Ok(true),
+        match self.small() {
+            Some(0) => Ok(false),
+            Some(1) => Ok(true),
             _ => Err(Fault::Broken(name)),
         }
     }
