@@ -277,9 +277,7 @@ impl Number {
     pub fn trusted(text: &str) -> Self {
         Self(Text::from(text))
     }
-}
 
-impl Number {
     /// Takes bytes that need not be a text; nothing, where they are no number.
     #[must_use]
     pub fn of_ascii(bytes: &[u8]) -> Option<Self> {
