@@ -22,8 +22,11 @@ use crate::domain::ids::{ChannelId, ConversationId, Offset};
 use super::field::{Fault, Reader, Writer};
 use super::staged::Staged;
 
+/// What a message has before its content, in bytes, at most as a rule.
+const STAGED_BYTES: usize = 192;
+
 /// Writes values behind what `out` holds, as bincode would: a test compares them.
-pub(super) struct BinaryWriter<'b>(Staged<'b>);
+pub(super) struct BinaryWriter<'b>(Staged<'b, STAGED_BYTES>);
 
 impl<'b> BinaryWriter<'b> {
     #[inline]

@@ -11,23 +11,23 @@ use std::borrow::Cow;
 use std::fmt::Display;
 
 use bytes::{Bytes, BytesMut};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::domain::ids::{ChannelId, ConversationId, ID_BYTES_MAX, IdError, Offset};
 
 use super::field::{Fault, Reader, Writer};
+use super::members::{Member, elements_of, members_of};
 use super::staged::Staged;
 
-/// Members that an object has room for at first; no message has as many fields.
-const MEMBERS_EXPECTED: usize = 12;
+/// What a message has before its content, in bytes, at most as a rule.
+const STAGED_BYTES: usize = 384;
 
 /// Writes values behind what `out` holds.
 pub(super) struct JsonWriter<'b> {
-    out: Staged<'b>,
+    out: Staged<'b, STAGED_BYTES>,
 }
 
 impl<'b> JsonWriter<'b> {
+    #[inline]
     pub(super) fn new(out: &'b mut BytesMut) -> Self {
         Self { out: Staged::new(out) }
     }
@@ -45,16 +45,15 @@ impl<'b> JsonWriter<'b> {
         }
     }
 
-    /// The last `2 * count` hexadecimal digits of `value`, behind a prefix.
-    fn hexadecimal(&mut self, prefix: &[u8], value: u128, count: usize) {
-        let bytes = value.to_be_bytes();
-        let mut text = [0_u8; 32];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+    /// The hexadecimal digits of an id's bytes, behind a prefix.
+    fn hexadecimal<const BYTES: usize>(&mut self, prefix: &[u8], id: [u8; BYTES]) {
+        let mut text = [[0_u8; 2]; BYTES];
+        for (pair, byte) in text.iter_mut().zip(id) {
+            *pair = digits(byte);
         }
         self.push(b"\"");
         self.push(prefix);
-        self.push(text.get(32 - 2 * count..).unwrap_or_default());
+        self.push(text.as_flattened());
         self.push(b"\"");
     }
 
@@ -78,7 +77,7 @@ impl<'b> JsonWriter<'b> {
                 b'\t' => self.push(b"\\t"),
                 _ => {
                     self.push(b"\\u00");
-                    self.push(&[digit(byte >> 4), digit(byte & 0xf)]);
+                    self.push(&digits(*byte));
                 }
             }
         }
@@ -86,10 +85,11 @@ impl<'b> JsonWriter<'b> {
     }
 }
 
-/// A hexadecimal digit of a value below 16.
+/// A byte's two hexadecimal digits.
 #[inline]
-fn digit(value: u8) -> u8 {
-    if value < 10 { b'0' + value } else { b'a' + (value - 10) }
+fn digits(byte: u8) -> [u8; 2] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    [byte >> 4, byte & 0xf].map(|half| DIGITS.get(usize::from(half)).copied().unwrap_or_default())
 }
 
 /// Whether a byte stands in a JSON string as it is.
@@ -157,11 +157,11 @@ impl Writer for JsonWriter<'_> {
     }
 
     fn channel(&mut self, id: ChannelId) {
-        self.hexadecimal(b"ch-", id.0, 16);
+        self.hexadecimal(b"ch-", id.0.to_be_bytes());
     }
 
     fn conversation(&mut self, id: ConversationId) {
-        self.hexadecimal(b"cv-", u128::from(id.0), 8);
+        self.hexadecimal(b"cv-", id.0.to_be_bytes());
     }
 
     fn raw(&mut self, json: &[u8]) {
@@ -228,14 +228,6 @@ impl Writer for JsonWriter<'_> {
     }
 }
 
-/// A member of an object: its name, and its value as it stands in the line.
-struct Member<'a> {
-    name: Cow<'a, str>,
-    value: &'a str,
-    /// Somebody has asked for it.
-    is_taken: bool,
-}
-
 /// Reads the members of one object at a time; at first those of the message.
 pub(super) struct JsonReader<'a> {
     frame: &'a Bytes,
@@ -252,7 +244,7 @@ pub(super) struct JsonReader<'a> {
 impl<'a> JsonReader<'a> {
     /// Finds the members of a message.
     pub(super) fn new(frame: &'a Bytes) -> Result<Self, Fault> {
-        let text = std::str::from_utf8(frame).map_err(|_| Fault::Bad("not UTF-8".to_owned()))?;
+        let text = simdutf8::basic::from_utf8(frame).map_err(|_| Fault::Bad("not UTF-8".to_owned()))?;
         let members = members_of(text).map_err(|problem| Fault::Bad(problem.in_a_message()))?;
         Ok(Self { frame, members, next: 0, value: "", field: "type", foreign: None })
     }
@@ -462,60 +454,4 @@ impl<'a> Reader<'a> for JsonReader<'a> {
     fn refuse(&self, problem: impl Display) -> Fault {
         Fault::value(self.field, problem)
     }
-}
-
-/// Why a text is no object. Never shows the text.
-enum NoObject {
-    /// It begins with something else.
-    OtherShape,
-    /// It is no JSON from this place on.
-    Syntax { column: usize },
-}
-
-impl NoObject {
-    fn in_a_message(&self) -> String {
-        match self {
-            Self::OtherShape => "a message is a JSON object".to_owned(),
-            Self::Syntax { column } => format!("not JSON, at byte {column}"),
-        }
-    }
-}
-
-/// A name, borrowed where it holds no escape.
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-fn members_of(text: &str) -> Result<Vec<Member<'_>>, NoObject> {
-    struct Members;
-    impl<'de> serde::de::Visitor<'de> for Members {
-        type Value = Vec<Member<'de>>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut members = Vec::with_capacity(MEMBERS_EXPECTED);
-            while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
-                let value = map.next_value::<&'de RawValue>()?.get();
-                members.push(Member { name, value, is_taken: false });
-            }
-            Ok(members)
-        }
-    }
-
-    if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
-        return Err(NoObject::OtherShape);
-    }
-    let syntax = |error: serde_json::Error| NoObject::Syntax { column: error.column() };
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let members = serde::Deserializer::deserialize_map(&mut reader, Members).map_err(syntax)?;
-    reader.end().map_err(syntax)?;
-    Ok(members)
-}
-
-/// The elements of a list, as they stand in the line.
-fn elements_of(text: &str) -> Result<Vec<&str>, ()> {
-    let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| ())?;
-    Ok(elements.into_iter().map(RawValue::get).collect())
 }

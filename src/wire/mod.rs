@@ -13,6 +13,7 @@
 //! | `staged` | small pieces, gathered before they go to a buffer |
 //! | `json`, `binary` | the encodings: the only places that name a codec, beside the check of content |
 //! | [`content`], `redaction` | the check of a message object, and what its redacted copy leaves out |
+//! | `members` | the members of an object of JSON, the elements of a list |
 //! | `outermost` | the outermost members of an object, found in one pass |
 //!
 //! **Architecture invariant:** a message object is checked here once; whoever holds a
@@ -25,6 +26,7 @@ pub mod delivery;
 mod field;
 pub mod frame;
 mod json;
+mod members;
 pub mod message;
 mod outermost;
 mod redaction;

@@ -218,7 +218,8 @@ fn quote_or_escape(rest: &[u8]) -> Option<usize> {
     // Names are short: whether one ends in the next eight bytes is seen at once.
     let Some(near) = rest.first_chunk() else { return memchr::memchr2(b'"', b'\\', rest) };
     let near = u64::from_le_bytes(*near);
-    let found = zero_bytes(near ^ EACH * u64::from(b'"')) | zero_bytes(near ^ EACH * u64::from(b'\\'));
+    let has = |byte: u8| zero_bytes(near ^ (EACH * u64::from(byte)));
+    let found = has(b'"') | has(b'\\');
     if found != 0 {
         return Some(found.trailing_zeros() as usize / 8);
     }

@@ -3,21 +3,20 @@
 
 use bytes::BytesMut;
 
-/// Bytes gathered before they go to the buffer: all that a message has before its content, as a rule. Content is not to
-/// be copied here first.
-const STAGED_BYTES: usize = 192;
-
 /// Appends to a buffer. What was gathered is in the buffer only after [`Self::flush`], which its drop does too.
-pub(super) struct Staged<'b> {
+///
+/// `ROOM` bytes are gathered before they go to the buffer: enough for all that a message has before its content, as a rule.
+/// Content is not to be copied here first.
+pub(super) struct Staged<'b, const ROOM: usize> {
     out: &'b mut BytesMut,
-    staged: [u8; STAGED_BYTES],
+    staged: [u8; ROOM],
     length: usize,
 }
 
-impl<'b> Staged<'b> {
+impl<'b, const ROOM: usize> Staged<'b, ROOM> {
     #[inline]
     pub(super) fn new(out: &'b mut BytesMut) -> Self {
-        Self { out, staged: [0; STAGED_BYTES], length: 0 }
+        Self { out, staged: [0; ROOM], length: 0 }
     }
 
     /// Appends `bytes`.
@@ -56,7 +55,7 @@ impl<'b> Staged<'b> {
     }
 }
 
-impl Drop for Staged<'_> {
+impl<const ROOM: usize> Drop for Staged<'_, ROOM> {
     fn drop(&mut self) {
         self.flush();
     }
