@@ -12,7 +12,7 @@ use super::stage::{Adapter, Setup, Stage, free_address, graph_settings};
 async fn a_reply_leaves_once_over_the_graph_api_and_its_statuses_come_back() {
     let stage = Stage::with(Setup { log: "trace", ..Setup::default() }).await;
     let (crm, desk) = (Adapter::enter(&stage, "crm").await, Adapter::enter(&stage, "desk").await);
-    let content = json!({"type": "text", "text": {"body": "Your account is 4711"},
+    let content = json!({"type": "text", "text": {"body": "Your account is CANARY-4711"},
         "biz_opaque_callback_data": "crm's own"});
     let accepted = crm.reply("16505551234", "r-1", &content).await;
     stage.until_seen("the reply", |seen| seen.len() == 1).await;
@@ -21,7 +21,7 @@ async fn a_reply_leaves_once_over_the_graph_api_and_its_statuses_come_back() {
     assert_eq!(
         seen.body,
         json!({"messaging_product": "whatsapp", "recipient_type": "individual", "to": "16505551234",
-            "type": "text", "text": {"body": "Your account is 4711"}, "biz_opaque_callback_data": data})
+            "type": "text", "text": {"body": "Your account is CANARY-4711"}, "biz_opaque_callback_data": data})
     );
     crm.until_told(&stage, "r-1", &[Status::Sent]).await;
     stage.status(&seen, "delivered", true).await;
@@ -43,7 +43,7 @@ async fn a_reply_leaves_once_over_the_graph_api_and_its_statuses_come_back() {
     assert_eq!(stage.graph.seen().len(), 1);
     let log = stage.log_text();
     assert!(log.contains("TRACE"), "it says all that it can");
-    for secret in ["4711", "16505551234", super::stage::ACCESS_TOKEN] {
+    for secret in ["CANARY-4711", "16505551234", super::stage::ACCESS_TOKEN] {
         assert!(!log.contains(secret), "the log shows {secret}, however much it says");
     }
     stage.end();
