@@ -129,7 +129,8 @@ impl ChannelActor {
                     answers.push((id, answered))
                 }
                 _ => {
-                    let mut answers = Vec::with_capacity(about);
+                    // Room ahead is for one connection only: where there are many, each has few.
+                    let mut answers = Vec::with_capacity(if held.is_empty() { about } else { 1 });
                     answers.push((id, answered));
                     held.push(Held::Answers { to: Arc::clone(outlet), answers });
                 }
