@@ -217,17 +217,15 @@ impl ServiceCursor {
     /// Offers the first of some items, and those behind it with it where that is certain to change nothing: where there
     /// is one connection alone, and nothing to choose. Gives where they go, and how many they are.
     fn offer_some<W: Windows + ?Sized>(&mut self, items: &[Item], windows: &mut W) -> (Placement, usize) {
-        let counted = items.iter().take_while(|item| item.conversation.is_some() && !item.to_all).count();
-        let (Some(first), None, [only], 2..) =
-            (items.first(), &self.owners, self.connections.as_mut_slice(), counted)
-        else {
-            let placement = items.first().map_or(Placement::Full, |item| self.offer(item, windows));
-            return (placement, 1);
+        let Some(first) = items.first() else { return (Placement::Full, 0) };
+        // Looked at before the others are: else each of many would have all behind it counted.
+        let is_alone = self.owners.is_none() && self.connections.len() == 1 && first.offset >= self.next;
+        let is_counted = |item: &&Item| is_alone && item.conversation.is_some() && !item.to_all;
+        let run = items.iter().take_while(is_counted).count();
+        let ([only], 1..) = (self.connections.as_mut_slice(), run) else {
+            return (self.offer(first, windows), 1);
         };
-        if first.offset < self.next {
-            return (Placement::Held, 1);
-        }
-        let taken = windows.take_run(only.id, items.get(..counted).unwrap_or_default());
+        let taken = windows.take_run(only.id, items.get(..run).unwrap_or_default());
         let taken = items.get(..taken).unwrap_or_default();
         let Some(last) = taken.last() else { return (Placement::Full, 0) };
         only.push_run(taken);
