@@ -26,9 +26,7 @@ impl<const ROOM: usize> Text<ROOM> {
             Kept::Apart(text) => text.as_bytes(),
         }
     }
-}
 
-impl<const ROOM: usize> Text<ROOM> {
     /// Takes bytes that are known to be a text, as ASCII is: those that fit are not looked through again.
     #[inline]
     pub(super) fn of_checked(text: &[u8]) -> Option<Self> {

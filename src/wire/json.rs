@@ -37,16 +37,10 @@ impl<'b> JsonWriter<'b> {
         self.out.push(bytes);
     }
 
-    /// Whether there is something before, in the object or the list.
-    #[inline]
-    fn has_part(&self) -> bool {
-        !matches!(self.out.last(), Some(b'{' | b'['))
-    }
-
     /// A comma, unless an object or a list has just begun.
     #[inline]
     fn part(&mut self) {
-        if self.has_part() {
+        if !matches!(self.out.last(), Some(b'{' | b'[')) {
             self.push(b",");
         }
     }
@@ -57,7 +51,10 @@ impl<'b> JsonWriter<'b> {
         for (pair, byte) in text.iter_mut().zip(id) {
             *pair = digits(byte);
         }
-        self.out.push_all([b"\"", prefix, text.as_flattened(), b"\""]);
+        self.push(b"\"");
+        self.push(prefix);
+        self.push(text.as_flattened());
+        self.push(b"\"");
     }
 
     fn escaped(&mut self, bytes: &[u8]) {
@@ -104,8 +101,10 @@ fn is_plain(byte: u8) -> bool {
 impl Writer for JsonWriter<'_> {
     #[inline]
     fn name(&mut self, name: &str) {
-        let begin: &[u8] = if self.has_part() { b",\"" } else { b"\"" };
-        self.out.push_all([begin, name.as_bytes(), b"\":"]);
+        self.part();
+        self.push(b"\"");
+        self.push(name.as_bytes());
+        self.push(b"\":");
     }
 
     #[inline]

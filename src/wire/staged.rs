@@ -32,21 +32,6 @@ impl<'b, const ROOM: usize> Staged<'b, ROOM> {
         }
     }
 
-    /// Appends pieces, one behind the other, with one look at the room for all of them.
-    #[inline]
-    pub(super) fn push_all<const PIECES: usize>(&mut self, pieces: [&[u8]; PIECES]) {
-        let end = self.length + pieces.iter().map(|piece| piece.len()).sum::<usize>();
-        let Some(mut room) = self.staged.get_mut(self.length..end) else {
-            return pieces.into_iter().for_each(|piece| self.push(piece));
-        };
-        for piece in pieces {
-            let (here, behind) = room.split_at_mut(piece.len().min(room.len()));
-            here.copy_from_slice(piece);
-            room = behind;
-        }
-        self.length = end;
-    }
-
     #[inline(never)]
     fn push_beyond(&mut self, bytes: &[u8]) {
         self.flush();

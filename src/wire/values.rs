@@ -302,16 +302,14 @@ impl Take for Customer {
         from.object(|from| {
             let id = CustomerName::take_as("id", from)?;
             let phone = take_phone(&id, from)?;
-            let is_user_id = id.is_user_id();
-            let differs = phone.as_ref().is_some_and(|phone| *phone != id);
-            if phone.as_ref().is_some_and(|phone| if differs { phone.is_user_id() } else { is_user_id }) {
+            if phone.as_ref().is_some_and(CustomerName::is_user_id) {
                 return Err(from.refuse("a phone's id contains no dot"));
             }
             let name = Option::<Name>::take_as("name", from)?.map(|name| name.0);
-            if is_user_id {
+            if id.is_user_id() {
                 return Ok(Self { user_id: Some(id), wa_id: phone, name });
             }
-            if differs {
+            if phone.is_some_and(|phone| phone != id) {
                 return Err(Fault::value(
                     "phone",
                     "differs from an `id` without a dot, which is a phone's too",
